@@ -1,0 +1,3 @@
+"""Incomplete multimodal action quality assessment."""
+
+__version__ = "0.1.0"

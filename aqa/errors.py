@@ -1,0 +1,27 @@
+"""The one exception that users see, and the words that help them out of it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AqaError(Exception):
+    """A mistake in an input: one line that says what, where, and the nearest right thing.
+
+    The command line prints it without a traceback and exits with status 2.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that is not known: the closest one, or the list of all.
+
+    Returns ``"did you mean 'x'?"``, or ``"known: a, b"`` where nothing is close.
+    """
+    known = [str(k) for k in known]
+    # Case is a common slip ("tes" for "TES"), so it does not count against closeness.
+    by_lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{by_lower[close[0]]}'?"
+    return "known: " + (", ".join(known) if known else "none")

@@ -1,0 +1,54 @@
+"""Packaging of aqa: lower bounds here, the exact tested versions in requirements.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1] for line in (HERE / "aqa/__init__.py").read_text().splitlines() if line.startswith("__version__")
+)
+
+WANDB = ["wandb>=0.17"]
+REPORT = ["matplotlib>=3.8", "jinja2>=3.1"]
+
+setup(
+    name="aqa",
+    version=VERSION,
+    description="Incomplete multimodal action quality assessment: predict judges' scores when streams are missing",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["aqa", "aqa.*", "data_prep", "data_prep.*"]),
+    install_requires=[
+        "torch>=2.2",
+        "numpy>=1.24",
+        "scipy>=1.10",
+        "pandas>=2.0",
+        "pyyaml>=6.0",
+        "tqdm>=4.60",
+        "scikit-learn>=1.3",
+        "h5py>=3.8",
+        "pydantic>=2.5",
+        "typer>=0.12",
+        "matplotlib>=3.8",
+    ],
+    extras_require={
+        "wandb": WANDB,
+        "ray": ["ray[default]>=2.9"],
+        "report": REPORT,
+        "test": [
+            "pytest>=8",
+            "pytest-cov>=5",
+            "hypothesis>=6.90",
+            "ruff>=0.5",
+            "mypy>=1.10",
+            "types-PyYAML",
+            "types-tqdm",
+            "pandas-stubs",
+            *WANDB,
+        ],
+    },
+    entry_points={"console_scripts": ["aqa=aqa.cli:main"]},
+)
