@@ -11,7 +11,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any, Generic, TypeVar, get_type_hints
 
 import pydantic
@@ -100,7 +100,7 @@ def check_options(make: Callable[..., Any], options: Mapping[str, Any], where: s
     return {name: getattr(checked, name) for name in schema.model_fields}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _schema(make: Callable[..., Any]) -> type[pydantic.BaseModel]:
     function = make.__init__ if inspect.isclass(make) else make
     hints = get_type_hints(function)

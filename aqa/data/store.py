@@ -294,7 +294,7 @@ def _write(
             clips = read(modality, int(row))
             expected = (int(stream.lengths[row]), stream.width)
             if clips.shape != expected:
-                raise AqaError(f"{modality} of '{ids[row]}' has shape {clips.shape}, expected {expected}")
+                raise AqaError(f"{modality} of '{ids[int(row)]}' has shape {clips.shape}, expected {expected}")
             values[offsets[row] : offsets[row + 1]] = clips
             if progress is not None:
                 progress(1)
