@@ -1,0 +1,52 @@
+"""From what an experiment file says to missing patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aqa.errors import AqaError, nearest
+from aqa.missing.base import MOST_MODALITIES, PATTERNS, MissingPattern, subsets
+from aqa.missing.hiding import RandomSubset, Subset
+
+
+def parse_pattern(spec: Any, modalities: Sequence[str], where: str) -> MissingPattern:
+    """One pattern from an experiment file: a name, a subset's name, or a mapping of one name to its options."""
+    if isinstance(spec, MissingPattern):
+        return spec
+    if isinstance(spec, Mapping) and len(spec) == 1:
+        name, value = next(iter(spec.items()))
+    elif isinstance(spec, str) or spec is None:
+        name, value = spec or "none", None
+    else:
+        raise AqaError(f"{where}: a missing pattern is a name or one name with its options, got {spec!r}")
+    if value is None:
+        if name == "all_subsets":
+            return RandomSubset(modalities, include_complete=True)
+        if name == "complete":
+            return Subset(modalities, [True] * len(modalities))
+        named = subsets(modalities) if len(modalities) <= MOST_MODALITIES else {}
+        if name in named:
+            return Subset(modalities, named[name])
+        known = [*PATTERNS.names(), "all_subsets", "complete", *named]
+    else:
+        known = PATTERNS.names()
+    if name not in PATTERNS.names():
+        raise AqaError(f"{where}: unknown missing pattern '{name}': {nearest(str(name), known)}")
+    try:
+        return PATTERNS.get(name).make.parse(modalities, value, f"missing pattern '{name}'")
+    except AqaError as error:
+        raise AqaError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
+
+
+def parse_test_patterns(spec: Any, modalities: Sequence[str], where: str) -> dict[str, MissingPattern]:
+    """The patterns to test under, by name: "all_subsets", or a list of patterns."""
+    if spec == "all_subsets":
+        return {name: Subset(modalities, subset) for name, subset in subsets(modalities).items()}
+    patterns: dict[str, MissingPattern] = {}
+    for one in spec if isinstance(spec, list) else [spec]:
+        pattern = parse_pattern(one, modalities, where)
+        if pattern.name in patterns:
+            raise AqaError(f"{where} lists the pattern {pattern.name} twice")
+        patterns[pattern.name] = pattern
+    return patterns

@@ -1,0 +1,25 @@
+"""The models, found by name. A new one is one file in this folder with a registered class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aqa.models.base import AQAModel, Loss
+from aqa.registry import Registry, check_options
+
+MODELS: Registry[type[AQAModel]] = Registry("model", __name__)
+register = MODELS.register
+
+
+def build(name: str, *, widths: Mapping[str, int], **options: Any) -> AQAModel:
+    """The model called `name`, freshly initialised.
+
+    widths: channels D of each modality's features, in the order that columns of `visible` follow.
+    options: the model's own keyword arguments. AqaError for an unknown name, option or type.
+    """
+    make = MODELS.get(name).make
+    return make(dict(widths), **check_options(make, options, f"model '{name}'"))
+
+
+__all__ = ["MODELS", "AQAModel", "Loss", "build", "register"]

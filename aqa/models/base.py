@@ -1,0 +1,68 @@
+"""What every model promises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Loss(NamedTuple):
+    """A training loss: the total to minimise and its named parts, unweighted, all scalars."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class AQAModel(nn.Module):
+    """A model that scores performances from whichever modalities are visible.
+
+    widths: modality -> channels D; its order is the order of the columns of `visible`.
+
+    In evaluation mode a score depends on nothing but the row's own visible features: not on the values of hidden ones
+    (they may be NaN), not on the other rows of the batch. Every row has at least one visible modality.
+    """
+
+    #: Whether streams of different lengths T may be given; the others get streams cut to the shortest.
+    takes_unaligned = False
+
+    def __init__(self, widths: Mapping[str, int]):
+        super().__init__()
+        self.widths = dict(widths)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in the order of the columns of `visible`."""
+        return tuple(self.widths)
+
+    def score(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Scores in [0, 1], (B,).
+
+        features: modality -> (B, T, D). visible: (B, M) bool. lengths: modality -> (B,) clips before the zero-padding,
+        or None where nothing is padded.
+        """
+        raise NotImplementedError
+
+    def loss(
+        self,
+        features: Mapping[str, Tensor],
+        target: Tensor,
+        visible: Tensor,
+        available: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+    ) -> Loss:
+        """The training loss for targets (B,) in [0, 1].
+
+        Features that are available but not visible, (B, M) bool both, may teach (as what should have been
+        reconstructed); features that are not available are never looked at.
+        """
+        raise NotImplementedError
+
+    def diagnostics(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Named (B, ...) tensors worth plotting, such as router weights; none by default."""
+        return {}

@@ -1,0 +1,252 @@
+"""MCMoE: Completing Missing Modalities with Mixture of Experts for Incomplete Multimodal Action Quality Assessment.
+
+Paper: https://arxiv.org/abs/2511.17397 (AAAI 2026). Official code: https://github.com/XuHuangbiao/MCMoE.
+
+Every stream is projected and encoded by one shared transformer. A gated generator rebuilds the streams that are hidden
+from those that are visible. One expert a modality looks at every stream, real or rebuilt; a router mixes what they say,
+clip by clip. The mixed streams are fused, and grade prototypes read the score off the fused stream.
+
+Four choices of the published code are explicit here. The defaults are the safe ones, for which the score of a video
+depends on nothing but its own visible features:
+
+- which streams are visible is an argument, a boolean a sample, not a stream that sums to zero;
+- `prototype_position="query"` numbers the prototypes; the published "batch_row" numbers the rows of the batch;
+- `generator_queries="shared"` computes the one query that the published generator repeats T times (its output is
+  constant over time); "temporal" gives each clip a query of its own;
+- `mask_padding=True` keeps padded clips out of attention, statistics and losses; the published code attends to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aqa.errors import AqaError
+from aqa.models import register
+from aqa.models.base import AQAModel, Loss
+from aqa.models.layers import GradeDecoder, on_clips, real_clips, scatter_rows, sinusoid, xavier
+from aqa.objectives import channel_divergence, hardest_triplet, squared_error
+
+
+def projection(width: int, hidden_dim: int) -> nn.Sequential:
+    """From a modality's channels to the shared space, clip by clip: (n, D) -> (n, H)."""
+    return nn.Sequential(
+        nn.Linear(width, width // 2),
+        nn.BatchNorm1d(width // 2),
+        nn.ReLU(),
+        nn.Linear(width // 2, hidden_dim),
+        nn.BatchNorm1d(hidden_dim),
+    )
+
+
+class GatedGenerator(nn.Module):
+    """Rebuild one hidden modality's stream from the visible ones.
+
+    Two cross-attention layers from queries to the context, then a gate from the means of both.
+    """
+
+    def __init__(self, hidden_dim: int, queries: str):
+        super().__init__()
+        self.queries = queries
+        self.attention = nn.ModuleList(nn.MultiheadAttention(hidden_dim, 4, batch_first=True) for _ in range(2))
+        self.gate = nn.Linear(2 * hidden_dim, hidden_dim)
+
+    def forward(self, context: Tensor, hidden_keys: Tensor, clips: int) -> Tensor:
+        """context (B, S, H), hidden_keys (B, S) bool: not to be looked at -> (B, clips, H)."""
+        seen = (~hidden_keys).unsqueeze(-1)
+        context_mean = (context * seen).sum(dim=1) / seen.sum(dim=1)
+        rows, _, width = context.shape
+        if self.queries == "temporal":
+            stream = sinusoid(clips, width, context.device).expand(rows, -1, -1)
+        else:
+            stream = context.new_zeros(rows, 1, width)
+        for attention in self.attention:
+            stream, _ = attention(stream, context, context, key_padding_mask=hidden_keys, need_weights=False)
+        gate = self.gate(torch.cat([stream.mean(dim=1), context_mean], dim=-1)).sigmoid()
+        return (gate.unsqueeze(1) * stream).expand(-1, clips, -1)
+
+
+class Expert(nn.Module):
+    """One modality's expert, which looks at every stream: (B, T, H) -> (B, T, H)."""
+
+    def __init__(self, hidden_dim: int):
+        super().__init__()
+        self.conv = nn.Conv1d(hidden_dim, hidden_dim // 2, kernel_size=3, padding=1)
+        self.rest = nn.Sequential(
+            nn.BatchNorm1d(hidden_dim // 2),
+            nn.GELU(),
+            nn.Linear(hidden_dim // 2, hidden_dim),
+            nn.BatchNorm1d(hidden_dim),
+        )
+
+    def forward(self, stream: Tensor, clips: Tensor | None = None) -> Tensor:
+        return on_clips(self.rest, self.conv(stream.transpose(1, 2)).transpose(1, 2), clips)
+
+
+@register("mcmoe", paper="arXiv 2511.17397", year=2025)
+class MCMoE(AQAModel):
+    """Gated modality generator, then a mixture of modality experts.
+
+    widths: modality -> channels D. feedforward_dim: 3 * hidden_dim where None. alpha, margin: weight and margin of the
+    triplet loss. reconstruction_weight, kl_weight: 1 in the paper.
+    """
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        *,
+        hidden_dim: int = 256,
+        n_head: int = 2,
+        n_encoder: int = 3,
+        n_decoder: int = 3,
+        n_query: int = 4,
+        feedforward_dim: int | None = None,
+        dropout: float = 0.3,
+        alpha: float = 0.5,
+        margin: float = 1.0,
+        reconstruction_weight: float = 1.0,
+        kl_weight: float = 1.0,
+        prototype_position: Literal["query", "batch_row"] = "query",
+        generator_queries: Literal["shared", "temporal"] = "shared",
+        mask_padding: bool = False,
+    ):
+        super().__init__(widths)
+        if hidden_dim % 4 or hidden_dim % n_head:
+            raise AqaError(f"model 'mcmoe': hidden_dim {hidden_dim} must be a multiple of 4 and of n_head {n_head}")
+        self.alpha, self.margin, self.mask_padding = alpha, margin, mask_padding
+        self.reconstruction_weight, self.kl_weight = reconstruction_weight, kl_weight
+        feedforward_dim = feedforward_dim or 3 * hidden_dim
+
+        self.projections = nn.ModuleDict({m: projection(width, hidden_dim) for m, width in widths.items()})
+        layer = nn.TransformerEncoderLayer(hidden_dim, n_head, feedforward_dim, dropout, batch_first=True)
+        self.encoder = nn.TransformerEncoder(
+            layer, n_encoder, norm=nn.LayerNorm(hidden_dim), enable_nested_tensor=False
+        )
+        self.generators = nn.ModuleDict({m: GatedGenerator(hidden_dim, generator_queries) for m in widths})
+        self.experts = nn.ModuleDict({m: Expert(hidden_dim) for m in widths})
+        self.router = nn.Sequential(
+            nn.Linear(hidden_dim, hidden_dim // 2), nn.GELU(), nn.Linear(hidden_dim // 2, len(widths))
+        )
+        self.fusion = nn.Sequential(
+            nn.Linear(len(widths) * hidden_dim, 2 * hidden_dim),
+            nn.BatchNorm1d(2 * hidden_dim),
+            nn.ReLU(),
+            nn.Linear(2 * hidden_dim, hidden_dim),
+            nn.BatchNorm1d(hidden_dim),
+        )
+        self.grades = GradeDecoder(
+            hidden_dim, n_query, n_head, n_decoder, feedforward_dim, dropout, position=prototype_position
+        )
+        xavier(self.encoder)
+        xavier(self.grades.decoder)
+
+    def score(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        clips = self._real_clips(features, lengths, visible)
+        streams = self.complete(self.encode(features, visible, clips), visible, clips)
+        return self.grades(self.fuse(self.mix(streams, clips), clips), clips)[0]
+
+    def loss(
+        self,
+        features: Mapping[str, Tensor],
+        target: Tensor,
+        visible: Tensor,
+        available: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+    ) -> Loss:
+        clips = self._real_clips(features, lengths, available)
+        encoded = self.encode(features, available, clips)
+        streams = self.complete(encoded, visible, clips)
+        mixed = self.mix(streams, clips)
+        score, queries = self.grades(self.fuse(mixed, clips), clips)
+
+        # A row's term counts the same whichever patterns the other rows have: sums over rows, divided by the batch.
+        hidden = available & ~visible
+        reconstruction = kl = torch.zeros((), device=target.device)
+        for i, m in enumerate(self.modalities):
+            reconstruction = reconstruction + (squared_error(streams[m], encoded[m], clips) * hidden[:, i]).mean()
+            expected = self._expert_on_own(m, encoded[m], available[:, i], clips)
+            kl = kl + (channel_divergence(mixed[m], expected, clips) * available[:, i]).mean()
+
+        mse, triplet = F.mse_loss(score, target), hardest_triplet(queries, self.margin)
+        total = 10 * mse + self.alpha * triplet + self.reconstruction_weight * reconstruction + self.kl_weight * kl
+        return Loss(total, {"mse": mse, "triplet": triplet, "reconstruction": reconstruction, "kl": kl})
+
+    def encode(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
+        """Project each stream that is seen and encode all with the shared encoder; zeros where not seen."""
+        projected: list[Tensor] = []
+        paddings: list[Tensor] = []
+        for i, m in enumerate(self.modalities):
+            rows = seen[:, i]
+            if rows.any():
+                real = None if clips is None else clips[rows]
+                projected.append(on_clips(self.projections[m], features[m][rows], real))
+                paddings += [] if real is None else [~real]
+        padding = torch.cat(paddings) if paddings else None
+        encoded = self.encoder(torch.cat(projected), src_key_padding_mask=padding)
+        if clips is not None:
+            encoded = encoded.masked_fill(torch.cat(paddings).unsqueeze(-1), 0.0)
+        streams = encoded.split(seen.sum(dim=0).tolist())
+        return {m: scatter_rows(streams[i], seen[:, i]) for i, m in enumerate(self.modalities)}
+
+    def complete(self, encoded: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
+        """Put a generated stream wherever a modality is not visible."""
+        steps = next(iter(encoded.values())).shape[1]
+        context = torch.cat(list(encoded.values()), dim=1)  # (B, M * T, H)
+        hidden_keys = (~visible).repeat_interleave(steps, dim=1)
+        if clips is not None:
+            hidden_keys = hidden_keys | ~clips.repeat(1, len(self.modalities))
+        streams = {}
+        for i, m in enumerate(self.modalities):
+            hidden = ~visible[:, i]
+            streams[m] = encoded[m]
+            if hidden.any():
+                generated = self.generators[m](context[hidden], hidden_keys[hidden], steps)
+                if clips is not None:
+                    generated = generated * clips[hidden].unsqueeze(-1)
+                streams[m] = torch.where(hidden.view(-1, 1, 1), scatter_rows(generated, hidden), encoded[m])
+        return streams
+
+    def mix(self, streams: Mapping[str, Tensor], clips: Tensor | None) -> dict[str, Tensor]:
+        """Every stream through every expert, mixed by the router clip by clip."""
+        mixed = {}
+        for m, stream in streams.items():
+            opinions = torch.stack([expert(stream, clips) for expert in self.experts.values()], dim=2)  # (B, T, M, H)
+            weights = self.router(stream).softmax(dim=-1)  # (B, T, M)
+            mixed[m] = (opinions * weights.unsqueeze(-1)).sum(dim=2)
+        return mixed
+
+    def fuse(self, mixed: Mapping[str, Tensor], clips: Tensor | None) -> Tensor:
+        """The mixed streams joined over channels and brought back to H: (B, T, H)."""
+        return on_clips(self.fusion, torch.cat(list(mixed.values()), dim=-1), clips)
+
+    def diagnostics(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """router_weights (B, M, M): how much stream i listens to expert j, the mean over its clips."""
+        clips = self._real_clips(features, lengths, visible)
+        streams = self.complete(self.encode(features, visible, clips), visible, clips)
+        weights = torch.stack([self.router(stream).softmax(dim=-1) for stream in streams.values()], dim=1)
+        if clips is None:
+            return {"router_weights": weights.mean(dim=2)}
+        real = clips[:, None, :, None]
+        return {"router_weights": (weights * real).sum(dim=2) / real.sum(dim=2)}
+
+    def _real_clips(
+        self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor] | None, seen: Tensor
+    ) -> Tensor | None:
+        if lengths is None or not self.mask_padding:
+            return None
+        return real_clips({m: lengths[m] for m in self.modalities}, seen, features[self.modalities[0]].shape[1])
+
+    def _expert_on_own(self, m: str, encoded: Tensor, rows: Tensor, clips: Tensor | None) -> Tensor:
+        """Expert m on the true feature of m; rows that lack it stay out of its batch statistics."""
+        if rows.all():
+            return self.experts[m](encoded, clips)
+        every_clip = rows.unsqueeze(1).expand(encoded.shape[:2])
+        return self.experts[m](encoded, every_clip if clips is None else every_clip & clips)
