@@ -1,0 +1,239 @@
+"""From a published data set to a feature store: check every sample, report all problems by id, write one file.
+
+A reader (`fisv.py`, `rg.py` ...) says what was published, as a `Published`; `convert` does the rest. Nothing is dropped
+silently: by default any problem stops the conversion, and with ``on_error="skip"`` the samples left out are listed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from aqa.data.store import Modality, Target, write_store
+from aqa.errors import AqaError, nearest
+from data_prep.summary import Summary, listed
+
+OnError = Literal["refuse", "skip"]
+Array = NDArray[Any]
+_UNUSABLE = -1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one sample: its id, the kind of problem (counted in messages) and the particulars."""
+
+    id: str
+    kind: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.kind}" + (f" ({self.detail})" if self.detail else "")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One modality as published.
+
+    width: D, columns of every sample. ids: the samples that have it. load(id) returns (T, D) numbers, and is called
+    at most twice a sample. extractor, clip_seconds: what made the features, and how much video a row covers.
+    """
+
+    width: int
+    ids: Collection[str]
+    load: Callable[[str], Array]
+    extractor: str | None = None
+    clip_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A data set as published, before anything of it is checked.
+
+    labels: per target, id -> score in the target's own units; an id that is not there is unlabelled.
+    ranges: per target, (lowest, highest) possible score. splits: per split, its ids in file order.
+    complete: every sample has every modality, so one that lacks a stream is a problem and not a fact.
+    problems: what the reader found while it read the label files.
+    """
+
+    name: str
+    source: str
+    streams: Mapping[str, Stream]
+    labels: Mapping[str, Mapping[str, float]]
+    ranges: Mapping[str, tuple[float, float]]
+    splits: Mapping[str, Sequence[str]]
+    complete: bool = True
+    problems: Sequence[Problem] = field(default_factory=list)
+
+
+def convert(
+    published: Published,
+    out: str | os.PathLike[str],
+    on_error: OnError = "refuse",
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Summary:
+    """Check a published data set and write it as a feature store, whole or not at all.
+
+    on_error: "refuse" raises AqaError with every problem, listed by id, and writes nothing; "skip" leaves the samples
+    that have a problem out and lists them in the summary. progress: bars on stderr where that is a terminal.
+    """
+    if on_error not in ("refuse", "skip"):
+        raise AqaError(f"on_error '{on_error}' is unknown: {nearest(on_error, ('refuse', 'skip'))}")
+    if os.path.exists(out) and not overwrite:  # said before the features are read, which takes minutes
+        raise AqaError(f"{out} exists; choose another --out, or replace it with --overwrite")
+    lengths, problems = _check(published, progress)
+    if problems and on_error == "refuse":
+        raise AqaError(_refusal(published.name, problems))
+    bad = {problem.id for problem in problems}
+    splits = {name: [i for i in ids if i not in bad] for name, ids in published.splits.items()}
+    ids = [i for members in splits.values() for i in members]
+    if not ids:
+        raise AqaError(f"{published.name}: no sample is left to write\n{_listed_problems(problems)}")
+    modalities, targets = _store_parts(published, ids, lengths)
+    _write(published, out, ids, modalities, targets, splits, overwrite, progress)
+    return Summary(published.name, str(out), splits, modalities, targets, [str(problem) for problem in problems])
+
+
+def _write(
+    published: Published,
+    out: str | os.PathLike[str],
+    ids: Sequence[str],
+    modalities: Mapping[str, Modality],
+    targets: Mapping[str, Target],
+    splits: Mapping[str, Sequence[str]],
+    overwrite: bool,
+    progress: bool,
+) -> None:
+    rows = {i: row for row, i in enumerate(ids)}
+    total = sum(int(np.count_nonzero(m.lengths)) for m in modalities.values())
+    try:
+        with _bar(total, f"{published.name}: writing", progress) as bar:
+            write_store(
+                out,
+                name=published.name,
+                source=published.source,
+                ids=ids,
+                modalities=modalities,
+                targets=targets,
+                splits={name: [rows[i] for i in members] for name, members in splits.items()},
+                read=lambda modality, row: published.streams[modality].load(ids[row]),
+                overwrite=overwrite,
+                progress=bar.update,
+            )
+    except OSError as error:
+        raise AqaError(f"{out} cannot be written: {error.strerror or error}") from None
+
+
+def _check(published: Published, progress: bool) -> tuple[dict[str, dict[str, int]], list[Problem]]:
+    """Per modality the length of each sample's stream, and every problem, in the order of the splits."""
+    problems = list(published.problems)
+    problems += _check_splits(published.splits)
+    problems += _check_labels(published)
+    lengths: dict[str, dict[str, int]] = {}
+    ids = list(dict.fromkeys(i for members in published.splits.values() for i in members))
+    total = sum(i in stream.ids for stream in published.streams.values() for i in ids)
+    with _bar(total, f"{published.name}: checking", progress) as bar:
+        for modality, stream in published.streams.items():
+            lengths[modality] = {}
+            for i in ids:
+                if i in stream.ids:
+                    lengths[modality][i], problem = _check_stream(i, modality, stream)
+                    problems += problem
+                    bar.update(1)
+    for i in ids:
+        absent = [m for m in published.streams if lengths[m].get(i, 0) == 0]
+        if absent and (published.complete or len(absent) == len(published.streams)):
+            problems.append(Problem(i, "label without features", ", ".join(absent)))
+    return lengths, problems
+
+
+def _check_splits(splits: Mapping[str, Sequence[str]]) -> list[Problem]:
+    problems = []
+    places: dict[str, list[str]] = {}
+    for name, ids in splits.items():
+        for i in ids:
+            places.setdefault(i, []).append(name)
+    for i, names in places.items():
+        if len(set(names)) > 1:
+            problems.append(Problem(i, "in two splits", ", ".join(dict.fromkeys(names))))
+        elif len(names) > 1:
+            problems.append(Problem(i, "labelled twice", f"in {names[0]}"))
+    return problems
+
+
+def _check_labels(published: Published) -> list[Problem]:
+    problems = []
+    known = {i for members in published.splits.values() for i in members}
+    for target, scores in published.labels.items():
+        low, high = published.ranges[target]
+        for i, score in scores.items():
+            if not low <= score <= high:
+                problems.append(Problem(i, "label outside its range", f"{target} {score:g}, range {low:g} to {high:g}"))
+    homes: dict[str, list[str]] = {}
+    for modality, stream in published.streams.items():
+        for i in stream.ids:
+            if i not in known:
+                homes.setdefault(i, []).append(modality)
+    problems += [Problem(i, "features without a label", ", ".join(names)) for i, names in homes.items()]
+    return problems
+
+
+def _check_stream(i: str, modality: str, stream: Stream) -> tuple[int, list[Problem]]:
+    """One stream's clips, or _UNUSABLE and why."""
+    try:
+        clips = np.asarray(stream.load(i))
+    except AqaError as error:
+        return _UNUSABLE, [Problem(i, "features that cannot be read", f"{modality}: {error}")]
+    if clips.ndim != 2:
+        return _UNUSABLE, [Problem(i, "features not of shape (clips, width)", f"{modality} {clips.shape}")]
+    if clips.shape[1] != stream.width:
+        return _UNUSABLE, [Problem(i, "features of wrong width", f"{modality} {clips.shape[1]}, not {stream.width}")]
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf in the store, and is found as inf here
+        bad = int(np.count_nonzero(~np.isfinite(clips.astype(np.float32, copy=False)).all(axis=1)))
+    if bad:
+        return _UNUSABLE, [Problem(i, "NaN or inf in features", f"{modality}, {bad} of {len(clips)} rows")]
+    return len(clips), []
+
+
+def _store_parts(
+    published: Published, ids: Sequence[str], lengths: Mapping[str, Mapping[str, int]]
+) -> tuple[dict[str, Modality], dict[str, Target]]:
+    modalities = {
+        name: Modality(
+            stream.width,
+            np.array([lengths[name].get(i, 0) for i in ids], dtype=np.int64),
+            stream.extractor,
+            stream.clip_seconds,
+        )
+        for name, stream in published.streams.items()
+    }
+    targets = {
+        name: Target(np.array([scores.get(i, np.nan) for i in ids], dtype=np.float64), *published.ranges[name])
+        for name, scores in published.labels.items()
+    }
+    return modalities, targets
+
+
+def _refusal(name: str, problems: Sequence[Problem]) -> str:
+    samples = len({problem.id for problem in problems})
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(problem.kind for problem in problems).items())
+    return (
+        f"{name}: {samples} sample{'s' * (samples != 1)} with problems ({kinds}); nothing was written, "
+        f"--on-error skip leaves them out\n{_listed_problems(problems)}"
+    )
+
+
+def _listed_problems(problems: Iterable[Problem]) -> str:
+    return listed([str(problem) for problem in problems])
+
+
+def _bar(total: int, what: str, progress: bool) -> tqdm[Any]:
+    # None: tqdm itself finds out whether stderr is a terminal.
+    return tqdm(total=total, desc=what, unit="stream", leave=False, disable=None if progress else True)

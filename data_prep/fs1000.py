@@ -1,0 +1,76 @@
+"""FS1000: 1247 figure-skating videos of eight categories, seven scores each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from aqa.errors import AqaError
+from data_prep import DATASETS
+from data_prep.convert import Problem, Published, Stream
+from data_prep.files import find
+from data_prep.labels import Row, read_rows
+from data_prep.npy import load_npy
+
+STREAMS = {
+    "visual": ("output_feature_fs1000_new", 768, "VST (Video Swin Transformer), mean over positions"),
+    "audio": ("ast_feature_fs1000_new", 768, "AST (Audio Spectrogram Transformer)"),
+    "flow": ("i3d_avg_clip8_5s_fs1000", 1024, "I3D"),
+}
+RANGES = {"TES": (0.0, 130.0), "PCS": (0.0, 60.0), **dict.fromkeys(("SS", "TR", "PE", "CO", "IN"), (0.0, 10.0))}
+# The published validation file is what every paper tests on.
+LABELS = {"train": "train_fs1000_new.txt", "test": "val_fs1000_new.txt"}
+
+
+@DATASETS.register(
+    "fs1000",
+    title="FS1000: figure skating, 1000 train and 247 test videos, TES, PCS and five components",
+    paper="Xia et al., Skating-Mixer: Long-Term Sport Audio-Visual Modeling with MLPs, AAAI 2023",
+    url="https://arxiv.org/abs/2203.03990",
+)
+def read(source: Path) -> Published:
+    """FS1000 as published: three folders with one file a video, two label files, at any depth under `source`.
+
+    Visual features (T, P, 768) are averaged over their P positions. PCS is divided by the line's last column, the
+    factor of its competition. Raises AqaError naming a file or folder that is missing or there twice.
+    """
+    source = Path(source)
+    problems: list[Problem] = []
+    labels: dict[str, dict[str, float]] = {target: {} for target in RANGES}
+    splits: dict[str, list[str]] = {}
+    for split, file in LABELS.items():
+        rows = read_rows(find(source, file), (*RANGES, "factor"), problems)
+        splits[split] = [row.id for row in rows]
+        for row in rows:
+            for target, score in _scores(row, problems).items():
+                labels[target][row.id] = score
+    streams = {name: _stream(find(source, folder), width, maker) for name, (folder, width, maker) in STREAMS.items()}
+    return Published(
+        "fs1000", f"FS1000, published features in {source.name}", streams, labels, RANGES, splits, True, problems
+    )
+
+
+def _scores(row: Row, problems: list[Problem]) -> dict[str, float]:
+    scores = {name: score for name, score in zip(RANGES, row.scores, strict=False) if score is not None}
+    factor = row.scores[-1]
+    if factor is not None and factor <= 0:
+        problems.append(Problem(row.id, "PCS factor that is not positive", f"{factor:g}"))
+    elif factor is not None and "PCS" in scores:
+        scores["PCS"] /= factor
+        return scores
+    scores.pop("PCS", None)  # without its factor it is in other units; the missing factor has been noted
+    return scores
+
+
+def _stream(folder: Path, width: int, extractor: str) -> Stream:
+    files = {path.stem: path for path in sorted(folder.glob("*.npy"))}
+
+    def load(i: str) -> NDArray[Any]:
+        clips = load_npy(files[i])
+        if isinstance(clips, dict):
+            raise AqaError(f"{files[i]} holds a dict; expected one array")
+        return clips.mean(axis=1) if "positions" in extractor and clips.ndim == 3 else clips
+
+    return Stream(width, files.keys(), load, extractor)

@@ -1,0 +1,202 @@
+"""Reading .npy files from strangers without running what is in them.
+
+The benchmarks publish features as pickled object arrays: a 0-d array that holds a dict of video id -> (T, D) array.
+`numpy.load(allow_pickle=True)` would run any code that such a file asks for. Here the pickle may name five things that
+numpy itself writes, and even these are not numpy's: stand-ins collect shape, type and bytes, and a plain array is made
+from them after they were checked. Nothing else can be named, so nothing else can be run.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aqa.errors import AqaError
+
+# Booleans, integers and floats of a fixed size: "f4", "<f8", "i8". Text, records and objects are not features.
+_NUMERIC = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
+_BROKEN = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    ImportError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
+
+
+class _Refused(Exception):
+    """The pickle asks for something that is not part of an array; the argument is its dotted name."""
+
+
+class _Dtype:
+    """Stand-in for numpy.dtype: keeps the type's code and byte order."""
+
+    def __init__(self, code: object, align: object = False, copy: object = False):
+        self.code = str(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        order = state[1]
+        if order in ("<", ">"):
+            self.code = order + self.code.lstrip("<>=|")
+
+    @property
+    def is_object(self) -> bool:
+        return self.code.lstrip("|") in ("O", "O4", "O8")
+
+    def numeric(self) -> np.dtype[Any]:
+        if not _NUMERIC.fullmatch(self.code):
+            raise ValueError(f"an array of type '{self.code}', not of numbers")
+        return np.dtype(self.code)
+
+
+class _Array:
+    """Stand-in for numpy.ndarray: keeps what the pickle says the array is made of."""
+
+    def __init__(self) -> None:
+        self.shape: tuple[int, ...] = ()
+        self.dtype = _Dtype("O")
+        self.fortran = False
+        self.data: Any = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, self.shape, self.dtype, self.fortran, self.data = state
+
+    def numeric(self) -> NDArray[Any]:
+        """The array itself; ValueError where the bytes are not those of numbers in the stated shape."""
+        data = self.data.encode("latin1") if isinstance(self.data, str) else self.data  # str: written by Python 2
+        if self.dtype.is_object:
+            raise ValueError("an array of objects, not of numbers")
+        values = np.frombuffer(data, dtype=self.dtype.numeric())
+        return values.reshape(self.shape, order="F" if self.fortran else "C")
+
+
+class _Ndarray:
+    """Stands where a pickle says numpy.ndarray; of no use but as the argument of `_reconstruct`."""
+
+
+def _reconstruct(subtype: object, shape: object, typecode: object) -> _Array:
+    if subtype is not _Ndarray:
+        raise ValueError(f"an array of class {subtype!r}")
+    return _Array()
+
+
+def _frombuffer(data: Any, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
+    array = _Array()
+    array.__setstate__((1, shape, dtype, order == "F", data))
+    return array
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    # Python 3 writes bytes in this roundabout way at protocol 2.
+    if encoding != "latin1":
+        raise _Refused(f"_codecs.encode to '{encoding}'")
+    return text.encode("latin1")
+
+
+_ALLOWED: dict[str, Callable[..., Any]] = {
+    "numpy.ndarray": _Ndarray,
+    "numpy.dtype": _Dtype,
+    "numpy.core.multiarray._reconstruct": _reconstruct,
+    "numpy._core.multiarray._reconstruct": _reconstruct,
+    "numpy.core.numeric._frombuffer": _frombuffer,
+    "numpy._core.numeric._frombuffer": _frombuffer,
+    "_codecs.encode": _latin1,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """An unpickler that knows arrays and built-in containers, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        wanted = f"{module}.{name}"
+        if wanted not in _ALLOWED:
+            raise _Refused(wanted)
+        return _ALLOWED[wanted]
+
+
+def load_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
+    """What a published .npy file holds: a plain array, or the dict inside a pickled 0-d object array.
+
+    The dict's arrays are numeric; its keys and the arrays' dimensions are the caller's to check (`load_mapping`).
+    Raises AqaError, naming the file, where it is missing, cut off or not .npy, and where its pickle asks for anything
+    but arrays, naming what it asked for.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            if _is_pickled(file, path):
+                return _unpickle(file, path)
+            file.seek(0)
+            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            return array
+    except _Refused as refused:
+        raise AqaError(f"{path} asks to run {refused}: refused, a feature file holds arrays and nothing else") from None
+    except OSError as error:
+        raise AqaError(f"{path} cannot be read: {error.strerror or error}") from None
+    except _BROKEN as error:
+        raise AqaError(f"{path} is cut off or not a feature file: {_first_line(error)}") from None
+
+
+def load_mapping(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """A published file of many videos: video id -> array of numbers, (T, D) where the file is right.
+
+    Raises AqaError as `load_npy` does, and where the file holds one plain array or has ids that are not text.
+    """
+    loaded = load_npy(path)
+    if not isinstance(loaded, dict):
+        raise AqaError(f"{path} holds one array of shape {loaded.shape}; expected video id -> array")
+    for key, value in loaded.items():
+        if not isinstance(key, str):
+            raise AqaError(f"{path}: the id {key!r} is not text")
+        if not isinstance(value, np.ndarray):
+            raise AqaError(f"{path}: '{key}' holds a {type(value).__name__}, not an array")
+    return loaded
+
+
+def _is_pickled(file: BinaryIO, path: Path) -> bool:
+    """Read the header; True where a pickle follows, which then must be one 0-d object array."""
+    version = np.lib.format.read_magic(file)
+    # Version 3 differs in the names of record fields only, and record arrays are no features.
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    if dtype.hasobject and (shape != () or dtype != np.dtype(object)):
+        raise AqaError(f"{path} holds objects of type '{dtype}' in shape {shape}; expected one dict, or plain numbers")
+    if not dtype.hasobject and dtype.kind not in "biuf":
+        raise AqaError(f"{path} holds '{dtype}', not numbers")
+    return bool(dtype.hasobject)
+
+
+def _unpickle(file: BinaryIO, path: Path) -> dict[Any, Any]:
+    outer = _ArrayUnpickler(file, encoding="latin1").load()
+    if not isinstance(outer, _Array) or not outer.dtype.is_object or outer.shape != ():
+        raise ValueError("the pickle is not a 0-d object array")
+    content = outer.data[0] if isinstance(outer.data, list) and len(outer.data) == 1 else None
+    if not isinstance(content, Mapping):
+        raise AqaError(f"{path} holds a {type(content).__name__}; expected video id -> array")
+    return {key: _numeric(value, key, path) for key, value in content.items()}
+
+
+def _numeric(value: object, key: object, path: Path) -> object:
+    if not isinstance(value, _Array):
+        return value
+    try:
+        return value.numeric()
+    except _BROKEN as error:
+        raise AqaError(f"{path}: '{key}' is {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

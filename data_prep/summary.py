@@ -1,0 +1,62 @@
+"""What a conversion wrote, in a dozen lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aqa.data.store import Modality, Target
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `convert` wrote; `str` is what a user reads.
+
+    splits: ids per split. modalities, targets: as written. skipped: one line a problem of each sample left out.
+    """
+
+    name: str
+    path: str
+    splits: Mapping[str, Sequence[str]]
+    modalities: Mapping[str, Modality]
+    targets: Mapping[str, Target]
+    skipped: Sequence[str]
+
+    @property
+    def unequal(self) -> int:
+        """Videos whose streams differ in length, absent streams left aside."""
+        lengths = np.stack([m.lengths for m in self.modalities.values()], axis=1)
+        longest = lengths.max(axis=1)
+        return int(np.count_nonzero(((lengths > 0) & (lengths != longest[:, None])).any(axis=1)))
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{name} {len(ids)}" for name, ids in self.splits.items())
+        lines = [f"{self.name} -> {self.path}", f"samples   {sizes}"]
+        for name, target in self.targets.items():
+            known = target.values[np.isfinite(target.values)]
+            spread = f", {known.min():g} to {known.max():g}" if len(known) else ""
+            lines.append(f"target    {name}: {len(known)} labelled{spread} (range {target.low:g} to {target.high:g})")
+        for name, modality in self.modalities.items():
+            lines.append(f"modality  {name}: width {modality.width}, {_lengths(modality)}")
+        lines.append(f"videos whose streams differ in length: {self.unequal}")
+        if self.skipped:
+            lines += [f"skipped, {len(self.skipped)} problem{'s' * (len(self.skipped) != 1)}:", listed(self.skipped)]
+        return "\n".join(lines)
+
+
+def _lengths(modality: Modality) -> str:
+    lengths = modality.lengths[modality.lengths > 0]
+    absent = f", absent in {len(modality.lengths) - len(lengths)}" if len(lengths) < len(modality.lengths) else ""
+    if not len(lengths):
+        return "absent everywhere"
+    return f"clips {lengths.min()} / {np.median(lengths):g} / {lengths.max()} (min / median / max){absent}"
+
+
+def listed(lines: Sequence[str], most: int = 20) -> str:
+    """Indented lines, the first `most` of them and a count of the others."""
+    shown = [f"  {line}" for line in lines[:most]]
+    if len(lines) > most:
+        shown.append(f"  ... and {len(lines) - most} more")
+    return "\n".join(shown)
