@@ -140,16 +140,18 @@ def _read_d1(path: Path) -> Array:
 
 
 def _check_shapes(source: Path, visual: Array, audio: Array, labels: Array, split: Array) -> None:
-    videos, rows = len(labels), visual.shape[1:2]
+    videos, rows = labels.shape[:1], visual.shape[1:2]
     wanted = {
-        "visual": (visual, (videos, *rows, VISUAL_WIDTH)),
-        "audio": (audio, (videos, *rows, AUDIO_WIDTH)),
-        "labels": (labels, (videos, len(RANGES))),
-        "split": (split, (videos,)),
+        "visual": (visual, (*videos, *rows, VISUAL_WIDTH)),
+        "audio": (audio, (*videos, *rows, AUDIO_WIDTH)),
+        "labels": (labels, (*videos, len(RANGES))),
+        "split": (split, videos),
     }
     for name, (array, shape) in wanted.items():
         if array.shape != shape:
             raise AqaError(f"{source}: {name} has shape {array.shape}, expected {shape}")
+        if name != "split" and array.dtype.kind not in "fiu":
+            raise AqaError(f"{source}: {name} is of type '{array.dtype}', not numbers")
     strangers = sorted(set(split.tolist()) - set(SPLITS))
     if strangers:
         raise AqaError(f"{source}: split '{strangers[0]}' is unknown: {nearest(str(strangers[0]), SPLITS)}")

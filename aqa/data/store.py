@@ -96,6 +96,7 @@ class FeatureStore:
         self.ids: list[str] = [_text(i) for i in self._dataset("ids", ndim=1)[()]]
         self.modalities: tuple[str, ...] = self._modality_order()
         self.widths: dict[str, int] = {}
+        self.dtypes: dict[str, str] = {}
         self.offsets: dict[str, NDArray[np.int64]] = {}
         self.attributes: dict[str, dict[str, Any]] = {}
         for modality in self.modalities:
@@ -103,6 +104,7 @@ class FeatureStore:
             if values.dtype not in (np.float32, np.float16):
                 raise AqaError(f"{self.path}: features/{modality}/values is {values.dtype}, not float32 or float16")
             self.widths[modality] = int(values.shape[1])
+            self.dtypes[modality] = str(values.dtype)
             self.offsets[modality] = self._offsets(modality, len(values))
             self.attributes[modality] = dict(self._file[f"features/{modality}"].attrs)
         self.targets = {name: self._target(name) for name in self._group("targets")}
