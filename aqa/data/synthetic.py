@@ -220,9 +220,12 @@ def make_synthetic(
 
     samples: keep only the first so many videos a split (a split and target where each video has one target); a video is
     the same whether others are written or not. progress(1) is called after each stream. The same seed gives the same
-    data. Raises AqaError for an unknown preset, and where `out` exists and `overwrite` is false.
+    data. Raises AqaError for an unknown preset, a negative seed, no samples, and where `out` exists and `overwrite` is
+    false.
     """
     process = find_preset(preset)
+    if seed < 0 or (samples is not None and samples < 1):
+        raise AqaError(f"a synthetic store needs a seed of 0 or more and 1 sample or more, got {seed} and {samples}")
     rows = videos(process, samples)
     lengths = np.array([_generator(seed, LENGTH, v.number).integers(*process.lengths, endpoint=True) for v in rows])
     evidence = np.concatenate([_draw_evidence(process, 1, _generator(seed, EVIDENCE, v.number)) for v in rows])
