@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,10 +63,12 @@ def load_published_mcmoe(
     """
     where = "checkpoint" if isinstance(checkpoint, Mapping) else str(checkpoint)
     state = dict(checkpoint) if isinstance(checkpoint, Mapping) else _read(Path(checkpoint))
+    if any(str(name).startswith("state.") for name in state):  # among other arrays, as in an archive of results
+        state = {name: value for name, value in state.items() if str(name).startswith("state.")}
     state = {re.sub(r"^(state\.|module\.)+", "", str(name)): value for name, value in state.items()}
     state.pop(POSITIONS, None)
     try:
-        tensors = {our_name(name): torch.as_tensor(np.asarray(value)) for name, value in state.items()}
+        tensors = {our_name(name): torch.as_tensor(value) for name, value in state.items()}
     except AqaError as error:
         raise AqaError(f"{where}: {error}") from None
     # Pointwise convolutions there are linear layers here.

@@ -1,0 +1,210 @@
+"""The `aqa` command: thin, no logic. Heavy modules are imported by the commands that need them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="aqa",
+    help="Predict judges' scores of performances from features, when some modalities are missing.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists under that name.")]
+RunArgument = Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN")]
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="An experiment file (YAML).", metavar="EXPERIMENT")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Changes: data.target=PCS output=DIR ...", metavar="KEY=VALUE"),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a model and score it under every missing pattern."""
+    from aqa.experiment import run as run_experiment
+    from aqa.reporting.tables import result_table
+
+    result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
+    if result.already_finished:
+        _say(f"{result.folder} is finished; --overwrite runs it again")
+    typer.echo(result_table(result.metrics))
+    _say(f"run folder: {result.folder}")
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    patterns: Annotated[
+        str | None, typer.Option(help="As missing.test, in YAML: '[VA, {rates: {audio: 0.5}}]'.")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Another feature store; the run's own by default.")] = None,
+    split: Annotated[str, typer.Option(help="The split to score.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Write the metrics to this JSON file as well.")] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Score a finished run again: other patterns, another store or split."""
+    from aqa.experiment import evaluate as evaluate_run
+    from aqa.reporting.tables import result_table
+    from aqa.runs import write_text
+
+    _refuse_existing(out, overwrite)
+    spec = None if patterns is None else _yaml(patterns, "--patterns")
+    result = evaluate_run(run, patterns=spec, store=store, split=split, device=_device(device))
+    typer.echo(result_table(result.metrics))
+    if out is not None:
+        write_text(out, json.dumps(result.metrics, indent=2) + "\n")
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    store: Annotated[Path, typer.Option(help="A feature store; labels are not needed, modalities may be absent.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write: id, visible, score.")],
+    split: Annotated[str | None, typer.Option(help="Only this split; all videos by default.")] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Predict the scores of videos, labelled or not."""
+    from aqa.experiment import predict as predict_store
+    from aqa.runs import write_rows
+
+    _refuse_existing(out, overwrite)
+    predictions = predict_store(run, store, split=split, device=_device(device))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(out, ("id", "visible", "score"), predictions)
+    without = sum(p.score is None for p in predictions)
+    _say(
+        f"{len(predictions) - without} scores written to {out}"
+        + (f"; {without} videos have no modality" if without else "")
+    )
+
+
+@app.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="fisv, rg, fs1000, pom or synthetic.", metavar="DATASET")],
+    out: Annotated[Path, typer.Option(help="The feature store to write (HDF5).")],
+    source: Annotated[Path | None, typer.Option(help="The folder of the published files.")] = None,
+    on_error: Annotated[str, typer.Option(help="Where a video has a problem: refuse, or skip it.")] = "refuse",
+    preset: Annotated[str | None, typer.Option(help="synthetic: fisv, rg, fs1000 or tiny.")] = None,
+    seed: Annotated[int, typer.Option(help="synthetic: the seed.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a feature store from published files, or a synthetic one."""
+    from data_prep.prepare import prepare as prepare_store
+
+    typer.echo(
+        prepare_store(name, out, source=source, on_error=on_error, preset=preset, seed=seed, overwrite=overwrite)
+    )
+
+
+@app.command()
+def inspect(store: Annotated[Path, typer.Argument(help="A feature store (HDF5).", metavar="STORE")]) -> None:
+    """Describe a feature store and every problem in it; exit status 1 where it is not usable."""
+    from aqa.data.inspect import inspect_store
+
+    inspection = inspect_store(store)
+    typer.echo(str(inspection))
+    raise typer.Exit(0 if inspection.usable else 1)
+
+
+@app.command()
+def models() -> None:
+    """List the models."""
+    from aqa.models import MODELS
+    from aqa.reporting.tables import align
+
+    rows = [
+        [entry.name, str(entry.about.get("year", "")), str(entry.about.get("paper", "")), entry.summary]
+        for entry in MODELS.entries()
+    ]
+    for line in align([["model", "year", "paper", "what it is"], *rows]):
+        typer.echo(line)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _device(name: str) -> str:
+    from aqa.errors import AqaError, nearest
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise AqaError(f"--device is '{name}': {nearest(name, ('auto', 'cpu', 'cuda'))}")
+    return name
+
+
+def _refuse_existing(path: Path | None, overwrite: bool) -> None:
+    from aqa.errors import AqaError
+
+    if path is not None and path.exists() and not overwrite:
+        raise AqaError(f"{path} exists; choose another --out, or replace it with --overwrite")
+
+
+def _yaml(text: str, option: str) -> Any:
+    import yaml
+
+    from aqa.errors import AqaError
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise AqaError(f"{option}: not valid YAML: {text}") from None
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the program as Ctrl-C does."""
+
+    def stop(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status. A user's mistake is one line and status 2."""
+    from aqa.errors import AqaError
+
+    command = typer.main.get_command(app)
+    try:
+        with _terminated_as_interrupted():
+            status = command.main(args=arguments, prog_name="aqa", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except AqaError as error:
+        message = str(error)
+    except KeyboardInterrupt:
+        typer.echo("aqa: stopped; the same command goes on from the last saved epoch", err=True)
+        return 130
+    except OSError as error:
+        message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
+    except Exception as error:
+        # click's own mistakes (a wrong option, a missing argument) carry a message and their exit status.
+        if not hasattr(error, "format_message"):
+            raise
+        message = error.format_message().replace("\n", " ")
+    typer.echo(f"aqa: {message}", err=True)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,265 @@
+"""What an experiment file may say: the only place where its keys and defaults are written."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from aqa.errors import AqaError, nearest
+
+
+class Section(pydantic.BaseModel):
+    """A part of an experiment file in which unknown keys are mistakes."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """Where features come from and how videos become windows of clips."""
+
+    store: str  # an HDF5 feature store; relative to the experiment file or the working folder
+    target: str  # the score to predict, a name under `targets` in the store
+    synthetic: str | None = None  # a preset of `aqa prepare synthetic`, made at `store` where there is no file yet
+    clips: int | None = Field(None, ge=1)  # window length; the longest video's where it is not given
+    modalities: list[str] | None = None  # which streams, in which order; the store's where not given
+    align: Literal["shortest", "none"] = "shortest"  # cut the streams of a video to its shortest one
+    standardize: bool = False  # channels to zero mean and unit deviation, by the training split's statistics
+    validation: float = Field(0.2, gt=0, lt=1)  # share of train cut off for validation where the store has no `valid`
+
+
+class ModelConfig(pydantic.BaseModel):
+    """A registered model and its own options, which the model checks."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+    name: str = "mcmoe"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+
+class MissingConfig(Section):
+    """Which modalities are missing, in training and in testing."""
+
+    train: Any = "random_subset"
+    test: Any = "all_subsets"
+
+
+class TrainConfig(Section):
+    """The training loop. The defaults are those of MCMoE as published for Fis-V."""
+
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(32, ge=1)
+    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = Field(2e-4, gt=0)
+    final_learning_rate: float = Field(0.01, ge=0, le=1)  # where cosine decay ends, as a share of learning_rate
+    weight_decay: float = Field(1e-4, ge=0)
+    gradient_clip: float | None = Field(None, gt=0)  # largest norm of the gradient
+    patience: int | None = Field(None, ge=1)  # stop after so many epochs without a better selection metric
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1)  # torch's CPU threads; torch's own choice where not given
+
+
+class SelectConfig(Section):
+    """Which epoch's weights are kept. `split: test` is the published protocol, and is labelled so everywhere."""
+
+    split: str = "valid"
+    metric: Literal["srcc", "mse"] = "srcc"
+    pattern: str = "complete"  # a subset such as VA, or `average`: over the incomplete subsets
+
+
+class TrackingConfig(Section):
+    """Weights & Biases."""
+
+    wandb: Literal["disabled", "offline", "online"] = "disabled"
+    project: str = "aqa"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = []
+
+
+class Experiment(Section):
+    """A whole experiment file.
+
+    name may hold {target}, {model} and {seed}; it names the run's folder, runs/NAME, where `output` does not.
+    targets: overrides by target name, applied for the target chosen.
+    """
+
+    name: str
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    missing: MissingConfig = MissingConfig()
+    train: TrainConfig = TrainConfig()
+    select: SelectConfig = SelectConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    targets: dict[str, dict[str, Any]] = {}
+    output: str | None = None
+    versions: dict[str, str] = {}  # written into a run's config.yaml; says nothing to a new run
+
+    @property
+    def title(self) -> str:
+        """The name with its placeholders filled in."""
+        values = {"target": self.data.target, "model": self.model.name, "seed": self.train.seed}
+        try:
+            return self.name.format(**values)
+        except (KeyError, IndexError, ValueError):
+            known = ", ".join("{" + v + "}" for v in values)
+            raise AqaError(f"name: '{self.name}' has a placeholder that is not one of {known}") from None
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything that decides the numbers of a run, defaults filled in."""
+        return self.model_dump(mode="json", exclude={"targets", "output", "versions", "tracking"})
+
+
+def load_experiment(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
+    """An experiment from a YAML file (or a mapping), overrides of its target applied, then `key.key=value` ones.
+
+    A relative store is made absolute: beside the experiment file if it is there, else in the working folder.
+    AqaError, one line naming the file, the key and the nearest right one, for anything wrong.
+    """
+    lines: dict[str, int] = {}
+    if isinstance(source, Mapping):
+        where, content = "experiment", _copy(source)
+    else:
+        where = str(source)
+        content, lines = read_yaml(Path(source))
+    changes = [_override(text) for text in overrides]
+    target = next((value for key, value in reversed(changes) if key == ["data", "target"]), None)
+    content = _for_target(content, target, where)
+    for key, value in changes:
+        _set(content, key, value)
+    try:
+        experiment = Experiment.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise AqaError(_explain(error, where, lines)) from None
+    folder = None if isinstance(source, Mapping) else Path(source).parent
+    store = _locate(experiment.data.store, folder)
+    return experiment.model_copy(update={"data": experiment.data.model_copy(update={"store": str(store)})})
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Plain data only: aliases can make a small file unfold without end, and experiments need none."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "aliases are not accepted", event.start_mark)
+        return super().compose_node(parent, index)
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """A YAML file's mapping and the line of each dotted key; plain data only, no tags, no key twice."""
+    if not path.is_file():
+        here = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise AqaError(f"no experiment file at {path}; {nearest(str(path), here)}")
+    lines: dict[str, int] = {}
+    try:
+        loader = _PlainLoader(path.read_text(encoding="utf-8"))
+        root = loader.get_single_node()
+        _walk(root, "", lines, path)
+        content = loader.construct_document(root) if root is not None else None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise AqaError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(content, dict):
+        raise AqaError(f"{path}: an experiment file is a mapping of keys ({', '.join(Experiment.model_fields)})")
+    return content, lines
+
+
+def _walk(node: yaml.Node | None, prefix: str, lines: dict[str, int], path: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            line = key.start_mark.line + 1
+            if name in lines:
+                raise AqaError(f"{path}, line {line}: '{name}' is already given on line {lines[name]}")
+            lines[name] = line
+            _walk(value, f"{name}.", lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            _walk(value, f"{prefix}{i}.", lines, path)
+
+
+def _override(text: str) -> tuple[list[str], Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise AqaError(f"'{text}' is no override; write key.key=value, such as train.seed=1")
+    try:
+        return key.strip().split("."), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise AqaError(f"'{text}': the value is not valid YAML") from None
+
+
+def _set(content: dict[str, Any], key: Sequence[str], value: Any) -> None:
+    for part in key[:-1]:
+        inner = content.get(part)
+        if not isinstance(inner, dict):
+            inner = content[part] = {}
+        content = inner
+    content[key[-1]] = value
+
+
+def _for_target(content: dict[str, Any], target: Any, where: str) -> dict[str, Any]:
+    by_target = content.get("targets")
+    data = content.get("data")
+    chosen = target if target is not None else data.get("target") if isinstance(data, dict) else None
+    if not isinstance(by_target, dict) or chosen is None:
+        return content
+    if chosen not in by_target:
+        raise AqaError(f"{where}: no target '{chosen}' under targets: {nearest(str(chosen), by_target)}")
+    return _merge(content, by_target[chosen] or {})
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _copy(content: Any) -> Any:
+    return {k: _copy(v) for k, v in content.items()} if isinstance(content, Mapping) else content
+
+
+def _locate(store: str, folder: Path | None) -> Path:
+    """Beside the experiment file if it is there, else in the working folder."""
+    beside = folder / store if folder is not None else Path(store)
+    return (beside if beside.exists() else Path(store)).absolute()
+
+
+def _explain(error: pydantic.ValidationError, where: str, lines: Mapping[str, int]) -> str:
+    """The worst mistake of a file in one line; a misspelt key goes before the one it leaves missing."""
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    line = f", line {lines[key]}" if key in lines else ""
+    if first["type"] == "extra_forbidden":
+        return f"{where}{line}: unknown key '{key}': {nearest(path[-1], _keys(path[:-1]))}"
+    if first["type"] == "missing":
+        return f"{where}: '{key}' is missing"
+    if first["type"] == "literal_error":
+        choices = re.findall(r"'([^']+)'", str(first["ctx"]["expected"]))
+        given = first["input"]
+        return f"{where}{line}: {key} is {given!r}, not one of {', '.join(choices)}; {nearest(str(given), choices)}"
+    if first["type"] == "model_type":
+        return f"{where}{line}: {key}: a mapping of keys is needed ({', '.join(_keys(path))}), got {first['input']!r}"
+    return f"{where}{line}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+
+
+def _keys(path: Sequence[str]) -> list[str]:
+    """The keys that a section may have."""
+    section: Any = Experiment
+    for part in path:
+        section = section.model_fields[part].annotation
+    return list(section.model_fields)

@@ -1,0 +1,64 @@
+"""The table that a run prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+UNDEFINED = "undefined"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people; None is undefined."""
+    return UNDEFINED if value is None else f"{value:.{digits}f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """A confidence interval for people; empty where there is none."""
+    return "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+
+
+def selection_text(selection: Mapping[str, Any]) -> str:
+    """How the weights were chosen, with the published protocol called by its name."""
+    split = "SELECTED ON TEST" if selection["split"] == "test" else f"selected on {selection['split']}"
+    metric = {"srcc": "SRCC", "mse": "MSE"}[selection["metric"]]
+    return f"{split}: epoch {selection['epoch']} of {selection['epochs']}, best {metric} ({selection['pattern']})"
+
+
+def result_table(metrics: Mapping[str, Any]) -> str:
+    """The metrics of a run or an evaluation (as read back from metrics.json): a line a pattern, then the average."""
+    known = any("ceiling" in scores for scores in metrics["patterns"].values())
+    header = ["pattern", "SRCC", "95 % interval", "MSE", "R-l2 %", "n", *(["ceiling"] if known else [])]
+    rows = []
+    for name, s in metrics["patterns"].items():
+        row = [name, number(s["srcc"]), interval(s["srcc_low"], s["srcc_high"]), number(s["mse"]), number(s["rl2"])]
+        rows.append([*row, str(s["n"]), *([number(s.get("ceiling")) if "ceiling" in s else ""] if known else [])])
+    lines = align([header, *rows])
+    average = metrics["average_incomplete"]
+    if average["patterns"]:
+        lines += ["", average_text(average)]
+    unscored = {name: s["unscored"] for name, s in metrics["patterns"].items() if s["unscored"]}
+    if unscored:
+        listed = ", ".join(f"{name} {n}" for name, n in unscored.items())
+        lines.append(f"not scored, for want of every modality of the pattern: {listed}")
+    title = f"{metrics['model']} on {metrics['target']}, seed {metrics['seed']}; {selection_text(metrics['selection'])}"
+    return "\n".join([title, *lines])
+
+
+def average_text(average: Mapping[str, Any]) -> str:
+    """The Fisher-z average over incomplete patterns in one line."""
+    if average["undefined"]:
+        return f"average of the incomplete patterns: undefined, as is the SRCC of {', '.join(average['undefined'])}"
+    text = f"average of the {average['patterns']} incomplete patterns (Fisher z): SRCC {number(average['srcc'])}"
+    text += f" {interval(average['srcc_low'], average['srcc_high'])}, MSE {number(average['mse'])}"
+    return text + (f", ceiling {number(average['ceiling'])}" if "ceiling" in average else "")
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)])
+        for row in rows
+    ]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]

@@ -1,0 +1,205 @@
+"""A run's folder: resolved config, checkpoint, metrics, predictions, history and log.
+
+Every file appears whole or not at all. A folder is new, unfinished (it holds a saved state to go on from) or finished
+(it holds metrics.json); what is in it is never overwritten unasked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import pickle
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+
+from aqa import __version__
+from aqa.errors import AqaError
+
+CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
+HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt", "figures"
+OWN_FILES = (CONFIG, STATE, CHECKPOINT, METRICS, HISTORY, PREDICTIONS, LOG)
+
+
+def versions() -> dict[str, str]:
+    """Versions that numbers may depend on."""
+    return {
+        "aqa": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that replaces it when the block ends well."""
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(partial)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write a CSV file whole or not at all; NaN and None become empty cells."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow(["" if v is None or (isinstance(v, float) and math.isnan(v)) else v for v in row])
+    write_text(path, text.getvalue())
+
+
+def plain(value: Any) -> Any:
+    """What strict JSON can hold: a number that is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def load_torch(path: Path) -> Any:
+    """A checkpoint or state, read without running code from it."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise AqaError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+
+    @classmethod
+    def start(cls, path: str | os.PathLike[str], config: Mapping[str, Any], overwrite: bool) -> RunFolder:
+        """Create the folder, or take up the one that holds the same experiment.
+
+        config: everything that decides the run's numbers. AqaError where the folder holds another experiment or is not
+        a run's folder; with `overwrite` the former's files are removed instead (and no others).
+        """
+        run = cls(path)
+        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+            if not (run.path / CONFIG).is_file():
+                raise AqaError(f"{run.path} exists and is no run's folder; name another with output=DIR")
+            if overwrite:
+                run._clear()
+            else:
+                run._require_same(config)
+                return run
+        run.path.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump({**config, "versions": versions()}, sort_keys=False, allow_unicode=True)
+        write_text(run.path / CONFIG, text)
+        return run
+
+    @classmethod
+    def existing(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """A folder with a finished run; AqaError otherwise."""
+        run = cls(path)
+        if not (run.path / CONFIG).is_file():
+            raise AqaError(f"{run.path} is no run's folder: it has no {CONFIG}")
+        if run.status != "finished":
+            raise AqaError(f"{run.path} is unfinished; start its `aqa run` again to go on from where it stopped")
+        return run
+
+    @property
+    def status(self) -> Literal["new", "unfinished", "finished"]:
+        """Whether the run still has to begin, can go on from a saved state, or is done."""
+        if (self.path / METRICS).is_file():
+            return "finished"
+        return "unfinished" if (self.path / STATE).is_file() else "new"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved experiment, without versions."""
+        config = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+        config.pop("versions", None)
+        return config
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json; undefined numbers are None."""
+        return json.loads((self.path / METRICS).read_text(encoding="utf-8"))
+
+    def _require_same(self, config: Mapping[str, Any]) -> None:
+        here, there = _flat(config), _flat(self.config)
+        for key in [*here, *there]:
+            if here.get(key) != there.get(key):
+                difference = f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"
+                raise AqaError(
+                    f"{self.path} holds another experiment ({difference}); "
+                    "name another folder with output=DIR, or replace it with --overwrite"
+                )
+
+    def _clear(self) -> None:
+        for name in OWN_FILES:
+            (self.path / name).unlink(missing_ok=True)
+        for figure in (self.path / FIGURES).glob("*.png"):
+            figure.unlink()
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Save what training needs to go on."""
+        self._save(STATE, state)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The state to go on from, None where there is none."""
+        path = self.path / STATE
+        return load_torch(path) if path.is_file() else None
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Write metrics.json, which makes the run finished; the saved state has done its work."""
+        write_text(self.path / METRICS, json.dumps(plain(metrics), indent=2, allow_nan=False) + "\n")
+        (self.path / STATE).unlink(missing_ok=True)
+
+    def save_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Save the selected weights and all that scoring with them needs."""
+        self._save(CHECKPOINT, checkpoint)
+
+    def load_checkpoint(self) -> dict[str, Any]:
+        """The selected weights and all that scoring with them needs."""
+        return load_torch(self.path / CHECKPOINT)
+
+    def _save(self, name: str, content: Mapping[str, Any]) -> None:
+        with written_whole(self.path / name) as partial:
+            torch.save(dict(content), partial)
+
+    def save_history(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Write history.csv, a row an epoch."""
+        header = list(history[0]) if history else ["epoch"]
+        write_rows(self.path / HISTORY, header, [[row[key] for key in header] for row in history])
+
+    def log(self, line: str) -> None:
+        """Add a line to log.txt."""
+        with open(self.path / LOG, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat

@@ -1,0 +1,164 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from aqa.config import TrainConfig
+from aqa.data.batches import Batch
+from aqa.errors import AqaError
+from aqa.models import AQAModel
+
+SECONDS_BETWEEN_SAVES = 30.0
+
+
+@dataclass
+class Progress:
+    """How far training is, and the best weights so far by the selection metric."""
+
+    epoch: int = 0  # epochs done
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0  # 0: the selection metric was undefined in every epoch so far
+    best_value: float = math.nan
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+def train(
+    model: AQAModel,
+    batches: Callable[[int], Iterator[Batch]],
+    target: Tensor,
+    measure: Callable[[], Mapping[str, float]],
+    metric: Literal["srcc", "mse"],
+    measured_on: str,
+    settings: TrainConfig,
+    saved: dict[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], None] | None = None,
+    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+    show_progress: bool = True,
+) -> Progress:
+    """Train a model and remember its weights in the epoch with the best selection metric.
+
+    batches(epoch) yields an epoch's batches; target (N,) in [0, 1] is indexed by their rows. measure() returns the
+    model's selection metrics on the split `measured_on`; the highest "srcc" or the lowest "mse" decides. saved: a state
+    passed to `save` earlier, from which training goes on exactly. AqaError where the loss is no longer a number.
+    """
+    optimizer_class = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    optimizer = optimizer_class(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimizer, T_max=settings.epochs, eta_min=settings.learning_rate * settings.final_learning_rate
+    )
+    progress = Progress()
+    if saved is not None:
+        progress = Progress(**saved["progress"])
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scheduler.load_state_dict(saved["scheduler"])
+        _set_random_state(saved["random"])
+
+    last_save = time.monotonic()
+    bar = tqdm(
+        total=settings.epochs,
+        initial=progress.epoch,
+        unit="epoch",
+        desc="training",
+        disable=None if show_progress else True,
+        dynamic_ncols=True,
+    )
+    with bar:
+        while progress.epoch < settings.epochs and not _out_of_patience(progress, settings.patience):
+            epoch = progress.epoch + 1
+            learning_rate = float(scheduler.get_last_lr()[0])
+            losses = train_epoch(model, batches(epoch), target, optimizer, settings.gradient_clip)
+            scheduler.step()
+            measured = {f"{measured_on}_{name}": value for name, value in measure().items()}
+            value = measured[f"{measured_on}_{metric}"]
+            if not math.isfinite(losses["loss"]):
+                raise AqaError(f"the loss is {losses['loss']} in epoch {epoch}; a lower train.learning_rate may help")
+
+            progress.epoch = epoch
+            progress.history.append({"epoch": float(epoch), "learning_rate": learning_rate, **losses, **measured})
+            if _better(value, progress.best_value, metric):
+                progress.best_epoch, progress.best_value = epoch, value
+                progress.best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+            if on_epoch is not None:
+                on_epoch(progress.history[-1])
+            bar.update()
+            bar.set_postfix({**losses, **measured})
+            if save is not None and time.monotonic() - last_save > SECONDS_BETWEEN_SAVES:
+                save(_state(model, optimizer, scheduler, progress))
+                last_save = time.monotonic()
+    if not progress.best_epoch:
+        progress.best_weights = model.state_dict()
+    return progress
+
+
+def train_epoch(
+    model: AQAModel,
+    batches: Iterator[Batch],
+    target: Tensor,
+    optimizer: torch.optim.Optimizer,
+    gradient_clip: float | None,
+) -> dict[str, float]:
+    """One pass over the training set; returns the means over its batches of the loss and its parts."""
+    model.train()
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for batch in batches:
+        loss = model.loss(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
+        optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        if gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
+        optimizer.step()
+        # Summed on the device: reading a number here would stop the queue of work.
+        for name, value in {"": loss.total, **loss.parts}.items():
+            key = f"loss_{name}" if name else "loss"
+            sums[key] = sums.get(key, torch.zeros_like(value)) + value.detach()
+        count += 1
+    if not count:
+        raise AqaError("missing.train leaves no training sample with a visible modality")
+    return {name: float(value) / count for name, value in sums.items()}
+
+
+def _better(value: float, best: float, metric: str) -> bool:
+    if math.isnan(value):
+        return False
+    return math.isnan(best) or (value > best if metric == "srcc" else value < best)
+
+
+def _out_of_patience(progress: Progress, patience: int | None) -> bool:
+    return patience is not None and progress.epoch - progress.best_epoch >= patience
+
+
+def _state(
+    model: AQAModel,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    progress: Progress,
+) -> dict[str, Any]:
+    return {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "progress": asdict(progress),
+        "random": _random_state(),
+    }
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
