@@ -1,9 +1,9 @@
 """Reading .npy files from strangers without running what is in them.
 
 The benchmarks publish features as pickled object arrays: a 0-d array that holds a dict of video id -> (T, D) array.
-`numpy.load(allow_pickle=True)` would run any code that such a file asks for. Here the pickle may name five things that
-numpy itself writes, and even these are not numpy's: stand-ins collect shape, type and bytes, and a plain array is made
-from them after they were checked. Nothing else can be named, so nothing else can be run.
+`numpy.load(allow_pickle=True)` would run any code that such a file asks for. Here the pickle may name the few things
+that an array is written with, and even these are not numpy's: stand-ins collect shape, type and bytes, and a plain
+array is made from them after they were checked. Nothing else can be named, so nothing else can be run.
 """
 
 from __future__ import annotations
@@ -106,6 +106,11 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    # And empty bytes in this one; without arguments the call can make nothing else.
+    return b""
+
+
 _ALLOWED: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": _Ndarray,
     "numpy.dtype": _Dtype,
@@ -114,6 +119,7 @@ _ALLOWED: dict[str, Callable[..., Any]] = {
     "numpy.core.numeric._frombuffer": _frombuffer,
     "numpy._core.numeric._frombuffer": _frombuffer,
     "_codecs.encode": _latin1,
+    "__builtin__.bytes": _no_bytes,
 }
 
 
@@ -123,7 +129,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         wanted = f"{module}.{name}"
         if wanted not in _ALLOWED:
-            raise _Refused(wanted)
+            raise _Refused(wanted.encode("unicode_escape").decode())  # a name may hold line breaks and worse
         return _ALLOWED[wanted]
 
 
@@ -162,7 +168,7 @@ def load_mapping(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         if not isinstance(key, str):
             raise AqaError(f"{path}: the id {key!r} is not text")
         if not isinstance(value, np.ndarray):
-            raise AqaError(f"{path}: '{key}' holds a {type(value).__name__}, not an array")
+            raise AqaError(f"{path}: {key!r} holds a {type(value).__name__}, not an array")
     return loaded
 
 
@@ -195,7 +201,7 @@ def _numeric(value: object, key: object, path: Path) -> object:
     try:
         return value.numeric()
     except _BROKEN as error:
-        raise AqaError(f"{path}: '{key}' is {_first_line(error)}") from None
+        raise AqaError(f"{path}: {key!r} is {_first_line(error)}") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,212 @@
+"""Published .npy files are read; what else a pickle may ask for is refused by name and not run."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import pickle
+import subprocess
+
+import numpy as np
+import pytest
+
+from aqa.errors import AqaError
+from data_prep.npy import load_mapping, load_npy
+
+HEADER = b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (), }".ljust(127) + b"\n"
+
+
+class Calls:
+    """Pickles as a call of `function`."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def dumped(path, content, protocol=4):
+    """The published layout, with the pickle at any protocol and numpy 1 names on demand."""
+    outer = np.empty((), dtype=object)
+    outer[()] = content
+    path.write_bytes(HEADER + pickle.dumps(outer, protocol=protocol))
+    return path
+
+
+def samples():
+    return {
+        "1": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "2": np.asfortranarray(np.arange(12, dtype=">f8").reshape(3, 4)),
+        "3": np.zeros((0, 3), dtype=np.float16),
+    }
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_mapping_of_every_protocol(tmp_path, protocol):
+    loaded = load_mapping(dumped(tmp_path / "x.npy", samples(), protocol))
+    assert list(loaded) == ["1", "2", "3"]
+    for i, expected in samples().items():
+        np.testing.assert_array_equal(loaded[i], expected)
+        assert loaded[i].dtype == expected.dtype
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_numpy_1_and_2_names(tmp_path, protocol):
+    """Files written by numpy 1 name numpy.core, by numpy 2 numpy._core; the reader's own numpy does not matter."""
+    path = dumped(tmp_path / "x.npy", samples(), protocol)
+    swaps = [(b"numpy._core.", b"numpy.core."), (b"numpy.core.", b"numpy._core.")]
+    for old, new in swaps:
+        data = path.read_bytes()
+        if old in data and protocol == 2:  # names are lines there, in later protocols they carry their length
+            path.write_bytes(data.replace(old, new))
+        np.testing.assert_array_equal(load_mapping(path)["1"], samples()["1"])
+
+
+def test_as_numpy_saves_it(tmp_path):
+    np.save(tmp_path / "x.npy", samples())
+    np.testing.assert_array_equal(load_mapping(tmp_path / "x.npy")["2"], samples()["2"])
+
+
+def test_plain_array(tmp_path):
+    expected = np.random.default_rng(0).normal(size=(2, 3, 4))
+    np.save(tmp_path / "x.npy", expected)
+    np.testing.assert_array_equal(load_npy(tmp_path / "x.npy"), expected)
+
+
+def test_mapping_wanted_but_plain(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((2, 3)))
+    with pytest.raises(AqaError, match=r"x\.npy holds one array of shape \(2, 3\); expected video id -> array"):
+        load_mapping(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "name"),
+    [
+        (os.system, ("touch {}",), "posix.system"),
+        (builtins.eval, ("open('{}', 'w')",), "builtins.eval"),
+        (builtins.getattr, ("{}", "upper"), "builtins.getattr"),
+        (subprocess.check_call, (["touch", "{}"],), "subprocess.check_call"),
+        (np.load, ("{}",), "numpy.load"),
+        (pickle.loads, (pickle.dumps(Calls(os.system, "touch {}")),), r"_pickle\.loads"),
+    ],
+)
+def test_calls_are_refused_by_name(tmp_path, function, arguments, name):
+    victim = tmp_path / "victim"
+    filled = tuple(a.format(victim) if isinstance(a, str) else a for a in arguments)
+    path = dumped(tmp_path / "x.npy", {"1": samples()["1"], "2": Calls(function, *filled)})
+    with pytest.raises(AqaError, match=rf"x\.npy asks to run {name}: refused") as refused:
+        load_npy(path)
+    assert "\n" not in str(refused.value)
+    assert not victim.exists()
+
+
+def test_scalar_that_unpickles_its_bytes(tmp_path):
+    """numpy's own scalar constructor unpickles the bytes of an object scalar, without any restriction."""
+    victim = tmp_path / "victim"
+    scalar = np._core.multiarray.scalar
+    inner = pickle.dumps(Calls(os.system, f"touch {victim}"))
+    path = dumped(tmp_path / "x.npy", {"1": Calls(scalar, np.dtype("O"), inner)})
+    with pytest.raises(AqaError, match=r"asks to run numpy\._?core\.multiarray\.scalar: refused"):
+        load_npy(path)
+    assert not victim.exists()
+
+
+def test_codecs_only_for_bytes(tmp_path):
+    import codecs
+
+    path = dumped(tmp_path / "x.npy", {"1": Calls(codecs.encode, "abc", "rot13")})
+    with pytest.raises(AqaError, match=r"_codecs\.encode to 'rot13': refused"):
+        load_npy(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.array([{"a": 1}, None], dtype=object), "'1' is an array of objects"),
+        (np.array(["a", "b"]), "'1' is an array of type '<U1', not of numbers"),
+        (np.zeros(2, dtype=[("a", "f4")]), "'1' is an array of type 'V4'"),
+        ([1.0, 2.0], "'1' holds a list, not an array"),
+        (None, "'1' holds a NoneType, not an array"),
+    ],
+)
+def test_what_is_no_array_of_numbers(tmp_path, value, message):
+    with pytest.raises(AqaError, match=message):
+        load_mapping(dumped(tmp_path / "x.npy", {"1": value}))
+
+
+def test_ids_are_text(tmp_path):
+    with pytest.raises(AqaError, match="the id 1 is not text"):
+        load_mapping(dumped(tmp_path / "x.npy", {1: samples()["1"]}))
+
+
+@pytest.mark.parametrize("content", [[1, 2], "text", None, {1, 2}])
+def test_what_is_no_mapping(tmp_path, content):
+    with pytest.raises(AqaError, match="expected video id -> array"):
+        load_npy(dumped(tmp_path / "x.npy", content))
+
+
+def test_one_dimensional_object_array(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([None, {}], dtype=object))
+    with pytest.raises(AqaError, match=r"holds objects of type 'object' in shape \(2,\)"):
+        load_npy(tmp_path / "x.npy")
+
+
+def test_shape_that_its_bytes_do_not_fill(tmp_path):
+    """A forged shape must not reach memory beyond the bytes that came."""
+    outer = pickle.dumps(np.array({"1": np.zeros((2, 3), dtype=np.float32)}, dtype=object), protocol=4)
+    forged = outer.replace(b"K\x02K\x03\x86", b"K\xffK\xff\x86")
+    assert forged != outer
+    (tmp_path / "x.npy").write_bytes(HEADER + forged)
+    with pytest.raises(AqaError, match="'1' is cannot reshape"):
+        load_npy(tmp_path / "x.npy")
+
+
+def test_every_truncation_is_one_line(tmp_path):
+    whole = io.BytesIO()
+    np.save(whole, {"1": np.ones((2, 3), dtype=np.float32)})
+    plain = io.BytesIO()
+    np.save(plain, np.ones((2, 3), dtype=np.float32))
+    path = tmp_path / "x.npy"
+    for data in (whole.getvalue(), plain.getvalue()):
+        for end in range(len(data)):
+            path.write_bytes(data[:end])
+            with pytest.raises(AqaError, match=r"x\.npy") as error:
+                load_npy(path)
+            assert "\n" not in str(error.value)
+
+
+def test_garbage_never_escapes(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "x.npy"
+    whole = pickle.dumps(np.array({"1": np.ones((2, 3), dtype=np.float32)}, dtype=object), protocol=4)
+    for _ in range(300):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), size=3):
+            data[place] = rng.integers(0, 256)
+        path.write_bytes(HEADER + bytes(data))
+        message = ""
+        try:
+            load_npy(path)
+        except AqaError as error:
+            message = str(error)
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize("data", [b"", b"\x93NUMPY", b"not numpy at all", HEADER, HEADER + b"\x80\x04N."])
+def test_not_a_feature_file(tmp_path, data):
+    (tmp_path / "x.npy").write_bytes(data)
+    with pytest.raises(AqaError, match=r"x\.npy"):
+        load_npy(tmp_path / "x.npy")
+
+
+def test_text_array(tmp_path):
+    np.save(tmp_path / "x.npy", np.array(["a"]))
+    with pytest.raises(AqaError, match="not numbers"):
+        load_npy(tmp_path / "x.npy")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(AqaError, match=r"x\.npy cannot be read: No such file"):
+        load_npy(tmp_path / "x.npy")
