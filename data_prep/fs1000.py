@@ -46,7 +46,10 @@ def read(source: Path) -> Published:
         for row in rows:
             for target, score in _scores(row, problems).items():
                 labels[target][row.id] = score
-    streams = {name: _stream(find(source, folder), width, maker) for name, (folder, width, maker) in STREAMS.items()}
+    streams = {
+        name: _stream(find(source, folder), width, extractor, averaged=name == "visual")
+        for name, (folder, width, extractor) in STREAMS.items()
+    }
     return Published(
         "fs1000", f"FS1000, published features in {source.name}", streams, labels, RANGES, splits, True, problems
     )
@@ -64,13 +67,13 @@ def _scores(row: Row, problems: list[Problem]) -> dict[str, float]:
     return scores
 
 
-def _stream(folder: Path, width: int, extractor: str) -> Stream:
+def _stream(folder: Path, width: int, extractor: str, averaged: bool) -> Stream:
     files = {path.stem: path for path in sorted(folder.glob("*.npy"))}
 
     def load(i: str) -> NDArray[Any]:
         clips = load_npy(files[i])
         if isinstance(clips, dict):
             raise AqaError(f"{files[i]} holds a dict; expected one array")
-        return clips.mean(axis=1) if "positions" in extractor and clips.ndim == 3 else clips
+        return clips.mean(axis=1) if averaged and clips.ndim == 3 else clips
 
     return Stream(width, files.keys(), load, extractor)
