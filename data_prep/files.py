@@ -20,7 +20,9 @@ def find(source: Path, *names: str) -> Path:
     if len(found) > 1:
         raise AqaError(f"{' or '.join(names)} found {len(found)} times: {_listed(found)}; keep one, or narrow --source")
     if not found:
-        raise AqaError(f"{' or '.join(names)} not found under {source}; {nearest(names[0], _alike(source, names[0]))}")
+        alike = _alike(source, names[0])
+        hint = nearest(names[0], alike) if alike else f"no {Path(names[0]).suffix or 'folder'} is there"
+        raise AqaError(f"{' or '.join(names)} not found under {source}; {hint}")
     return found[0]
 
 

@@ -207,6 +207,9 @@ def test_missing_and_doubled_files(fisv, tmp_path):
     shutil.copy(root / "train.txt", root / "old")
     with pytest.raises(AqaError, match=r"found 2 times: .*Fis-V/old/train\.txt, .*Fis-V/train\.txt"):
         prepare("fisv", root, tmp_path / "x.h5")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AqaError, match=r"train\.txt or train_dataset\.txt not found under .*empty; no \.txt is there"):
+        prepare("fisv", tmp_path / "empty", tmp_path / "x.h5")
     with pytest.raises(AqaError, match="nowhere is not a folder"):
         prepare("fisv", tmp_path / "nowhere", tmp_path / "x.h5")
 
