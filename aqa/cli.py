@@ -60,8 +60,8 @@ def evaluate(
 ) -> None:
     """Score a finished run again: other patterns, another store or split."""
     from aqa.experiment import evaluate as evaluate_run
+    from aqa.files import write_text
     from aqa.reporting.tables import result_table
-    from aqa.runs import write_text
 
     _refuse_existing(out, overwrite)
     spec = None if patterns is None else _yaml(patterns, "--patterns")
@@ -82,7 +82,7 @@ def predict(
 ) -> None:
     """Predict the scores of videos, labelled or not."""
     from aqa.experiment import predict as predict_store
-    from aqa.runs import write_rows
+    from aqa.files import write_rows
 
     _refuse_existing(out, overwrite)
     predictions = predict_store(run, store, split=split, device=_device(device))

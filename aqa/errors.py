@@ -25,3 +25,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean '{by_lower[close[0]]}'?"
     return "known: " + (", ".join(known) if known else "none")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library says went wrong, or the kind of error where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

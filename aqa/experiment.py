@@ -18,10 +18,11 @@ from aqa.data.store import FeatureStore, Target
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError, nearest
 from aqa.evaluation import Predictions, Scorer, selection_measure, selection_patterns, summary
+from aqa.files import plain, write_rows
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns, subset_name
 from aqa.models import AQAModel, build
 from aqa.reporting.tables import result_table
-from aqa.runs import FIGURES, PREDICTIONS, RunFolder, plain, write_rows
+from aqa.runs import FIGURES, PREDICTIONS, RunFolder
 from aqa.training import Progress, train
 
 CHECKPOINT_FORMAT = 1

@@ -27,7 +27,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from aqa.errors import AqaError, nearest
+from aqa.errors import AqaError, first_line, nearest
 
 SCHEMA = 1
 BENCHMARK_ORDER = ("visual", "audio", "flow")
@@ -75,7 +75,7 @@ class FeatureStore:
         try:
             self._file = h5py.File(self.path, "r")
         except OSError as error:
-            raise AqaError(f"{self.path} is not a readable HDF5 file: {str(error).splitlines()[0]}") from None
+            raise AqaError(f"{self.path} is not a readable HDF5 file: {first_line(error)}") from None
         try:
             self._read_structure()
         except AqaError:
@@ -83,7 +83,7 @@ class FeatureStore:
             raise
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             self._file.close()
-            raise AqaError(f"{self.path} is damaged or not a feature store: {str(error).splitlines()[0]}") from None
+            raise AqaError(f"{self.path} is damaged or not a feature store: {first_line(error)}") from None
 
     def _read_structure(self) -> None:
         attributes = self._file.attrs
@@ -216,7 +216,7 @@ class FeatureStore:
         try:
             return values.astype(np.float32)[()] if values.dtype != np.float32 else values[()]
         except OSError as error:
-            raise AqaError(f"{self.path}: features/{modality} cannot be read: {str(error).splitlines()[0]}") from None
+            raise AqaError(f"{self.path}: features/{modality} cannot be read: {first_line(error)}") from None
 
     def read_sample(self, modality: str, row: int) -> NDArray[np.float32]:
         """One sample's clips, (T, D) float32; T is 0 where the modality is absent."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from aqa.errors import AqaError
+from aqa.files import load_torch
 from aqa.models.mcmoe import MCMoE
 
 MODALITIES = {"v": "visual", "a": "audio", "f": "flow"}
@@ -93,10 +93,7 @@ def load_published_mcmoe(
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise AqaError(f"no checkpoint at {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise AqaError(f"{path} is refused: {str(error).splitlines()[0]}") from None
+    state = load_torch(path)
     if not isinstance(state, Mapping):
         raise AqaError(f"{path} holds a {type(state).__name__}, not a state dict")
     return state

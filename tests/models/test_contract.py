@@ -1,0 +1,168 @@
+"""What every registered model promises, checked on each of them."""
+
+import inspect
+
+import pytest
+import torch
+
+from aqa.models import MODELS, build
+
+WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
+CLIPS = 7
+SMALL = {"hidden_dim": 16, "n_encoder": 1, "n_decoder": 1}
+SUBSETS = torch.tensor([[v, a, f] for v in (1, 0) for a in (1, 0) for f in (1, 0) if v or a or f], dtype=torch.bool)
+EVERY_MODEL = pytest.mark.parametrize("name", MODELS.names())
+
+
+def small(name, widths=WIDTHS, **options):
+    """The model, small and with weights that make scores differ; the same at each call."""
+    torch.manual_seed(0)
+    taken = inspect.signature(MODELS.get(name).make.__init__).parameters
+    model = build(name, widths=widths, **{k: v for k, v in {**SMALL, **options}.items() if k in taken})
+    model.train()
+    for _ in range(3):  # batch-norm statistics away from their initial values
+        model.loss(inputs(16, widths, seed=9), torch.rand(16), ones(16, widths), ones(16, widths), lengths(16, widths))
+    return model.eval()
+
+
+def inputs(rows, widths=WIDTHS, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {m: torch.randn(rows, CLIPS, d, generator=generator) for m, d in widths.items()}
+
+
+def ones(rows, widths=WIDTHS):
+    return torch.ones(rows, len(widths), dtype=torch.bool)
+
+
+def lengths(rows, widths=WIDTHS):
+    return {m: torch.full((rows,), CLIPS) for m in widths}
+
+
+def score(model, features, visible):
+    rows = len(visible)
+    with torch.no_grad():
+        return model.score(features, visible, lengths(rows, features))
+
+
+@EVERY_MODEL
+def test_scores_lie_in_the_unit_interval_for_every_visibility(name):
+    scores = score(small(name), inputs(7), SUBSETS)
+    assert scores.shape == (7,)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert scores.std() > 0
+
+
+@EVERY_MODEL
+def test_lengths_may_be_left_out(name):
+    model = small(name)
+    with torch.no_grad():
+        assert torch.equal(model.score(inputs(7), SUBSETS), score(model, inputs(7), SUBSETS))
+
+
+@EVERY_MODEL
+def test_a_score_does_not_depend_on_other_rows_or_batch_size(name):
+    model, features = small(name), inputs(7)
+    together = score(model, features, SUBSETS)
+    alone = torch.cat(
+        [score(model, {m: x[i : i + 1] for m, x in features.items()}, SUBSETS[i : i + 1]) for i in range(7)]
+    )
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(1))
+    shuffled = score(model, {m: x[order] for m, x in features.items()}, SUBSETS[order])
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert torch.allclose(together[order], shuffled, atol=1e-5)
+
+
+@EVERY_MODEL
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e30])
+def test_a_score_does_not_depend_on_hidden_values(name, poison):
+    model, features = small(name), inputs(7)
+    poisoned = {m: x.masked_fill(~SUBSETS[:, i].view(-1, 1, 1), poison) for i, (m, x) in enumerate(features.items())}
+    assert torch.equal(score(model, features, SUBSETS), score(model, poisoned, SUBSETS))
+
+
+@EVERY_MODEL
+def test_a_score_depends_on_visible_values(name):
+    model, features = small(name), inputs(7)
+    changed = {
+        m: x + 1.0 * torch.randn(x.shape, generator=torch.Generator().manual_seed(5)) for m, x in features.items()
+    }
+    assert (score(model, features, SUBSETS) != score(model, changed, SUBSETS)).all()
+
+
+@EVERY_MODEL
+def test_the_loss_is_finite_and_its_gradient_reaches_every_parameter(name):
+    model = small(name).train()
+    features, target = inputs(14), torch.rand(14, generator=torch.Generator().manual_seed(2))
+    loss = model.loss(features, target, SUBSETS.repeat(2, 1), ones(14), lengths(14))
+    loss.total.backward()
+    assert torch.isfinite(loss.total)
+    assert all(part.dim() == 0 and torch.isfinite(part) for part in loss.parts.values())
+    without = [n for n, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert without == []
+    assert sum(bool((p.grad != 0).any()) for p in model.parameters()) > 0.9 * len(list(model.parameters()))
+
+
+@EVERY_MODEL
+def test_the_loss_never_looks_at_what_is_not_available(name):
+    available = SUBSETS.repeat(2, 1)
+    visible = available & torch.tensor([True, True, False])
+    visible[~visible.any(dim=1)] = available[~visible.any(dim=1)]
+    target = torch.rand(14, generator=torch.Generator().manual_seed(2))
+
+    def total(poison):
+        features = {
+            m: x.masked_fill(~available[:, i].view(-1, 1, 1), poison) for i, (m, x) in enumerate(inputs(14).items())
+        }
+        model = small(name, dropout=0.0).train()
+        loss = model.loss(features, target, visible, available, lengths(14)).total
+        loss.backward()
+        return loss.detach(), torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None])
+
+    (clean, clean_gradient), (poisoned, poisoned_gradient) = total(0.0), total(float("nan"))
+    assert torch.equal(clean, poisoned)
+    assert torch.equal(clean_gradient, poisoned_gradient)
+
+
+@EVERY_MODEL
+@pytest.mark.parametrize("widths", [{"sound": 6}, {"left": 4, "right": 6}, {"a": 4, "b": 5, "c": 6, "d": 7}])
+def test_any_set_of_modalities_works(name, widths):
+    model = small(name, widths)
+    features, visible = inputs(5, widths), ones(5, widths)
+    visible[1:, 0] = len(widths) == 1
+    assert model.modalities == tuple(widths)
+    assert score(model, features, visible).shape == (5,)
+    assert torch.isfinite(
+        model.train().loss(features, torch.rand(5), visible, ones(5, widths), lengths(5, widths)).total
+    )
+
+
+@EVERY_MODEL
+def test_weights_survive_a_round_trip(name):
+    model, other = small(name), small(name)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1.0)
+    assert not torch.equal(score(model, inputs(7), SUBSETS), score(other, inputs(7), SUBSETS))
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(score(model, inputs(7), SUBSETS), score(other, inputs(7), SUBSETS))
+
+
+@EVERY_MODEL
+def test_a_small_batch_can_be_learned(name):
+    model = small(name, dropout=0.0).train()
+    features, target = inputs(8), torch.linspace(0.2, 0.8, 8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        model.loss(features, target, ones(8), ones(8), lengths(8)).total.backward()
+        optimizer.step()
+    learned = model.score(features, ones(8), lengths(8)).detach()  # in training mode: batch statistics
+    assert torch.corrcoef(torch.stack([learned, target]))[0, 1] > 0.9
+
+
+@EVERY_MODEL
+def test_the_entry_says_which_paper_it_follows(name):
+    entry = MODELS.get(name)
+    assert entry.about["paper"]
+    assert entry.about["year"] >= 2016
+    assert entry.summary
