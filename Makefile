@@ -1,0 +1,30 @@
+# Every target sets up what it needs on a fresh machine: a virtual environment with the tested versions, made once.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: quickstart test lint types check
+
+quickstart: $(READY)
+	$(BIN)/aqa run experiments/quickstart.yaml
+
+test: $(READY)
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+check: test lint types
+
+# torch goes first and by its exact version, so that an index or a wheel folder with a CPU build can serve it.
+$(READY): setup.py requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.txt)"
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $(READY)
