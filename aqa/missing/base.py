@@ -57,13 +57,15 @@ def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 class Draws:
     """Random numbers that belong to samples, not to places in a batch.
 
-    sample: (N,) keys of the samples; batch: (N,) the number, within the epoch, of the batch each sample is in.
+    sample: (N,) keys of the samples; batch: (N,) the number, within the epoch, of the batch each sample is in; part:
+    which of several patterns in one draws, so that they draw independently.
     """
 
     seed: int
     epoch: int
     sample: NDArray[np.uint64]
     batch: NDArray[np.int64]
+    part: str = ""
 
     @classmethod
     def once(cls, seed: int, sample: NDArray[np.uint64]) -> Draws:
@@ -74,9 +76,13 @@ class Draws:
         """The same draws for some of the samples."""
         return replace(self, sample=self.sample[rows], batch=self.batch[rows])
 
+    def of_part(self, part: str) -> Draws:
+        """Draws for one part of a pattern, independent of those for its other parts."""
+        return replace(self, part=f"{self.part} {part}")
+
     def keys(self, purpose: str, per: Literal["sample", "batch"] = "sample") -> NDArray[np.uint64]:
         """A key (N,) for one purpose, the same for all samples of a batch with per="batch"."""
-        salt = sample_keys([f"{purpose} {self.seed} {self.epoch}"])
+        salt = sample_keys([f"{purpose} {self.seed} {self.epoch}{self.part}"])
         own = self.sample if per == "sample" else self.batch.astype(np.uint64)
         return _mixed(_mixed(own) ^ salt)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -40,12 +41,13 @@ class Fixed(MissingPattern):
 
     def remaining(self, available: Visibility, draws: Draws) -> Visibility:
         seed = draws.seed if self.seed is None else self.seed
-        return self.pattern.visible(available, Draws.once(seed, draws.sample))
+        once = replace(Draws.once(seed, draws.sample), part=draws.part)
+        return self.pattern.visible(available, once)
 
 
 @PATTERNS.register("combine")
 class Combine(MissingPattern):
-    """Several patterns in turn: {combine: [{fixed: {rates: {audio: 0.5}}}, random_subset]}."""
+    """Several patterns in turn, drawn independently: {combine: [{fixed: {rates: {audio: 0.5}}}, random_subset]}."""
 
     def __init__(self, modalities: Sequence[str], *, patterns: list[MissingPattern]):
         super().__init__(modalities)
@@ -62,16 +64,16 @@ class Combine(MissingPattern):
         return " & ".join(pattern.name for pattern in self.patterns)
 
     def remaining(self, available: Visibility, draws: Draws) -> Visibility:
-        for pattern in self.patterns:
-            available = pattern.remaining(available, draws)
+        for i, pattern in enumerate(self.patterns):
+            available = pattern.remaining(available, draws.of_part(str(i)))
         return available
 
     def visible(self, available: Visibility, draws: Draws) -> Visibility:
-        for pattern in self.patterns:
-            available = pattern.visible(available, draws)
+        for i, pattern in enumerate(self.patterns):
+            available = pattern.visible(available, draws.of_part(str(i)))
         return available
 
     def damage(self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor], draws: Draws) -> dict[str, Tensor]:
-        for pattern in self.patterns:
-            features = pattern.damage(features, lengths, draws)
+        for i, pattern in enumerate(self.patterns):
+            features = pattern.damage(features, lengths, draws.of_part(str(i)))
         return dict(features)

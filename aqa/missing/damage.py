@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -59,8 +60,8 @@ class Noise(Damage):
 
     def __init__(self, modalities: Sequence[str], *, std: float, affected: list[str] | None = None):
         super().__init__(modalities)
-        if std < 0:
-            raise AqaError(f"missing pattern 'noise': std is {std}, below 0")
+        if not 0 <= std < math.inf:
+            raise AqaError(f"missing pattern 'noise': std is {std}, not a number of 0 or more")
         self.std, self.affected = std, self._index(affected)
 
     @property

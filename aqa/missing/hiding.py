@@ -66,6 +66,8 @@ class RandomSubset(MissingPattern):
     ):
         super().__init__(modalities)
         self.per, self.include_complete, self.only = per, include_complete, only
+        if only is not None and not only:
+            raise AqaError("missing pattern 'random_subset': only lists no subset")
         choices = subsets(modalities)
         for name in only or ():
             if name not in choices:
@@ -141,14 +143,14 @@ class Rates(MissingPattern):
         """The subsets (S, M) of a sample's modalities and their probabilities (S,)."""
         stay = np.where(has, 1.0 - self.rates, 0.0)
         shown = np.array([s for s in subsets(self.modalities).values() if not (np.array(s) & ~has).any()])
-        if stay.sum() <= 1.0:
+        if stay.sum() <= 1.0 + 1e-6:  # rates that come to one modality need not sum to it exactly
             weights = np.where(shown.sum(axis=1) == 1, shown @ (stay if stay.any() else has.astype(float)), 0.0)
             return shown, weights / weights.sum()
         # With p = c * stay, the chance of a modality given that the subset is not empty is p / (1 - prod(1 - p)), which
         # is `stay` for the c that solves the line below.
         scale = 1.0
         if not np.any(stay == 1.0):
-            scale = brentq(lambda c: (1.0 - np.prod(1.0 - c * stay)) / c - 1.0, 1e-9, 1.0)
+            scale = brentq(lambda c: -np.expm1(np.log1p(-c * stay).sum()) / c - 1.0, 1e-9, 1.0)
         p = scale * stay
         weights = np.prod(np.where(shown, p, 1.0 - p), axis=1)
         return shown, weights / weights.sum()

@@ -43,6 +43,8 @@ def parse_test_patterns(spec: Any, modalities: Sequence[str], where: str) -> dic
     """The patterns to test under, by name: "all_subsets", or a list of patterns."""
     if spec == "all_subsets":
         return {name: Subset(modalities, subset) for name, subset in subsets(modalities).items()}
+    if spec == []:
+        raise AqaError(f"{where} lists no pattern; all_subsets takes every subset")
     patterns: dict[str, MissingPattern] = {}
     for one in spec if isinstance(spec, list) else [spec]:
         pattern = parse_pattern(one, modalities, where)

@@ -1,0 +1,46 @@
+"""What tests of several modules share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aqa.data.store import Modality, Target, write_store
+
+WIDTHS = {"visual": 3, "audio": 2, "flow": 1}
+LENGTHS = {  # clips of eight videos; 0: the stream is absent
+    "visual": [4, 6, 2, 5, 0, 3, 0, 7],
+    "audio": [4, 6, 3, 0, 4, 3, 0, 7],
+    "flow": [4, 5, 2, 0, 4, 3, 0, 7],
+}
+
+
+def clips_of(modality: str, row: int, length: int) -> np.ndarray:
+    """Clips (T, D) whose values tell their place: 100 a video, 1 a clip, a quarter a channel; audio negative."""
+    values = 100 * row + np.arange(length)[:, None] + 0.25 * np.arange(WIDTHS[modality]) + 1
+    return (-values if modality == "audio" else values).astype(np.float32)
+
+
+@pytest.fixture
+def tiny_store(tmp_path):
+    """A function that writes a small feature store of eight videos and returns its path.
+
+    lengths: clips of each video by modality. Anything else is given to `write_store`.
+    """
+
+    def write(lengths=None, name="tiny.h5", **changes):
+        lengths = LENGTHS if lengths is None else lengths
+        count = len(next(iter(lengths.values())))
+        parts = {
+            "name": "tiny",
+            "source": "made for a test",
+            "ids": [f"video {i}" for i in range(count)],
+            "modalities": {m: Modality(WIDTHS[m], np.array(n)) for m, n in lengths.items()},
+            "targets": {"TES": Target(np.arange(count) * 1.5 + 10, 0, 50)},
+            "splits": {"train": range(count - 2), "test": range(count - 2, count)},
+            "read": lambda modality, row: clips_of(modality, row, lengths[modality][row]),
+        }
+        write_store(tmp_path / name, **{**parts, **changes})
+        return tmp_path / name
+
+    return write

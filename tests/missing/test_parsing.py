@@ -1,0 +1,130 @@
+"""From what an experiment file says to patterns, and one clear line where it says something wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from aqa.errors import AqaError
+from aqa.missing import parse_pattern, parse_test_patterns
+
+BENCHMARK = ("visual", "audio", "flow")
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("none", "none"),
+        (None, "none"),
+        ("VA", "VA"),
+        ("complete", "VAF"),
+        ({"VF": None}, "VF"),
+        ("random_subset", "random_subset(incomplete, per batch)"),
+        ("all_subsets", "random_subset(all, per batch)"),
+        ({"random_subset": {"per": "sample", "only": ["V", "AF"]}}, "random_subset(V+AF, per sample)"),
+        ({"only": ["VA", "V"]}, "random_subset(VA+V, per batch)"),
+        ({"only": "V"}, "random_subset(V, per batch)"),
+        ({"rates": 0.3}, "rates(0.3)"),
+        ({"rates": {"visual": 0.3, "flow": 1}}, "rates(visual 0.3, audio 0, flow 1)"),
+        ({"fixed": "VA"}, "fixed VA"),
+        ({"fixed": {"pattern": {"rates": 0.5}, "seed": 7}}, "fixed rates(0.5)"),
+        ({"combine": [{"fixed": {"rates": 0.5}}, "VA"]}, "fixed rates(0.5) & VA"),
+        ({"gaps": {"fraction": 0.25}}, "gaps(0.25)"),
+        ({"gaps": {"fraction": 0.25, "affected": ["visual", "flow"]}}, "gaps(0.25) of visual+flow"),
+        ({"noise": {"std": 2}}, "noise(2)"),
+        ({"shift": {"clips": -4}}, "shift(-4)"),
+        ({"shift": {"clips": 4, "random": True, "affected": ["audio"]}}, "shift(+-4) of audio"),
+    ],
+    ids=str,
+)
+def test_names_of_patterns(spec, name):
+    made = parse_pattern(spec, BENCHMARK, "missing.train")
+    assert made.name == name
+    assert parse_pattern(made, BENCHMARK, "missing.train") is made
+
+
+def test_all_subsets_tests_the_seven_in_order():
+    assert list(parse_test_patterns("all_subsets", BENCHMARK, "missing.test")) == [
+        "VAF",
+        "VA",
+        "VF",
+        "AF",
+        "V",
+        "A",
+        "F",
+    ]
+
+
+def test_a_list_of_test_patterns_keeps_its_order_and_one_pattern_needs_no_list():
+    assert list(parse_test_patterns(["F", "complete", {"rates": 0.5}], BENCHMARK, "t")) == ["F", "VAF", "rates(0.5)"]
+    assert list(parse_test_patterns("VA", BENCHMARK, "t")) == ["VA"]
+
+
+def test_the_same_damage_of_two_streams_makes_two_test_patterns():
+    specs = [{"shift": {"clips": 2, "affected": [m]}} for m in ("visual", "audio")]
+    assert list(parse_test_patterns(specs, BENCHMARK, "t")) == ["shift(2) of visual", "shift(2) of audio"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("randm_subset", "missing.train: unknown missing pattern 'randm_subset': did you mean 'random_subset'?"),
+        ("va", "missing.train: unknown missing pattern 'va': did you mean 'VA'?"),
+        ({"rate": 0.5}, "missing.train: unknown missing pattern 'rate': did you mean 'rates'?"),
+        (
+            {"zzz": {"a": 1}},
+            "missing.train: unknown missing pattern 'zzz': "
+            "known: combine, fixed, gaps, noise, none, only, random_subset, rates, shift",
+        ),
+        ({3: 1}, "missing.train: unknown missing pattern '3': "),
+        (5, "missing.train: a missing pattern is a name or one name with its options, got 5"),
+        ({}, "missing.train: a missing pattern is a name or one name with its options, got {}"),
+        (
+            {"rates": 0.3, "only": ["V"]},
+            "missing.train: a missing pattern is a name or one name with its options, got {'rates'",
+        ),
+        ({"only": ["VB"]}, "missing.train: unknown subset 'VB': "),
+        ("only", "missing.train: unknown subset 'None': known: VAF, VA, VF, AF, V, A, F"),
+        (
+            {"random_subset": {"pre": "sample"}},
+            "missing.train: missing pattern 'random_subset' has no option 'pre': did you mean 'per'?",
+        ),
+        ({"random_subset": {"per": "video"}}, "missing.train: missing pattern 'random_subset', option 'per': "),
+        ({"random_subset": ["VA"]}, "missing.train: missing pattern 'random_subset' takes named options, got ['VA']"),
+        ({"rates": {"visaul": 0.5}}, "missing.train: unknown modality 'visaul': did you mean 'visual'?"),
+        ({"rates": 1.5}, "missing.train: missing pattern 'rates': visual is 1.5, not between 0 and 1"),
+        ({"rates": {"audio": -0.5}}, "missing.train: missing pattern 'rates': audio is -0.5, not between 0 and 1"),
+        (
+            {"rates": {"audio": float("nan")}},
+            "missing.train: missing pattern 'rates': audio is nan, not between 0 and 1",
+        ),
+        ({"rates": {"audio": "much"}}, "missing.train: missing pattern 'rates', option 'rates.audio': "),
+        ({"fixed": {"pattern": "VA", "sed": 1}}, "missing.train: missing pattern 'fixed' has no option 'sed': did you"),
+        (
+            {"fixed": {"pattern": "VA", "seed": "x"}},
+            "missing.train: missing pattern 'fixed', option 'seed': a whole number is needed, got 'x'",
+        ),
+        ({"fixed": "VX"}, "missing.train: missing pattern 'fixed': unknown missing pattern 'VX': "),
+        ({"combine": []}, "missing.train: missing pattern 'combine' takes a list of patterns, got []"),
+        ({"combine": "VA"}, "missing.train: missing pattern 'combine' takes a list of patterns, got 'VA'"),
+        (
+            {"combine": ["VA", "nnoe"]},
+            "missing.train: missing pattern 'combine': unknown missing pattern 'nnoe': did you",
+        ),
+        ({"gaps": None}, "missing.train: missing pattern 'gaps', option 'fraction': field required"),
+        ({"gaps": 0.3}, "missing.train: missing pattern 'gaps' takes named options, got 0.3"),
+        ({"shift": {"clips": 1.5}}, "missing.train: missing pattern 'shift', option 'clips': "),
+    ],
+    ids=str,
+)
+def test_mistakes_are_one_line_that_says_where_and_what(spec, message):
+    with pytest.raises(AqaError) as error:
+        parse_pattern(spec, BENCHMARK, "missing.train")
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_test_patterns_are_listed_once_and_not_none():
+    with pytest.raises(AqaError, match=r"^missing\.test lists the pattern VA twice$"):
+        parse_test_patterns(["VA", "V", "VA"], BENCHMARK, "missing.test")
+    with pytest.raises(AqaError, match=r"^missing\.test lists no pattern; all_subsets takes every subset$"):
+        parse_test_patterns([], BENCHMARK, "missing.test")
