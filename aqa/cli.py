@@ -82,13 +82,13 @@ def predict(
 ) -> None:
     """Predict the scores of videos, labelled or not."""
     from aqa.experiment import predict as predict_store
-    from aqa.files import write_rows
+    from aqa.files import write_table
 
     _refuse_existing(out, overwrite)
     predictions = predict_store(run, store, split=split, device=_device(device))
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_rows(out, ("id", "visible", "score"), predictions)
-    without = sum(p.score is None for p in predictions)
+    write_table(out, predictions)
+    without = int(predictions["score"].isna().sum())
     _say(
         f"{len(predictions) - without} scores written to {out}"
         + (f"; {without} videos have no modality" if without else "")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ from aqa.data.store import FeatureStore, Target
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError, nearest
 from aqa.evaluation import Predictions, Scorer, selection_measure, selection_patterns, summary
-from aqa.files import plain, write_rows
+from aqa.files import plain, write_table
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns, subset_name
 from aqa.models import AQAModel, build
 from aqa.reporting.tables import result_table
@@ -177,20 +178,13 @@ def evaluate(
     return Result(folder.path, plain({**found, **about, "split": split}))
 
 
-class Prediction(NamedTuple):
-    """A video's score in the target's units, None where it has none of the model's modalities; what was visible."""
-
-    id: str
-    visible: str
-    score: float | None
-
-
 def predict(
     run: str | os.PathLike[str], store: str | os.PathLike[str], *, split: str | None = None, device: str = "auto"
-) -> list[Prediction]:
+) -> pd.DataFrame:
     """Scores of a finished run's model for the videos of a store, labelled or not, by whichever modalities they have.
 
-    split: only this one; all videos by default. AqaError for any mistake.
+    Returns a row a video: id; visible, the modalities that were there, such as "VA"; score in the target's units, NaN
+    where there was none. split: only this one; all videos by default. AqaError for any mistake.
     """
     checkpoint = RunFolder.existing(run).load_checkpoint()
     with FeatureStore(store) as opened:
@@ -198,14 +192,8 @@ def predict(
         scorer = load_scorer(checkpoint, opened, pick_device(device))
     features = scorer.features
     scores = scorer.predict(rows, {"available": parse_pattern("none", features.modalities, "patterns")})["available"]
-    return [
-        Prediction(
-            features.ids[row],
-            subset_name(features.modalities, features.available[row].tolist()),
-            None if np.isnan(score) else float(score),
-        )
-        for row, score in zip(rows, scores, strict=True)
-    ]
+    visible = [subset_name(features.modalities, features.available[row].tolist()) for row in rows]
+    return pd.DataFrame({"id": [features.ids[row] for row in rows], "visible": visible, "score": scores})
 
 
 def pick_device(name: str, threads: int | None = None) -> torch.device:
@@ -335,12 +323,12 @@ def save_predictions(
     path: Path, ids: Sequence[str], rows: Rows, truth: NDArray[np.float64], target: str, predictions: Predictions
 ) -> None:
     """predictions.csv: id, target, pattern, score (empty where nothing was visible), label."""
-    lines = [
-        (ids[row], target, pattern, float(score), float(label))
+    names = [ids[row] for row in rows]
+    by_pattern = [
+        pd.DataFrame({"id": names, "target": target, "pattern": pattern, "score": scores, "label": truth})
         for pattern, scores in predictions.items()
-        for row, score, label in zip(rows, scores, truth, strict=True)
     ]
-    write_rows(path, ("id", "target", "pattern", "score", "label"), lines)
+    write_table(path, pd.concat(by_pattern))
 
 
 def draw(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import math
 import os
 import pickle
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from aqa.errors import AqaError, first_line
@@ -38,14 +37,10 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a CSV file whole or not at all; NaN and None become empty cells."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow(["" if v is None or (isinstance(v, float) and math.isnan(v)) else v for v in row])
-    write_text(path, text.getvalue())
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a CSV file whole or not at all; undefined numbers become empty cells."""
+    with written_whole(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
 
 
 def plain(value: Any) -> Any:

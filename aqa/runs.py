@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 
 from aqa import __version__
 from aqa.errors import AqaError
-from aqa.files import load_torch, plain, write_rows, write_text, written_whole
+from aqa.files import load_torch, plain, write_table, write_text, written_whole
 
 CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
 HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt", "figures"
@@ -136,8 +137,7 @@ class RunFolder:
 
     def save_history(self, history: Sequence[Mapping[str, float]]) -> None:
         """Write history.csv, a row an epoch."""
-        header = list(history[0]) if history else ["epoch"]
-        write_rows(self.path / HISTORY, header, [[row[key] for key in header] for row in history])
+        write_table(self.path / HISTORY, pd.DataFrame(list(history)).astype({"epoch": int}))
 
     def log(self, line: str) -> None:
         """Add a line to log.txt."""

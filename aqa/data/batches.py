@@ -61,6 +61,11 @@ class Features:
         for m in self.modalities:
             known = m in store.modalities
             values = store.read(m) if known else np.zeros((0, self.widths[m]), np.float32)
+            if not np.isfinite(values).all():
+                row = int(
+                    np.searchsorted(store.offsets[m], np.flatnonzero(~np.isfinite(values).all(axis=1))[0], "right")
+                )
+                raise AqaError(f"{store.path}: {m} of '{store.ids[row - 1]}' holds NaN or inf; see aqa inspect")
             self.values[m] = torch.from_numpy(values).to(self.device)
             offsets.append(store.offsets[m][:-1] if known else np.zeros(len(store), np.int64))
             lengths.append(np.diff(store.offsets[m]) if known else np.zeros(len(store), np.int64))

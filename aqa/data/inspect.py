@@ -89,8 +89,6 @@ def _sample_problems(store: FeatureStore) -> list[str]:
 
 
 def _split_problems(store: FeatureStore) -> list[str]:
-    if not store.splits:
-        return ["splits: none; training needs one called 'train'"]
     problems = []
     names = list(store.splits)
     for place, name in enumerate(names):
@@ -108,8 +106,6 @@ def _split_problems(store: FeatureStore) -> list[str]:
 
 
 def _target_problems(store: FeatureStore) -> list[str]:
-    if not store.targets:
-        return ["targets: none"]
     problems = []
     for name, target in store.targets.items():
         values = target.values
@@ -130,6 +126,9 @@ def _target_problems(store: FeatureStore) -> list[str]:
 
 def _label_warnings(store: FeatureStore) -> list[str]:
     warnings = []
+    if not store.splits or not store.targets:
+        lacking = " and ".join(part for part in ("splits", "targets") if not getattr(store, part))
+        warnings.append(f"{lacking}: none; the videos can be predicted, not learned from")
     if store.splits:
         used = np.concatenate(list(store.splits.values()))
         unused = [store.ids[row] for row in np.setdiff1d(np.arange(len(store)), used)]

@@ -74,7 +74,7 @@ class RandomSubset(MissingPattern):
                 raise AqaError(f"unknown subset '{name}': {nearest(name, choices)}")
         drawn = only or [n for n, s in choices.items() if include_complete or not all(s)]
         if not drawn:
-            raise AqaError("missing pattern 'random_subset' needs two modalities or more, or include_complete: true")
+            raise AqaError("missing pattern 'random_subset' hides nothing of a single modality; use none")
         self.choices: Visibility = np.array([choices[name] for name in drawn])
 
     @property

@@ -85,8 +85,6 @@ PROBLEMS = {
     "overlap": ({"splits": {"test": [3, 4], "train": [0, 1, 2, 3]}}, "splits/test and splits/train share 1 sample: d"),
     "row twice": ({"splits": {"train": [0, 1, 1]}}, "splits/train: names more than once 1 sample: b"),
     "empty split": ({"splits": {"train": range(6), "test": []}}, "splits/test: empty"),
-    "no split": ({"splits": {}}, "splits: none"),
-    "no target": ({"targets": {}}, "targets: none"),
     "no modality": ({"lengths": {"audio": [3, 5, 0, 4, 3, 2]}}, "features: no modality at all in 1 sample: c"),
     "outside": (target(1, 2, 3, 4, 11, -1), "targets/TES: outside 0 to 10 in 2 samples: e (11), f (-1)"),
     "infinite": (target(1, 2, 3, 4, 5, np.inf), "targets/TES: outside 0 to 10 in 1 sample: f (inf)"),
@@ -106,6 +104,8 @@ def test_problem(tmp_path, parts, line):
 
 WARNINGS = {
     "zeros": ({"change": zeroed}, "features/visual: all zeros in 2 samples: a, e; a missing modality is a stream of"),
+    "no split": ({"splits": {}}, "splits: none; the videos can be predicted"),
+    "no target": ({"targets": {}}, "targets: none; the videos can be predicted"),
     "in no split": ({"splits": {"train": [0, 1, 2, 3]}}, "splits: no split names 2 samples: e, f"),
     "unlabelled": (target(1, 2, 3, np.nan, 5, 6), "targets: none for 1 sample: d; such samples can be predicted"),
 }

@@ -1,0 +1,382 @@
+"""Runs from an experiment to a folder of results, and what can be done with a finished one."""
+
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import aqa
+from aqa import metrics
+from aqa.data.store import FeatureStore, Modality, Target, write_store
+from aqa.data.synthetic import make_synthetic
+from aqa.errors import AqaError
+
+SEVEN = ["VAF", "VA", "VF", "AF", "V", "A", "F"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "tiny.h5"
+    make_synthetic("tiny", path, samples=60)
+    return path
+
+
+def experiment(store, output, **changes):
+    config = {
+        "name": "small",
+        "data": {"store": str(store), "target": "score"},
+        "model": {"name": "mcmoe", "hidden_dim": 8, "n_encoder": 1, "n_decoder": 1},
+        "train": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "seed": 1},
+        "output": str(output),
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        if name:
+            config.setdefault(section, {})[name] = value
+        else:
+            config[section] = value
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    aqa.run(experiment(store, folder))
+    return folder
+
+
+def contents(folder):
+    return {
+        name: (folder / name).read_bytes() for name in ("metrics.json", "predictions.csv", "history.csv", "config.yaml")
+    }
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["weights"]
+
+
+def test_a_run_leaves_the_whole_folder(finished):
+    names = {p.name for p in finished.iterdir()}
+    assert names == {
+        "config.yaml",
+        "metrics.json",
+        "predictions.csv",
+        "history.csv",
+        "checkpoint.pt",
+        "log.txt",
+        "figures",
+    }
+    figures = {p.stem for p in (finished / "figures").iterdir()}
+    assert figures == {"srcc_by_pattern", "predicted_against_true", "training_curves", "router_weights"}
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    assert config["train"]["weight_decay"] == 1e-4  # resolved: defaults are written out
+    assert {"aqa", "torch", "numpy", "python"} <= set(config["versions"])
+    assert "average of the 6 incomplete patterns" in (finished / "log.txt").read_text()
+
+
+def test_metrics_are_those_of_the_predictions_file(finished, store):
+    found = json.loads((finished / "metrics.json").read_text())
+    assert list(found["patterns"]) == SEVEN
+    with open(finished / "predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    correlations = {}
+    for name in SEVEN:
+        mine = [row for row in rows if row["pattern"] == name]
+        scores, labels = np.array([[float(r["score"]), float(r["label"])] for r in mine]).T
+        correlations[name] = metrics.srcc(scores, labels)
+        assert found["patterns"][name]["srcc"] == pytest.approx(correlations[name], abs=1e-9)
+        assert found["patterns"][name]["mse"] == pytest.approx(np.mean((scores - labels) ** 2), rel=1e-6)
+        assert found["patterns"][name]["n"] == len(mine) == 60
+        low, high = (found["patterns"][name][end] for end in ("srcc_low", "srcc_high"))
+        assert low < correlations[name] < high
+    expected = math.tanh(np.mean([math.atanh(correlations[name]) for name in SEVEN[1:]]))
+    assert found["average_incomplete"]["srcc"] == pytest.approx(expected, abs=1e-9)
+    with FeatureStore(store) as opened:
+        ceiling = opened.target("score").ceiling
+        labelled = opened.target("score").values[opened.split("test")]
+    assert {name: s["ceiling"] for name, s in found["patterns"].items()} == pytest.approx(ceiling)
+    assert sorted(float(r["label"]) for r in rows[:60]) == pytest.approx(sorted(labelled))
+    assert found["selection"]["split"] == "valid"
+    assert found["samples"] == {"train": 60, "select": 60, "test": 60}
+
+
+def test_two_runs_of_one_seed_are_equal_to_the_bit(finished, store, tmp_path):
+    aqa.run(experiment(store, tmp_path / "again"))
+    assert contents(tmp_path / "again") == contents(finished)
+    first, second = weights(finished), weights(tmp_path / "again")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_another_seed_gives_other_numbers(finished, store, tmp_path):
+    aqa.run(experiment(store, tmp_path / "other", train__seed=2))
+    assert contents(tmp_path / "other")["predictions.csv"] != contents(finished)["predictions.csv"]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["random_subset", {"combine": [{"fixed": {"rates": 0.4}}, {"noise": {"std": 0.3}}]}]
+)
+def test_a_run_broken_off_goes_on_to_the_same_end(store, tmp_path, monkeypatch, pattern):
+    changes = {"train__epochs": 4, "missing__train": pattern, "data__standardize": True}
+    aqa.run(experiment(store, tmp_path / "whole", **changes))
+
+    monkeypatch.setattr("aqa.training.SECONDS_BETWEEN_SAVES", -1.0)
+    epoch_of_training, calls = aqa.training.train_epoch, []
+
+    def broken_off(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return epoch_of_training(*arguments)
+
+    monkeypatch.setattr("aqa.training.train_epoch", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        aqa.run(experiment(store, tmp_path / "broken", **changes))
+    assert (tmp_path / "broken" / "state.pt").exists()
+    assert not (tmp_path / "broken" / "metrics.json").exists()
+    with pytest.raises(AqaError, match="unfinished"):
+        aqa.evaluate(tmp_path / "broken")
+
+    said = []
+    aqa.run(experiment(store, tmp_path / "broken", **changes), say=said.append)
+    assert "going on after epoch 2" in said
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+    assert not (tmp_path / "broken" / "state.pt").exists()
+    first, second = weights(tmp_path / "broken"), weights(tmp_path / "whole")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_finished_run_is_returned_and_not_repeated(finished, store):
+    before = (finished / "checkpoint.pt").stat().st_mtime_ns
+    result = aqa.run(experiment(store, finished))
+    assert result.already_finished
+    assert (finished / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_a_folder_with_another_experiment_is_refused_naming_the_difference(finished, store):
+    before = contents(finished)
+    with pytest.raises(AqaError, match=r"another experiment \(train.epochs is 2 there, 9 here\).*--overwrite"):
+        aqa.run(experiment(store, finished, train__epochs=9))
+    assert contents(finished) == before
+
+
+def test_overwrite_replaces_a_run_but_not_what_a_user_put_beside_it(finished, store, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / "notes.txt").write_text("mine")
+    result = aqa.run(experiment(store, folder, train__epochs=1), overwrite=True)
+    assert result.metrics["selection"]["epochs"] == 1
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_mistake_in_the_experiment_leaves_no_folder(store, tmp_path):
+    for change in (
+        {"model__name": "mcmo"},
+        {"missing__test": "all"},
+        {"select__pattern": "VX"},
+        {"data__target": "scor"},
+    ):
+        with pytest.raises(AqaError, match=r"did you mean|known:"):
+            aqa.run(experiment(store, tmp_path / "run", **change))
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_repeats_the_run_and_takes_other_patterns(finished, store):
+    again = aqa.evaluate(finished).metrics
+    stored = json.loads((finished / "metrics.json").read_text())
+    assert again["patterns"] == stored["patterns"]
+    before = contents(finished)
+    other = aqa.evaluate(finished, patterns=["A", {"gaps": {"fraction": 0.5}}, {"rates": 0.5}], split="valid").metrics
+    assert list(other["patterns"]) == ["A", "gaps(0.5)", "rates(0.5)"]
+    assert other["average_incomplete"]["patterns"] == 1
+    assert other["split"] == "valid"
+    assert contents(finished) == before
+
+
+def test_predict_scores_unlabelled_videos_by_what_they_have(finished, store, tmp_path):
+    with FeatureStore(store) as opened:
+        rows = opened.split("test")[:4]
+        ids = [opened.ids[r] for r in rows]
+        clips = {m: [opened.read_sample(m, r) for r in rows] for m in opened.modalities}
+    # The store has other modalities than the model, in another order, and each video lacks something else.
+    has = {"flow": [1, 0, 0, 0], "visual": [1, 1, 0, 0]}
+    lengths = {m: np.array([len(c) * h for c, h in zip(clips[m], has[m], strict=True)]) for m in has}
+    path = tmp_path / "own.h5"
+    modalities = {m: Modality(clips[m][0].shape[1], lengths[m]) for m in has} | {"depth": Modality(3, np.ones(4, int))}
+    write_store(
+        path,
+        name="own",
+        source="",
+        ids=ids,
+        modalities=modalities,
+        targets={},
+        splits={},
+        read=lambda m, row: np.ones((1, 3)) if m == "depth" else clips[m][row],
+    )
+    found = aqa.predict(finished, path)
+    assert list(found["id"]) == ids
+    assert list(found["visible"]) == ["VF", "V", "", ""]
+    with open(finished / "predictions.csv") as file:
+        known = {(r["id"], r["pattern"]): float(r["score"]) for r in csv.DictReader(file)}
+    expected = [known[ids[0], "VF"], known[ids[1], "V"], math.nan, math.nan]
+    assert np.allclose(found["score"], expected, atol=1e-3, equal_nan=True)
+
+
+def test_a_store_without_any_of_the_models_modalities_is_refused(finished, tmp_path):
+    write_store(
+        tmp_path / "own.h5",
+        name="own",
+        source="",
+        ids=["a"],
+        modalities={"depth": Modality(3, np.ones(1, int))},
+        targets={},
+        splits={},
+        read=lambda m, row: np.ones((1, 3)),
+    )
+    with pytest.raises(AqaError, match=r"none of the model's modalities \(visual, audio, flow\)"):
+        aqa.predict(finished, tmp_path / "own.h5")
+
+
+def test_selection_on_test_is_called_that(store, tmp_path):
+    said = []
+    result = aqa.run(experiment(store, tmp_path / "run", select__split="test", train__epochs=1), say=said.append)
+    assert result.metrics["selection"]["split"] == "test"
+    assert "SELECTED ON TEST" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def incomplete_store(path):
+    """30 videos of two modalities with a range of targets, no split `valid`; one lacks everything, ten lack sound."""
+    rng = np.random.default_rng(0)
+    lengths = {"video": np.array([4] * 29 + [0]), "sound": np.array([4] * 19 + [0] * 11)}
+    labels = rng.uniform(0, 9, 30)
+    labels[[0, 25]] = np.nan
+    write_store(
+        path,
+        name="incomplete",
+        source="",
+        ids=[f"clip{i}" for i in range(30)],
+        modalities={m: Modality(5, n) for m, n in lengths.items()},
+        targets={"skill": Target(labels, 0, 10), "constant": Target(np.ones(30), 0, 10)},
+        splits={"train": range(15), "test": range(15, 30)},
+        read=lambda m, row: rng.normal(size=(4, 5)),
+    )
+
+
+def test_what_cannot_be_scored_is_reported_and_left_out(tmp_path):
+    incomplete_store(tmp_path / "own.h5")
+    said = []
+    config = experiment(tmp_path / "own.h5", tmp_path / "run", data__target="skill")
+    found = aqa.run(config, say=said.append).metrics
+    assert {name: (s["n"], s["unscored"]) for name, s in found["patterns"].items()} == {
+        "VS": (13, 1),
+        "V": (13, 1),
+        "S": (4, 10),
+    }
+    assert any("3 training videos, drawn by seed 1, select the epoch" in line for line in said)
+    assert any("2 videos of train and test have no label for skill" in line for line in said)
+    with open(tmp_path / "run" / "predictions.csv") as file:
+        empty = [r["id"] for r in csv.DictReader(file) if r["pattern"] == "VS" and r["score"] == ""]
+    assert empty == ["clip29"]
+
+
+def test_an_undefined_correlation_is_null_and_named_and_not_averaged_away(tmp_path):
+    incomplete_store(tmp_path / "own.h5")
+    said = []
+    found = aqa.run(experiment(tmp_path / "own.h5", tmp_path / "run", data__target="constant"), say=said.append).metrics
+    assert found["patterns"]["V"]["srcc"] is None
+    assert found["average_incomplete"]["srcc"] is None
+    assert found["average_incomplete"]["undefined"] == ["V", "S"]
+    assert any("undefined in every epoch" in line for line in said)
+
+
+def test_hidden_streams_of_a_fixed_pattern_are_never_seen(tmp_path):
+    """Spoil what `fixed` takes away: nothing of the run changes, standardising and reconstruction included."""
+    rng = np.random.default_rng(1)
+    clips = rng.normal(size=(2, 40, 4, 5))
+    pattern = {"combine": [{"fixed": {"rates": 0.5}}, "random_subset"]}
+
+    def write(path, features):
+        write_store(
+            path,
+            name="own",
+            source="",
+            ids=[f"clip{i}" for i in range(40)],
+            modalities={m: Modality(5, np.full(40, 4)) for m in ("video", "sound")},
+            targets={"skill": Target(np.linspace(1, 9, 40), 0, 10)},
+            splits={"train": range(20), "valid": range(20, 30), "test": range(30, 40)},
+            read=lambda m, row: features[int(m == "sound"), row],
+        )
+
+    def run(name, features):
+        write(tmp_path / f"{name}.h5", features)
+        config = experiment(tmp_path / f"{name}.h5", tmp_path / name, data__target="skill", data__standardize=True)
+        aqa.run({**config, "missing": {"train": pattern}})
+        return weights(tmp_path / name)
+
+    keys = aqa.missing.sample_keys([f"clip{i}" for i in range(20)])
+    parsed = aqa.missing.parse_pattern(pattern, ("video", "sound"), "missing.train")
+    remaining = parsed.remaining(np.ones((20, 2), bool), aqa.missing.Draws.once(1, keys))
+    assert 10 < (~remaining).sum() < 21
+    spoiled = clips.copy()
+    spoiled[:, :20][~remaining.T] = 1e3
+    clean, dirty = run("clean", clips), run("dirty", spoiled)
+    assert all(torch.equal(clean[name], dirty[name]) for name in clean)
+
+
+def test_nan_in_features_is_refused_by_name(tmp_path):
+    clips = np.ones((4, 3, 2))
+    clips[2, 1, 0] = np.nan
+    write_store(
+        tmp_path / "own.h5",
+        name="own",
+        source="",
+        ids=list("abcd"),
+        modalities={"video": Modality(2, np.full(4, 3))},
+        targets={"skill": Target(np.arange(4.0), 0, 10)},
+        splits={"train": [0, 1], "test": [2, 3]},
+        read=lambda m, row: clips[row],
+    )
+    config = experiment(tmp_path / "own.h5", tmp_path / "run", data__target="skill", missing__train="none")
+    with pytest.raises(AqaError, match=r"own\.h5: video of 'c' holds NaN or inf"):
+        aqa.run(config)
+
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+PUBLISHED_EPOCHS = {
+    "fisv": {"TES": 460, "PCS": 510},
+    "fs1000": {"TES": 360, "PCS": 460, "SS": 360, "TR": 210, "PE": 520, "CO": 520, "IN": 390},
+    "rg": {"Ball": 410, "Clubs": 560, "Hoop": 270, "Ribbon": 300},
+}
+PUBLISHED = {  # clips, learning rate, alpha, seed
+    "fisv": (124, 2e-4, 0.5, 3),
+    "fs1000": (95, 1e-4, 1.0, 1),
+    "rg": (68, 2e-4, 1.0, 0),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_benchmark_experiments_have_the_published_settings(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_synthetic(name, tmp_path / "data" / f"{name}.h5", samples=4)
+    for target, epochs in PUBLISHED_EPOCHS[name].items():
+        config = aqa.config.load_experiment(EXPERIMENTS / f"{name}.yaml", [f"data.target={target}"])
+        clips, learning_rate, alpha, seed = PUBLISHED[name]
+        assert (config.data.clips, config.model.options["alpha"]) == (clips, alpha)
+        train = config.train
+        assert (train.epochs, train.learning_rate, train.seed) == (epochs, learning_rate, seed)
+        assert (train.batch_size, train.weight_decay, train.final_learning_rate) == (32, 1e-4, 0.01)
+        assert train.optimizer == "adam"
+        assert config.title == f"{name}-{target}"
+    small = ["train.epochs=1", "model.hidden_dim=8", "model.n_encoder=1", "model.n_decoder=1", "data.clips=8"]
+    found = aqa.run(EXPERIMENTS / f"{name}.yaml", small).metrics
+    assert list(found["patterns"]) == SEVEN
+
+
+def test_an_unknown_target_of_a_benchmark_is_named():
+    with pytest.raises(AqaError, match="no target 'TESS' under targets: did you mean 'TES'"):
+        aqa.config.load_experiment(EXPERIMENTS / "fisv.yaml", ["data.target=TESS"])
