@@ -221,7 +221,7 @@ def test_a_sample_without_the_subset_drawn_shows_one_of_its_own_evenly():
 
 
 def test_random_subset_of_one_modality_needs_the_complete_set():
-    with pytest.raises(AqaError, match="needs two modalities or more, or include_complete"):
+    with pytest.raises(AqaError, match="hides nothing of a single modality; use none"):
         pattern("random_subset", ["pose"])
     made = pattern({"random_subset": {"include_complete": True}}, ["pose"])
     assert made.visible(np.ones((3, 1), bool), draws(3)).all()

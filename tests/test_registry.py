@@ -1,0 +1,112 @@
+"""Named things find themselves, and their options are checked against their signatures."""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal
+
+import pytest
+
+from aqa.errors import AqaError, nearest
+from aqa.registry import Registry, check_options
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package whose module registers a thing in the registry that this returns."""
+    folder = tmp_path / "things_of_a_test"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from aqa.registry import Registry\nTHINGS = Registry('thing', __name__)\n")
+    (folder / "one.py").write_text(
+        "from things_of_a_test import THINGS\n"
+        "@THINGS.register('alpha', year=2025)\n"
+        "class Alpha:\n"
+        "    '''The first thing.\n\n    And more.'''\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import things_of_a_test
+
+    yield things_of_a_test.THINGS
+    for name in [name for name in sys.modules if name.startswith("things_of_a_test")]:
+        del sys.modules[name]
+
+
+def test_a_module_of_the_package_is_found_without_being_imported_by_anyone(package):
+    assert package.names() == ["alpha"]
+    entry = package.get("alpha")
+    assert entry.make.__name__ == "Alpha"
+    assert entry.summary == "The first thing."
+    assert entry.about == {"year": 2025}
+
+
+def test_entries_are_sorted_by_name(package):
+    package.register("zeta")(lambda: None)
+    package.register("beta")(lambda: None)
+    assert package.names() == ["alpha", "beta", "zeta"]
+    assert [entry.summary for entry in package.entries()] == ["The first thing.", "", ""]
+
+
+def test_an_unknown_name_is_a_mistake_with_the_nearest_one(package):
+    with pytest.raises(AqaError, match=r"^unknown thing 'alhpa': did you mean 'alpha'\?$"):
+        package.get("alhpa")
+    with pytest.raises(AqaError, match=r"^unknown thing 'mcmoe': known: alpha$"):
+        package.get("mcmoe")
+
+
+def test_two_things_of_one_name_are_refused_and_a_reloaded_one_is_not():
+    registry: Registry = Registry("thing", "aqa.errors")
+
+    def first():
+        """First."""
+
+    registry.register("a")(first)
+    registry.register("a")(first)
+    with pytest.raises(ValueError, match="two things are called 'a'"):
+        registry.register("a")(lambda: None)
+
+
+class Thing:
+    def __init__(self, widths, *, dim: int, rate: float = 0.1, kind: Literal["soft", "hard"] = "soft"):
+        pass
+
+
+def make_thing(*, names: list[str] | None = None, anything=3):
+    pass
+
+
+def test_options_get_their_types_and_defaults():
+    assert check_options(Thing, {"dim": 8, "rate": "2e-4"}, "thing") == {"dim": 8, "rate": 2e-4, "kind": "soft"}
+    assert check_options(make_thing, {"names": ["a"]}, "thing") == {"names": ["a"], "anything": 3}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dmi": 8}, "thing 'x' has no option 'dmi': did you mean 'dim'?"),
+        ({"widths": 8}, "thing 'x' has no option 'widths': known: dim, rate, kind"),
+        ({3: 8}, "thing 'x' has no option '3': known: dim, rate, kind"),
+        ({}, "thing 'x', option 'dim': field required, got {}"),
+        ({"dim": 1.5}, "thing 'x', option 'dim': input should be a valid integer, got a number with a fractional part"),
+        ({"dim": "many"}, "thing 'x', option 'dim': input should be a valid integer"),
+        ({"dim": 8, "kind": "firm"}, "thing 'x', option 'kind': input should be 'soft' or 'hard', got 'firm'"),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_one_line_that_names_the_option(options, message):
+    with pytest.raises(AqaError) as error:
+        check_options(Thing, options, "thing 'x'")
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "hint"),
+    [
+        ("tes", ["TES", "PCS"], "did you mean 'TES'?"),
+        ("batchsize", ["batch_size", "epochs"], "did you mean 'batch_size'?"),
+        ("xyz", ["visual", "audio"], "known: visual, audio"),
+        ("xyz", [], "known: none"),
+    ],
+)
+def test_the_hint_for_an_unknown_name(name, known, hint):
+    assert nearest(name, iter(known)) == hint
