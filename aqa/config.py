@@ -12,13 +12,13 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from aqa.errors import AqaError, nearest
+from aqa.errors import AqaError, first_line, nearest
 
 
 class Section(pydantic.BaseModel):
     """A part of an experiment file in which unknown keys are mistakes."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -111,7 +111,7 @@ class Experiment(Section):
         values = {"target": self.data.target, "model": self.model.name, "seed": self.train.seed}
         try:
             return self.name.format(**values)
-        except (KeyError, IndexError, ValueError):
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError):
             known = ", ".join("{" + v + "}" for v in values)
             raise AqaError(f"name: '{self.name}' has a placeholder that is not one of {known}") from None
 
@@ -134,13 +134,20 @@ def load_experiment(source: str | os.PathLike[str] | Mapping[str, Any], override
         content, lines = read_yaml(Path(source))
     changes = [_override(text) for text in overrides]
     target = next((value for key, value in reversed(changes) if key == ["data", "target"]), None)
-    content = _for_target(content, target, where)
-    for key, value in changes:
+    content, chosen = _for_target(content, target, where)
+    places = {key: f"{where}, line {line}" for key, line in lines.items()}
+    if chosen is not None:
+        prefix = f"targets.{chosen}."
+        places |= {key.removeprefix(prefix): place for key, place in places.items() if key.startswith(prefix)}
+    for text, (key, value) in zip(overrides, changes, strict=True):
         _set(content, key, value)
+        for i in range(1, len(key)):
+            places.setdefault(".".join(key[:i]), f"override '{text}'")
+        places[".".join(key)] = f"override '{text}'"
     try:
         experiment = Experiment.model_validate(content)
     except pydantic.ValidationError as error:
-        raise AqaError(_explain(error, where, lines)) from None
+        raise AqaError(_explain(error, where, places)) from None
     folder = None if isinstance(source, Mapping) else Path(source).parent
     store = _locate(experiment.data.store, folder)
     return experiment.model_copy(update={"data": experiment.data.model_copy(update={"store": str(store)})})
@@ -167,10 +174,11 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         root = loader.get_single_node()
         _walk(root, "", lines, path)
         content = loader.construct_document(root) if root is not None else None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no such day as 2025-13-40
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise AqaError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        problem = getattr(error, "problem", None) or first_line(error)
+        raise AqaError(f"{path}{line}: not valid YAML: {problem}") from None
     if not isinstance(content, dict):
         raise AqaError(f"{path}: an experiment file is a mapping of keys ({', '.join(Experiment.model_fields)})")
     return content, lines
@@ -196,7 +204,7 @@ def _override(text: str) -> tuple[list[str], Any]:
         raise AqaError(f"'{text}' is no override; write key.key=value, such as train.seed=1")
     try:
         return key.strip().split("."), yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise AqaError(f"'{text}': the value is not valid YAML") from None
 
 
@@ -209,15 +217,17 @@ def _set(content: dict[str, Any], key: Sequence[str], value: Any) -> None:
     content[key[-1]] = value
 
 
-def _for_target(content: dict[str, Any], target: Any, where: str) -> dict[str, Any]:
+def _for_target(content: dict[str, Any], target: Any, where: str) -> tuple[dict[str, Any], str | None]:
+    """The content with the overrides of the target chosen, and that target; what is malformed is left as it is."""
     by_target = content.get("targets")
     data = content.get("data")
     chosen = target if target is not None else data.get("target") if isinstance(data, dict) else None
-    if not isinstance(by_target, dict) or chosen is None:
-        return content
+    if not isinstance(by_target, dict) or not isinstance(chosen, str):
+        return content, None
     if chosen not in by_target:
         raise AqaError(f"{where}: no target '{chosen}' under targets: {nearest(str(chosen), by_target)}")
-    return _merge(content, by_target[chosen] or {})
+    over = by_target[chosen]
+    return (_merge(content, over), chosen) if isinstance(over, dict) else (content, None)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,23 +248,27 @@ def _locate(store: str, folder: Path | None) -> Path:
     return (beside if beside.exists() else Path(store)).absolute()
 
 
-def _explain(error: pydantic.ValidationError, where: str, lines: Mapping[str, int]) -> str:
-    """The worst mistake of a file in one line; a misspelt key goes before the one it leaves missing."""
+def _explain(error: pydantic.ValidationError, where: str, places: Mapping[str, str]) -> str:
+    """The worst mistake of a file in one line; a misspelt key goes before the one it leaves missing.
+
+    places: where each key that is given is given.
+    """
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
-    line = f", line {lines[key]}" if key in lines else ""
+    around = (".".join(path[:i]) for i in range(len(path), 0, -1))
+    place = next((places[name] for name in around if name in places), where)
     if first["type"] == "extra_forbidden":
-        return f"{where}{line}: unknown key '{key}': {nearest(path[-1], _keys(path[:-1]))}"
+        return f"{place}: unknown key '{key}': {nearest(path[-1], _keys(path[:-1]))}"
     if first["type"] == "missing":
-        return f"{where}: '{key}' is missing"
+        return f"{place}: '{key}' is missing"
     if first["type"] == "literal_error":
         choices = re.findall(r"'([^']+)'", str(first["ctx"]["expected"]))
         given = first["input"]
-        return f"{where}{line}: {key} is {given!r}, not one of {', '.join(choices)}; {nearest(str(given), choices)}"
+        return f"{place}: {key} is {given!r}, not one of {', '.join(choices)}; {nearest(str(given), choices)}"
     if first["type"] == "model_type":
-        return f"{where}{line}: {key}: a mapping of keys is needed ({', '.join(_keys(path))}), got {first['input']!r}"
-    return f"{where}{line}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+        return f"{place}: {key}: a mapping of keys is needed ({', '.join(_keys(path))}), got {first['input']!r}"
+    return f"{place}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
 
 
 def _keys(path: Sequence[str]) -> list[str]:

@@ -1,0 +1,304 @@
+"""What an experiment file may say, what it means, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from aqa.config import Experiment, load_experiment
+from aqa.errors import AqaError
+
+MINIMAL = "name: x\ndata:\n  store: s.h5\n  target: TES\n"
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """A function that writes an experiment file into the working folder and returns its name."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text, name="e.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        return name
+
+    return write
+
+
+def mistake(source, overrides=()):
+    """The message of the mistake, which must be one line."""
+    with pytest.raises(AqaError) as error:
+        _ = load_experiment(source, overrides).title
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# What is right
+
+
+def test_a_minimal_file_takes_the_published_defaults(file):
+    experiment = load_experiment(file(MINIMAL))
+    assert experiment.model.name == "mcmoe"
+    assert experiment.missing.train == "random_subset"
+    assert experiment.missing.test == "all_subsets"
+    assert (experiment.train.batch_size, experiment.train.learning_rate, experiment.train.weight_decay) == (
+        32,
+        2e-4,
+        1e-4,
+    )
+    assert (experiment.select.split, experiment.select.metric, experiment.select.pattern) == (
+        "valid",
+        "srcc",
+        "complete",
+    )
+    assert experiment.tracking.wandb == "disabled"
+
+
+def test_a_mapping_is_as_good_as_a_file_and_is_not_changed(file):
+    given = yaml.safe_load(MINIMAL)
+    assert (
+        load_experiment(given, ["train.seed=4"]).resolved()
+        == load_experiment(file(MINIMAL), ["train.seed=4"]).resolved()
+    )
+    assert given == yaml.safe_load(MINIMAL)
+
+
+@pytest.mark.parametrize("written", ["2e-4", "2.0e-4", "0.0002", "'2e-4'"])
+def test_scientific_notation_is_a_number_with_or_without_a_point(file, written):
+    assert load_experiment(file(f"{MINIMAL}train: {{learning_rate: {written}}}\n")).train.learning_rate == 2e-4
+    assert load_experiment(file(MINIMAL), [f"train.learning_rate={written}"]).train.learning_rate == 2e-4
+
+
+def test_model_options_are_kept_for_the_model_to_check(file):
+    model = load_experiment(file(MINIMAL + "model: {name: other, depth: 3, kinds: [a]}\n"), ["model.width=7"]).model
+    assert model.name == "other"
+    assert model.options == {"depth": 3, "kinds": ["a"], "width": 7}
+
+
+def test_overrides_are_yaml_and_the_last_one_counts(file):
+    overrides = [
+        "train.epochs=5",
+        "data.modalities=[audio, visual]",
+        "missing.train={rates: {audio: 0.5}}",
+        "train.epochs=7",
+    ]
+    experiment = load_experiment(file(MINIMAL), [*overrides, "output=a=b", "train.patience="])
+    assert experiment.train.epochs == 7
+    assert experiment.data.modalities == ["audio", "visual"]
+    assert experiment.missing.train == {"rates": {"audio": 0.5}}
+    assert experiment.output == "a=b"
+    assert experiment.train.patience is None
+
+
+TARGETS = """\
+name: "{model}-{target}-{seed}"
+data: {store: s.h5, target: TES, clips: 10}
+train: {epochs: 1, seed: 1, batch_size: 4}
+targets:
+  TES: {train: {epochs: 2}}
+  PCS:
+    train: {epochs: 3, seed: 3}
+    data: {clips: 30}
+"""
+
+
+def test_the_targets_overrides_beat_the_file_and_the_command_line_beats_both(file):
+    name = file(TARGETS)
+    own, other = load_experiment(name), load_experiment(name, ["data.target=PCS"])
+    assert (own.train.epochs, own.train.seed, own.data.clips) == (2, 1, 10)
+    assert (other.train.epochs, other.train.seed, other.data.clips) == (3, 3, 30)
+    assert other.train.batch_size == 4
+    last = load_experiment(name, ["train.epochs=9", "data.target=PCS"])
+    assert (last.train.epochs, last.train.seed) == (9, 3)
+
+
+def test_placeholders_in_the_name_are_filled_in(file):
+    name = file(TARGETS)
+    assert load_experiment(name).title == "mcmoe-TES-1"
+    assert load_experiment(name, ["data.target=PCS", "train.seed=5"]).title == "mcmoe-PCS-5"
+
+
+@pytest.mark.parametrize("name", ["{tarjet}", "{}", "{target", "{target.nothing}", "{target[x]}"])
+def test_a_wrong_placeholder_is_a_mistake_that_lists_the_right_ones(file, name):
+    said = mistake(file(MINIMAL), [f"name='a-{name}'"])
+    assert said == f"name: 'a-{name}' has a placeholder that is not one of {{target}}, {{model}}, {{seed}}"
+
+
+def test_the_store_is_beside_the_experiment_file_if_it_is_there_else_in_the_working_folder(file, tmp_path):
+    name = file(MINIMAL, "folder/e.yaml")
+    assert load_experiment(name).data.store == str(tmp_path / "s.h5")
+    (tmp_path / "s.h5").touch()
+    assert load_experiment(name).data.store == str(tmp_path / "s.h5")
+    (tmp_path / "folder" / "s.h5").touch()
+    assert load_experiment(name).data.store == str(tmp_path / "folder" / "s.h5")
+    assert load_experiment(yaml.safe_load(MINIMAL)).data.store == str(tmp_path / "s.h5")
+    assert load_experiment(name, [f"data.store={tmp_path}/far.h5"]).data.store == str(tmp_path / "far.h5")
+
+
+def test_the_resolved_experiment_survives_yaml(file):
+    text = TARGETS.replace("targets:", "missing: {train: {rates: {audio: 0.5}}, test: [VA, V]}\ntargets:")
+    experiment = load_experiment(file(text), ["train.learning_rate=3e-5", "model.dim=8", "train.gradient_clip=1"])
+    written = yaml.safe_dump({**experiment.resolved(), "versions": {"aqa": "1"}})
+    again = load_experiment(yaml.safe_load(written))
+    assert again.resolved() == experiment.resolved()
+    assert again == experiment.model_copy(update={"targets": {}, "versions": {"aqa": "1"}})
+    assert load_experiment(file(written, "again.yaml")) == again
+
+
+def test_the_resolved_experiment_leaves_out_what_decides_no_number(file):
+    plain, tracked = file(MINIMAL), file(MINIMAL + "tracking: {wandb: offline}\noutput: here\n", "t.yaml")
+    assert load_experiment(plain).resolved() == load_experiment(tracked).resolved()
+    assert set(load_experiment(plain).resolved()) == set(Experiment.model_fields) - {
+        "targets",
+        "output",
+        "versions",
+        "tracking",
+    }
+
+
+# Mistakes in the file
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nam: x\ndata: {store: s, target: t}\n", "e.yaml, line 1: unknown key 'nam': did you mean 'name'?"),
+        (MINIMAL + "  stroe: x\n", "e.yaml, line 5: unknown key 'data.stroe': did you mean 'store'?"),
+        (MINIMAL + "missing: {tran: none}\n", "e.yaml, line 5: unknown key 'missing.tran': did you mean 'train'?"),
+        (MINIMAL + "train:\n  epoch: 5\n", "e.yaml, line 6: unknown key 'train.epoch': did you mean 'epochs'?"),
+        (
+            MINIMAL + "train:\n  learningrate: 5\n",
+            "e.yaml, line 6: unknown key 'train.learningrate': did you mean 'learning_rate'?",
+        ),
+        (MINIMAL + "select: {spilt: test}\n", "e.yaml, line 5: unknown key 'select.spilt': did you mean 'split'?"),
+        (
+            MINIMAL + "tracking: {zzz: 1}\n",
+            "e.yaml, line 5: unknown key 'tracking.zzz': known: wandb, project, entity, group, tags",
+        ),
+        (
+            MINIMAL + "targets:\n  TES:\n    train: {}\n    tran: {epochs: 3}\n",
+            "e.yaml, line 8: unknown key 'tran': did you mean 'train'?",
+        ),
+        (
+            MINIMAL + "targets:\n  TES:\n    train:\n      epoch: 3\n",
+            "e.yaml, line 8: unknown key 'train.epoch': did you mean 'epochs'?",
+        ),
+        ("name: x\ndat: {store: s, target: t}\n", "e.yaml, line 2: unknown key 'dat': did you mean 'data'?"),
+    ],
+)
+def test_an_unknown_key_at_any_level_is_named_with_its_line_and_the_nearest_one(file, text, message):
+    assert mistake(file(text)) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x\n", "e.yaml: 'data' is missing"),
+        ("name: x\ndata: {store: s.h5}\n", "e.yaml, line 2: 'data.target' is missing"),
+        (MINIMAL + "train: {epochs: many}\n", "e.yaml, line 5: train.epochs: input should be a valid integer"),
+        (MINIMAL + "train: {epochs: 2.5}\n", "e.yaml, line 5: train.epochs: input should be a valid integer"),
+        (
+            MINIMAL + "train: {epochs: 0}\n",
+            "e.yaml, line 5: train.epochs: input should be greater than or equal to 1, got 0",
+        ),
+        (
+            MINIMAL + "train: {learning_rate: 0}\n",
+            "e.yaml, line 5: train.learning_rate: input should be greater than 0, got 0",
+        ),
+        (
+            MINIMAL + "train: {learning_rate: .nan}\n",
+            "e.yaml, line 5: train.learning_rate: input should be a finite number",
+        ),
+        (
+            MINIMAL + "train: {weight_decay: .inf}\n",
+            "e.yaml, line 5: train.weight_decay: input should be a finite number",
+        ),
+        (
+            MINIMAL + "train: {seed: -1}\n",
+            "e.yaml, line 5: train.seed: input should be greater than or equal to 0, got -1",
+        ),
+        (MINIMAL + "  validation: 1\n", "e.yaml, line 5: data.validation: input should be less than 1, got 1"),
+        (
+            MINIMAL + "  modalities: visual\n",
+            "e.yaml, line 5: data.modalities: input should be a valid list, got 'visual'",
+        ),
+        (
+            MINIMAL + "tracking:\n  tags: [a, 1]\n",
+            "e.yaml, line 6: tracking.tags.1: input should be a valid string, got 1",
+        ),
+        (MINIMAL + "train: [1]\n", "e.yaml, line 5: train: a mapping of keys is needed (epochs, batch_size, "),
+        (MINIMAL + "model: mcmoe\n", "e.yaml, line 5: model: a mapping of keys is needed (name), got 'mcmoe'"),
+        (MINIMAL + "targets: [TES]\n", "e.yaml, line 5: targets: input should be a valid dictionary"),
+        (MINIMAL + "targets: {TES: 5}\n", "e.yaml, line 5: targets.TES: input should be a valid dictionary, got 5"),
+        (
+            "name: x\ndata: {store: s, target: [a]}\ntargets: {TES: {}}\n",
+            "e.yaml, line 2: data.target: input should be a",
+        ),
+        (MINIMAL + "3: x\n", "e.yaml, line 5: 3: keys should be strings, got 3"),
+        (
+            MINIMAL + "train: {device: gpu}\n",
+            "e.yaml, line 5: train.device is 'gpu', not one of auto, cpu, cuda; did you mean 'cpu'?",
+        ),
+        (
+            MINIMAL + "  align: short\n",
+            "e.yaml, line 5: data.align is 'short', not one of shortest, none; did you mean 'shortest'?",
+        ),
+        (MINIMAL + "targets: {PCS: {}}\n", "e.yaml: no target 'TES' under targets: known: PCS"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_line_and_what_is_needed(file, text, message):
+    assert mistake(file(text)).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "train:\n  epochs: 5\n  epochs: 6\n", "e.yaml, line 7: 'train.epochs' is already given on line 6"),
+        (MINIMAL + "name: y\n", "e.yaml, line 5: 'name' is already given on line 1"),
+        (MINIMAL + "train: &t {epochs: 5}\nselect: *t\n", "e.yaml, line 6: not valid YAML: aliases are not accepted"),
+        (
+            MINIMAL + "output: !!python/object/apply:os.system ['touch hacked']\n",
+            "e.yaml, line 5: not valid YAML: could not determine a constructor for the tag",
+        ),
+        ("name: x: y\n", "e.yaml, line 1: not valid YAML: mapping values are not allowed here"),
+        ("name: 'x\n", "e.yaml, line 2: not valid YAML: found unexpected end of stream"),
+        ("name: 2025-13-40\n", "e.yaml: not valid YAML: month must be in 1..12"),
+        (b"name: \xff\n", "e.yaml: not valid YAML: 'utf-8' codec can't decode byte 0xff"),
+        (b"name: \x00\n", "e.yaml: not valid YAML: unacceptable character #x0000"),
+        ("name: " + "[" * 5000, "e.yaml: not valid YAML: maximum recursion depth exceeded"),
+        ("- name\n", "e.yaml: an experiment file is a mapping of keys (name, data, model, missing, train, "),
+        ("", "e.yaml: an experiment file is a mapping of keys (name, data, model, missing, train, "),
+    ],
+    ids=lambda value: str(value)[-30:],
+)
+def test_what_is_no_plain_yaml_mapping_is_refused(file, tmp_path, text, message):
+    assert mistake(file(text)).startswith(message)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_missing_file_is_named_with_the_nearest_one(file):
+    file(MINIMAL, "fisv.yaml")
+    assert mistake("fsiv.yaml") == "no experiment file at fsiv.yaml; did you mean 'fisv.yaml'?"
+    assert mistake("nowhere/e.yaml").startswith("no experiment file at nowhere/e.yaml; ")
+
+
+# Mistakes on the command line
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.seed", "'train.seed' is no override; write key.key=value, such as train.seed=1"),
+        ("=1", "'=1' is no override; write key.key=value, such as train.seed=1"),
+        ("train.seed=[1", "'train.seed=[1': the value is not valid YAML"),
+        ("name=2025-13-40", "'name=2025-13-40': the value is not valid YAML"),
+        ("name=!!python/name:os.system", "'name=!!python/name:os.system': the value is not valid YAML"),
+        ("train.sed=1", "override 'train.sed=1': unknown key 'train.sed': did you mean 'seed'?"),
+        ("tran.seed=1", "override 'tran.seed=1': unknown key 'tran': did you mean 'train'?"),
+        ("train.seed=x", "override 'train.seed=x': train.seed: input should be a valid integer"),
+        ("data.align=no", "override 'data.align=no': data.align is False, not one of shortest, none; "),
+        ("train=5", "override 'train=5': train: a mapping of keys is needed (epochs, "),
+        ("data.target=TSE", "e.yaml: no target 'TSE' under targets: did you mean 'TES'?"),
+    ],
+)
+def test_a_wrong_override_is_named_and_the_file_is_not_blamed(file, override, message):
+    assert mistake(file(TARGETS), [override]).startswith(message)
