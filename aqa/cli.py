@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+INTERRUPTED = 130  # the exit status of programs that Ctrl-C ends
+
 app = typer.Typer(
     name="aqa",
     help="Predict judges' scores of performances from features, when some modalities are missing.",
@@ -39,7 +41,11 @@ def run(
     from aqa.experiment import run as run_experiment
     from aqa.reporting.tables import result_table
 
-    result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
+    try:
+        result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
+    except KeyboardInterrupt:
+        _say("aqa: stopped; the same command goes on from the last saved epoch, or begins again where none is saved")
+        raise typer.Exit(INTERRUPTED) from None
     if result.already_finished:
         _say(f"{result.folder} is finished; --overwrite runs it again")
     typer.echo(result_table(result.metrics))
@@ -193,8 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
     except AqaError as error:
         message = str(error)
     except KeyboardInterrupt:
-        typer.echo("aqa: stopped; the same command goes on from the last saved epoch", err=True)
-        return 130
+        return INTERRUPTED
     except OSError as error:
         message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
     except Exception as error:

@@ -338,7 +338,7 @@ def test_nan_in_features_is_refused_by_name(tmp_path):
         ids=list("abcd"),
         modalities={"video": Modality(2, np.full(4, 3))},
         targets={"skill": Target(np.arange(4.0), 0, 10)},
-        splits={"train": [0, 1], "test": [2, 3]},
+        splits={"train": [0, 1, 2], "test": [3]},
         read=lambda m, row: clips[row],
     )
     config = experiment(tmp_path / "own.h5", tmp_path / "run", data__target="skill", missing__train="none")

@@ -1,0 +1,202 @@
+"""The command line as a user meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from aqa.cli import main
+from aqa.data.store import Modality, Target, write_store
+
+SMALL = {
+    "name": "small-{target}-seed{seed}",
+    "data": {"store": "tiny.h5", "target": "score"},
+    "model": {"name": "mcmoe", "hidden_dim": 8, "n_encoder": 1, "n_decoder": 1},
+    "train": {"epochs": 1, "batch_size": 16},
+}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, request):
+    """A working folder with a small store and a small experiment."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    write_store(
+        tmp_path / "tiny.h5",
+        name="tiny",
+        source="",
+        ids=[f"clip{i}" for i in range(24)],
+        modalities={m: Modality(4, np.full(24, 5)) for m in ("visual", "audio", "flow")},
+        targets={"score": Target(rng.uniform(0, 9, 24), 0, 10)},
+        splits={"train": range(12), "valid": range(12, 18), "test": range(18, 24)},
+        read=lambda m, row: rng.normal(size=(5, 4)),
+    )
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    return tmp_path
+
+
+def aqa(*arguments):
+    return main([str(a) for a in arguments])
+
+
+def test_run_evaluate_predict(here, capsys):
+    assert aqa("run", "small.yaml", "train.seed=3") == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0].startswith("mcmoe on score, seed 3; selected on valid: epoch 1 of 1")
+    assert lines[1].split() == ["pattern", "SRCC", "95", "%", "interval", "MSE", "R-l2", "%", "n"]
+    assert [line.split()[0] for line in lines[3:10]] == ["VAF", "VA", "VF", "AF", "V", "A", "F"]
+    assert lines[-1].startswith("average of the 6 incomplete patterns (Fisher z): SRCC ")
+    folder = here / "runs" / "small-score-seed3"
+    assert f"run folder: {Path('runs') / folder.name}" in printed.err
+
+    assert aqa("run", "small.yaml", "train.seed=3") == 0
+    printed = capsys.readouterr()
+    assert "is finished; --overwrite runs it again" in printed.err
+    assert printed.out.splitlines() == lines
+
+    assert aqa("evaluate", folder, "--patterns", "[VA, {rates: 0.5}]", "--split", "valid", "--out", "again.json") == 0
+    assert "rates(0.5)" in capsys.readouterr().out
+    assert list(json.loads((here / "again.json").read_text())["patterns"]) == ["VA", "rates(0.5)"]
+
+    assert aqa("predict", folder, "--store", "tiny.h5", "--out", "new/scores.csv") == 0
+    scores = pd.read_csv(here / "new" / "scores.csv")
+    assert list(scores.columns) == ["id", "visible", "score"]
+    assert len(scores) == 24
+    assert scores["score"].between(0, 10).all()
+
+
+def test_output_names_the_folder(here):
+    assert aqa("run", "small.yaml", "output=elsewhere/mine") == 0
+    assert (here / "elsewhere" / "mine" / "metrics.json").exists()
+
+
+def test_prepare_and_inspect(here, capsys):
+    assert aqa("prepare", "synthetic", "--preset", "tiny", "--out", "made.h5", "--seed", "5") == 0
+    assert aqa("inspect", "made.h5") == 0
+    assert "train 1000" in capsys.readouterr().out
+    assert aqa("prepare", "synthetic", "--preset", "tiny", "--out", "made.h5") == 2
+    assert "exists" in capsys.readouterr().err
+    assert aqa("prepare", "synthetic", "--preset", "tiny", "--out", "made.h5", "--overwrite") == 0
+
+
+def test_inspect_says_by_its_status_that_a_store_is_not_usable(here, capsys):
+    write_store(
+        here / "bad.h5",
+        name="bad",
+        source="",
+        ids=["a", "a"],
+        modalities={"visual": Modality(2, np.array([1, 1]))},
+        targets={"score": Target(np.array([1.0, 2.0]), 0, 10)},
+        splits={"train": [0, 1]},
+        read=lambda m, row: np.ones((1, 2)),
+    )
+    assert aqa("inspect", "bad.h5") == 1
+    assert "ids: used more than once: a" in capsys.readouterr().out
+
+
+def test_models_are_listed(capsys):
+    assert aqa("models") == 0
+    assert "mcmoe" in capsys.readouterr().out
+
+
+MISTAKES = {
+    "no such command": (["rum"], "rum"),
+    "no such option": (["run", "small.yaml", "--overwite"], "--overwrite"),
+    "missing argument": (["run"], "EXPERIMENT"),
+    "missing file": (["run", "smal.yaml"], "small.yaml"),
+    "not an override": (["run", "small.yaml", "train.seed"], "train.seed=1"),
+    "unknown key": (["run", "small.yaml", "train.epoch=3"], "did you mean 'epochs'"),
+    "unknown section": (["run", "small.yaml", "trian.epochs=3"], "did you mean 'train'"),
+    "wrong type": (["run", "small.yaml", "train.epochs=many"], "train.epochs"),
+    "negative": (["run", "small.yaml", "train.learning_rate=-1"], "train.learning_rate"),
+    "unknown choice": (["run", "small.yaml", "select.metric=mae"], "srcc, mse"),
+    "unknown model": (["run", "small.yaml", "model.name=mcmeo"], "did you mean 'mcmoe'"),
+    "unknown model option": (["run", "small.yaml", "model.hiden_dim=8"], "did you mean 'hidden_dim'"),
+    "wrong model option": (["run", "small.yaml", "model.hidden_dim=9"], "multiple of 4"),
+    "unknown target": (["run", "small.yaml", "data.target=scores"], "did you mean 'score'"),
+    "unknown modality": (["run", "small.yaml", "data.modalities=[visual, adio]"], "did you mean 'audio'"),
+    "unknown pattern": (["run", "small.yaml", "missing.train=random_subsets"], "did you mean 'random_subset'"),
+    "unknown split": (["run", "small.yaml", "select.split=tset"], "did you mean 'test'"),
+    "no store": (["run", "small.yaml", "data.store=tini.h5"], "did you mean 'tiny.h5'"),
+    "not a store": (["run", "small.yaml", "data.store=small.yaml"], "not a readable HDF5 file"),
+    "no unaligned streams": (["run", "small.yaml", "data.align=none"], "data.align"),
+    "no placeholder": (["run", "small.yaml", "name=x-{tagret}"], "{target}"),
+    "no GPU here": (["run", "small.yaml", "train.device=cuda"], "no GPU"),
+    "a file for a run": (["run", "small.yaml", "output=small.yaml"], "no run's folder"),
+    "no run": (["evaluate", "runs/none"], "no run's folder"),
+    "no run to predict": (["predict", ".", "--store", "tiny.h5", "--out", "x.csv"], "no run's folder"),
+    "existing output": (["predict", ".", "--store", "tiny.h5", "--out", "small.yaml"], "--overwrite"),
+    "unknown data set": (["prepare", "fis", "--out", "x.h5", "--source", "."], "did you mean 'fisv'"),
+    "no source": (["prepare", "fisv", "--out", "x.h5"], "--source"),
+    "missing source": (["prepare", "fisv", "--out", "x.h5", "--source", "gone"], "gone"),
+    "empty source": (["prepare", "fisv", "--out", "x.h5", "--source", "."], "train.txt"),
+    "unknown preset": (["prepare", "synthetic", "--out", "x.h5", "--preset", "fis"], "did you mean 'fisv'"),
+    "no preset": (["prepare", "synthetic", "--out", "x.h5"], "--preset"),
+    "preset of a real data set": (["prepare", "pom", "--out", "x.h5", "--source", ".", "--preset", "tiny"], "--preset"),
+    "on what error": (["prepare", "pom", "--out", "x.h5", "--source", ".", "--on-error", "drop"], "skip"),
+    "inspect nothing": (["inspect", "tinny.h5"], "did you mean 'tiny.h5'"),
+    "device": (["evaluate", "x", "--device", "gpu"], "cpu"),
+    "patterns": (["evaluate", "x", "--patterns", "[VA"], "YAML"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "hint"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_with_a_hint_and_status_2(here, capsys, arguments, hint):
+    if arguments[-1] == "train.device=cuda":
+        torch = pytest.importorskip("torch")
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU here")
+    before = sorted(p.name for p in here.iterdir())
+    assert aqa(*arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("aqa: ")
+    assert hint in printed.err
+    assert sorted(p.name for p in here.iterdir()) == before
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(here, capsys):
+    (here / "runs").write_text("in the way")
+    assert aqa("run", "small.yaml") == 2
+    assert "runs" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_comes_without_torch(here):
+    command = "import sys; from aqa.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    for name in ("run", "evaluate", "predict", "prepare", "inspect", "models"):
+        assert f"  {name} " in done.stdout
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_ends_cleanly_and_goes_on(here, how):
+    import aqa.training
+
+    arguments = ["run", "small.yaml", "train.epochs=60"]
+    command = (
+        "import sys, aqa.training; aqa.training.SECONDS_BETWEEN_SAVES = -1.0; "
+        f"from aqa.cli import main; sys.exit(main({arguments!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE, text=True)
+    state = here / "runs" / "small-score-seed0" / "state.pt"
+    waited = time.monotonic()
+    while not state.exists() and time.monotonic() - waited < 60:
+        time.sleep(0.02)
+    os.kill(process.pid, how)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1].startswith("aqa: stopped; the same command goes on from the last saved epoch")
+    assert "Traceback" not in said
+    assert aqa.cli.main(arguments) == 0
+    assert "going on after epoch" in (state.parent / "log.txt").read_text()
