@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from aqa.data.inspect import inspect_store
     from aqa.data.store import FeatureStore, Modality, Target, write_store
     from aqa.errors import AqaError
-    from aqa.experiment import evaluate, predict, run
+    from aqa.experiment import run
     from aqa.models.published import load_published_mcmoe
+    from aqa.scoring import evaluate, predict
 
 _HOME = {
     "AqaError": "aqa.errors",
     "FeatureStore": "aqa.data.store",
     "Modality": "aqa.data.store",
     "Target": "aqa.data.store",
-    "evaluate": "aqa.experiment",
+    "evaluate": "aqa.scoring",
     "inspect_store": "aqa.data.inspect",
     "load_published_mcmoe": "aqa.models.published",
-    "predict": "aqa.experiment",
+    "predict": "aqa.scoring",
     "run": "aqa.experiment",
     "write_store": "aqa.data.store",
 }

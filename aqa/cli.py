@@ -65,9 +65,9 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Score a finished run again: other patterns, another store or split."""
-    from aqa.experiment import evaluate as evaluate_run
     from aqa.files import write_text
     from aqa.reporting.tables import result_table
+    from aqa.scoring import evaluate as evaluate_run
 
     _refuse_existing(out, overwrite)
     spec = None if patterns is None else _yaml(patterns, "--patterns")
@@ -87,8 +87,8 @@ def predict(
     overwrite: Overwrite = False,
 ) -> None:
     """Predict the scores of videos, labelled or not."""
-    from aqa.experiment import predict as predict_store
     from aqa.files import write_table
+    from aqa.scoring import predict as predict_store
 
     _refuse_existing(out, overwrite)
     predictions = predict_store(run, store, split=split, device=_device(device))

@@ -1,4 +1,4 @@
-"""Running an experiment, evaluating and predicting: what the command line and Python share."""
+"""Running an experiment, from its file to the folder of its results."""
 
 from __future__ import annotations
 
@@ -14,33 +14,24 @@ import torch
 from numpy.typing import NDArray
 
 from aqa.config import Experiment, load_experiment
-from aqa.data.batches import Features, Rows, training_batches
+from aqa.data.batches import Features, Rows, Statistics, training_batches
 from aqa.data.store import FeatureStore, Target
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError, nearest
 from aqa.evaluation import Predictions, Scorer, selection_measure, selection_patterns, summary
 from aqa.files import plain, write_table
-from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns, subset_name
-from aqa.models import AQAModel, build
+from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns
 from aqa.reporting.tables import result_table
 from aqa.runs import FIGURES, PREDICTIONS, RunFolder
+from aqa.scoring import Result, build_model, describe_checkpoint, labelled, pick_device
+from aqa.tracking import require_wandb, tracked
 from aqa.training import Progress, train
 
-CHECKPOINT_FORMAT = 1
 Say = Callable[[str], object]
 
 
 def silent(line: str) -> None:
     """Say nothing."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run or an evaluation found: the run's folder and its metrics, as in metrics.json (undefined: None)."""
-
-    folder: Path
-    metrics: dict[str, Any]
-    already_finished: bool = False
 
 
 class Rowsets(NamedTuple):
@@ -66,6 +57,44 @@ def run(
     experiment, and where the folder holds something else, unless `overwrite`.
     """
     config = load_experiment(experiment, overrides)
+    require_wandb(config.tracking)
+    prepared = prepare(config, say)
+    folder = RunFolder.start(config.output or Path("runs") / config.title, config.resolved(), overwrite)
+    if folder.status == "finished":
+        return Result(folder.path, folder.metrics, already_finished=True)
+
+    def report(line: str) -> None:
+        say(line)
+        folder.log(line)
+
+    for note in prepared.notes:
+        report(note)
+    with tracked(config.tracking, config.title, config.resolved(), folder.path, report) as tracker:
+        progress = fit(prepared, folder, report, tracker.epoch, show_progress)
+        result = conclude(prepared, progress, folder)
+        tracker.result(result)
+    folder.log(result_table(result))
+    return Result(folder.path, result)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that an experiment names, found, checked and loaded."""
+
+    config: Experiment
+    scorer: Scorer  # the model and its features, on the device
+    target: Target
+    rowsets: Rowsets
+    available: NDArray[np.bool_]  # (n, M) of the training rows, without what is never to be seen
+    statistics: Statistics  # by which features were standardised, empty where they were not
+    training_pattern: MissingPattern
+    selection_patterns: Mapping[str, MissingPattern]
+    test_patterns: Mapping[str, MissingPattern]
+    notes: list[str]  # what a user should know of the data
+
+
+def prepare(config: Experiment, say: Say) -> Prepared:
+    """Find, check and load everything that an experiment names; AqaError before anything is written."""
     device = pick_device(config.train.device, config.train.threads)
     make_store(config, say)
     notes: list[str] = []
@@ -79,130 +108,81 @@ def run(
         features = Features(store, modalities=modalities, align=config.data.align, device=device)
     torch.manual_seed(config.train.seed)
     model = build_model(config.model.name, features.widths, config.model.options, config.data.align).to(device)
-
-    folder = RunFolder.start(config.output or Path("runs") / config.title, config.resolved(), overwrite)
-    if folder.status == "finished":
-        return Result(folder.path, folder.metrics, already_finished=True)
-
-    def report(line: str) -> None:
-        say(line)
-        folder.log(line)
-
     available = training_availability(features, rowsets.train, training_pattern, config.train.seed, notes.append)
     statistics = features.statistics(rowsets.train, available) if config.data.standardize else {}
     features.standardise(statistics)
     clips = config.data.clips or int(features.lengths.max())
     scorer = Scorer(model, features, target.low, target.high, clips, config.train.batch_size, config.train.seed)
-    for note in notes:
-        report(note)
+    return Prepared(
+        config, scorer, target, rowsets, available, statistics, training_pattern, selecting, test_patterns, notes
+    )
 
+
+def fit(
+    prepared: Prepared,
+    folder: RunFolder,
+    report: Say,
+    on_epoch: Callable[[Mapping[str, float]], None],
+    show_progress: bool,
+) -> Progress:
+    """Train the model, from the beginning or from a saved state, and leave the selected weights in it."""
+    config, scorer, rowsets = prepared.config, prepared.scorer, prepared.rowsets
     saved = folder.load_state()
     if saved is not None:
         report(f"going on after epoch {saved['progress']['epoch']}")
+    truth = prepared.target.values
     progress = train(
-        model,
+        scorer.model,
         lambda epoch: training_batches(
-            features,
+            scorer.features,
             rowsets.train,
-            available,
-            training_pattern,
-            clips=clips,
+            prepared.available,
+            prepared.training_pattern,
+            clips=scorer.clips,
             size=config.train.batch_size,
             seed=config.train.seed,
             epoch=epoch,
         ),
-        torch.from_numpy(target.normalise(target.values)).float().to(device),
-        selection_measure(scorer, rowsets.select, target.values[rowsets.select], selecting),
+        torch.from_numpy(prepared.target.normalise(truth)).float().to(scorer.features.device),
+        selection_measure(scorer, rowsets.select, truth[rowsets.select], prepared.selection_patterns),
         config.select.metric,
         config.select.split,
         config.train,
         saved=saved,
         save=folder.save_state,
+        on_epoch=on_epoch,
         show_progress=show_progress,
     )
     if not progress.best_epoch:
         report(f"select.metric {config.select.metric} was undefined in every epoch; the last epoch's weights are kept")
+    scorer.model.load_state_dict(progress.best_weights)
+    return progress
 
-    model.load_state_dict(progress.best_weights)
-    checkpoint = describe_checkpoint(config, scorer, target, progress, statistics)
-    predictions = scorer.predict(rowsets.test, test_patterns)
-    truth = target.values[rowsets.test]
-    result = {
-        **summary(predictions, truth, test_patterns, target, checkpoint["label_range"], config.train.seed),
-        "selection": checkpoint["selection"],
-        "target": config.data.target,
-        "model": config.model.name,
-        "seed": config.train.seed,
-        "samples": {name: len(rows) for name, rows in rowsets._asdict().items()},
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-    }
+
+def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[str, Any]:
+    """Score the selected weights under every test pattern and fill the run's folder; returns its metrics."""
+    config, scorer, rows, patterns = prepared.config, prepared.scorer, prepared.rowsets.test, prepared.test_patterns
+    checkpoint = describe_checkpoint(config, scorer, prepared.target, progress, prepared.statistics)
+    predictions = scorer.predict(rows, patterns)
+    truth = prepared.target.values[rows]
+    result = plain(
+        {
+            **summary(predictions, truth, patterns, prepared.target, checkpoint["label_range"], config.train.seed),
+            "selection": checkpoint["selection"],
+            "target": config.data.target,
+            "model": config.model.name,
+            "seed": config.train.seed,
+            "samples": {name: len(split) for name, split in prepared.rowsets._asdict().items()},
+            "parameters": sum(parameter.numel() for parameter in scorer.model.parameters()),
+        }
+    )
     folder.save_history(progress.history)
     folder.save_checkpoint(checkpoint)
-    save_predictions(folder.path / PREDICTIONS, features.ids, rowsets.test, truth, config.data.target, predictions)
-    router_weights = scorer.router_weights(rowsets.test, test_patterns)
-    draw(folder.path / FIGURES, plain(result), predictions, truth, progress, router_weights, modalities)
+    save_predictions(folder.path / PREDICTIONS, scorer.features.ids, rows, truth, config.data.target, predictions)
+    router_weights = scorer.router_weights(rows, patterns)
+    draw(folder.path / FIGURES, result, predictions, truth, progress, router_weights, scorer.features.modalities)
     folder.finish(result)
-    folder.log(result_table(folder.metrics))
-    return Result(folder.path, folder.metrics)
-
-
-def evaluate(
-    run: str | os.PathLike[str],
-    *,
-    patterns: Any = None,
-    store: str | os.PathLike[str] | None = None,
-    split: str = "test",
-    device: str = "auto",
-) -> Result:
-    """Score a finished run's model again: under other patterns, on another store or split. Nothing is written.
-
-    patterns: as `missing.test` in an experiment file; the run's own by default. store: a feature store with the run's
-    target; the run's own by default. AqaError for any mistake.
-    """
-    folder = RunFolder.existing(run)
-    config = load_experiment(folder.config)
-    checkpoint = folder.load_checkpoint()
-    with FeatureStore(store or config.data.store) as opened:
-        target = opened.target(checkpoint["target"]["name"])
-        rows = labelled(opened.split(split), target)
-        scorer = load_scorer(checkpoint, opened, pick_device(device))
-    if not len(rows):
-        raise AqaError(
-            f"{store or config.data.store}: no video of split '{split}' has a label for {config.data.target}"
-        )
-    asked = config.missing.test if patterns is None else patterns
-    chosen = parse_test_patterns(asked, scorer.features.modalities, "patterns")
-    predictions = scorer.predict(rows, chosen)
-    found = summary(predictions, target.values[rows], chosen, target, checkpoint["label_range"], scorer.seed)
-    about = {key: folder.metrics[key] for key in ("selection", "target", "model", "seed")}
-    return Result(folder.path, plain({**found, **about, "split": split}))
-
-
-def predict(
-    run: str | os.PathLike[str], store: str | os.PathLike[str], *, split: str | None = None, device: str = "auto"
-) -> pd.DataFrame:
-    """Scores of a finished run's model for the videos of a store, labelled or not, by whichever modalities they have.
-
-    Returns a row a video: id; visible, the modalities that were there, such as "VA"; score in the target's units, NaN
-    where there was none. split: only this one; all videos by default. AqaError for any mistake.
-    """
-    checkpoint = RunFolder.existing(run).load_checkpoint()
-    with FeatureStore(store) as opened:
-        rows = np.arange(len(opened)) if split is None else opened.split(split)
-        scorer = load_scorer(checkpoint, opened, pick_device(device))
-    features = scorer.features
-    scores = scorer.predict(rows, {"available": parse_pattern("none", features.modalities, "patterns")})["available"]
-    visible = [subset_name(features.modalities, features.available[row].tolist()) for row in rows]
-    return pd.DataFrame({"id": [features.ids[row] for row in rows], "visible": visible, "score": scores})
-
-
-def pick_device(name: str, threads: int | None = None) -> torch.device:
-    """The device to compute on; "auto" takes a GPU where there is one. AqaError for a GPU that is not there."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if name == "cuda" and not torch.cuda.is_available():
-        raise AqaError("train.device is cuda, but torch sees no GPU here; use cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    return result
 
 
 def make_store(config: Experiment, say: Say) -> None:
@@ -211,19 +191,6 @@ def make_store(config: Experiment, say: Say) -> None:
     if config.data.synthetic is not None and not store.exists():
         say(f"making the synthetic data set '{config.data.synthetic}' at {store}")
         make_synthetic(config.data.synthetic, store)
-
-
-def build_model(name: str, widths: Mapping[str, int], options: Mapping[str, Any], align: str) -> AQAModel:
-    """A freshly initialised model; AqaError where it cannot take streams of different lengths and would get them."""
-    model = build(name, widths=widths, **options)
-    if align == "none" and not model.takes_unaligned:
-        raise AqaError(f"data.align: model '{name}' needs aligned streams; use shortest")
-    return model
-
-
-def labelled(rows: Rows, target: Target) -> Rows:
-    """Those of the rows that have a label."""
-    return rows[~np.isnan(target.values[rows])]
 
 
 def split_rows(store: FeatureStore, target: Target, config: Experiment, note: Say) -> Rowsets:
@@ -265,58 +232,6 @@ def training_availability(
     if without:
         note(f"{without} of {len(rows)} training videos have no modality and are left out")
     return available
-
-
-def describe_checkpoint(
-    config: Experiment, scorer: Scorer, target: Target, progress: Progress, statistics: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The selected weights and all that scoring with them needs, in types that load without running code."""
-    known = target.values[~np.isnan(target.values)]
-    return {
-        "format": CHECKPOINT_FORMAT,
-        "weights": progress.best_weights,
-        "model": config.model.name,
-        "options": config.model.options,
-        "widths": scorer.features.widths,
-        "clips": scorer.clips,
-        "align": config.data.align,
-        "statistics": dict(statistics),
-        "target": {"name": config.data.target, "low": target.low, "high": target.high},
-        "label_range": (float(known.min()), float(known.max())),
-        "selection": {
-            **config.select.model_dump(),
-            "epoch": progress.best_epoch or progress.epoch,
-            "value": progress.best_value,
-            "epochs": progress.epoch,
-        },
-        "batch_size": scorer.batch_size,
-        "seed": scorer.seed,
-    }
-
-
-def load_scorer(checkpoint: Mapping[str, Any], store: FeatureStore, device: torch.device) -> Scorer:
-    """The model of a checkpoint with the features of a store, which may lack some of its modalities."""
-    if checkpoint.get("format") != CHECKPOINT_FORMAT:
-        raise AqaError(
-            f"checkpoint format {checkpoint.get('format')} is not {CHECKPOINT_FORMAT}, which this version reads"
-        )
-    widths = checkpoint["widths"]
-    if not set(widths) & set(store.modalities):
-        raise AqaError(f"{store.path} has none of the model's modalities ({', '.join(widths)})")
-    features = Features(store, modalities=list(widths), widths=widths, align=checkpoint["align"], device=device)
-    features.standardise(checkpoint["statistics"])
-    model = build(checkpoint["model"], widths=widths, **checkpoint["options"])
-    model.load_state_dict(checkpoint["weights"])
-    target = checkpoint["target"]
-    return Scorer(
-        model.to(device),
-        features,
-        target["low"],
-        target["high"],
-        checkpoint["clips"],
-        checkpoint["batch_size"],
-        checkpoint["seed"],
-    )
 
 
 def save_predictions(

@@ -52,7 +52,7 @@ class RunFolder:
         """
         run = cls(path)
         if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
-            if not (run.path / CONFIG).is_file():
+            if not run._is_run:
                 raise AqaError(f"{run.path} exists and is no run's folder; name another with output=DIR")
             if overwrite:
                 run._clear()
@@ -68,11 +68,19 @@ class RunFolder:
     def existing(cls, path: str | os.PathLike[str]) -> RunFolder:
         """A folder with a finished run; AqaError otherwise."""
         run = cls(path)
-        if not (run.path / CONFIG).is_file():
-            raise AqaError(f"{run.path} is no run's folder: it has no {CONFIG}")
+        if not run._is_run:
+            raise AqaError(f"{run.path} is no run's folder: it has no {CONFIG} that a run wrote")
         if run.status != "finished":
             raise AqaError(f"{run.path} is unfinished; start its `aqa run` again to go on from where it stopped")
         return run
+
+    @property
+    def _is_run(self) -> bool:
+        try:
+            config = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return False
+        return isinstance(config, dict) and "versions" in config
 
     @property
     def status(self) -> Literal["new", "unfinished", "finished"]:
@@ -104,7 +112,7 @@ class RunFolder:
                 )
 
     def _clear(self) -> None:
-        for name in OWN_FILES:
+        for name in reversed(OWN_FILES):  # the config last: until then the folder is a run's
             (self.path / name).unlink(missing_ok=True)
         for figure in (self.path / FIGURES).glob("*.png"):
             figure.unlink()

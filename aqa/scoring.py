@@ -1,0 +1,159 @@
+"""Finished runs: what their checkpoint holds, and scoring with it again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from aqa.config import Experiment, load_experiment
+from aqa.data.batches import Features, Rows
+from aqa.data.store import FeatureStore, Target
+from aqa.errors import AqaError
+from aqa.evaluation import Scorer, summary
+from aqa.files import plain
+from aqa.missing import parse_pattern, parse_test_patterns, subset_name
+from aqa.models import AQAModel, build
+from aqa.runs import RunFolder
+from aqa.training import Progress
+
+CHECKPOINT_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run or an evaluation found: the run's folder and its metrics, as in metrics.json (undefined: None)."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    already_finished: bool = False
+
+
+def evaluate(
+    run: str | os.PathLike[str],
+    *,
+    patterns: Any = None,
+    store: str | os.PathLike[str] | None = None,
+    split: str = "test",
+    device: str = "auto",
+) -> Result:
+    """Score a finished run's model again: under other patterns, on another store or split. Nothing is written.
+
+    patterns: as `missing.test` in an experiment file; the run's own by default. store: a feature store with the run's
+    target; the run's own by default. AqaError for any mistake.
+    """
+    folder = RunFolder.existing(run)
+    config = load_experiment(folder.config)
+    checkpoint = folder.load_checkpoint()
+    with FeatureStore(store or config.data.store) as opened:
+        target = opened.target(checkpoint["target"]["name"])
+        rows = labelled(opened.split(split), target)
+        scorer = load_scorer(checkpoint, opened, pick_device(device))
+    if not len(rows):
+        raise AqaError(
+            f"{store or config.data.store}: no video of split '{split}' has a label for {config.data.target}"
+        )
+    asked = config.missing.test if patterns is None else patterns
+    chosen = parse_test_patterns(asked, scorer.features.modalities, "patterns")
+    predictions = scorer.predict(rows, chosen)
+    found = summary(predictions, target.values[rows], chosen, target, checkpoint["label_range"], scorer.seed)
+    about = {key: folder.metrics[key] for key in ("selection", "target", "model", "seed")}
+    return Result(folder.path, plain({**found, **about, "split": split}))
+
+
+def predict(
+    run: str | os.PathLike[str], store: str | os.PathLike[str], *, split: str | None = None, device: str = "auto"
+) -> pd.DataFrame:
+    """Scores of a finished run's model for the videos of a store, labelled or not, by whichever modalities they have.
+
+    Returns a row a video: id; visible, the modalities that were there, such as "VA"; score in the target's units, NaN
+    where there was none. split: only this one; all videos by default. AqaError for any mistake.
+    """
+    checkpoint = RunFolder.existing(run).load_checkpoint()
+    with FeatureStore(store) as opened:
+        rows = np.arange(len(opened)) if split is None else opened.split(split)
+        scorer = load_scorer(checkpoint, opened, pick_device(device))
+    features = scorer.features
+    scores = scorer.predict(rows, {"available": parse_pattern("none", features.modalities, "patterns")})["available"]
+    visible = [subset_name(features.modalities, features.available[row].tolist()) for row in rows]
+    return pd.DataFrame({"id": [features.ids[row] for row in rows], "visible": visible, "score": scores})
+
+
+def pick_device(name: str, threads: int | None = None) -> torch.device:
+    """The device to compute on; "auto" takes a GPU where there is one. AqaError for a GPU that is not there."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if name == "cuda" and not torch.cuda.is_available():
+        raise AqaError("train.device is cuda, but torch sees no GPU here; use cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def build_model(name: str, widths: Mapping[str, int], options: Mapping[str, Any], align: str) -> AQAModel:
+    """A freshly initialised model; AqaError where it cannot take streams of different lengths and would get them."""
+    model = build(name, widths=widths, **options)
+    if align == "none" and not model.takes_unaligned:
+        raise AqaError(f"data.align: model '{name}' needs aligned streams; use shortest")
+    return model
+
+
+def labelled(rows: Rows, target: Target) -> Rows:
+    """Those of the rows that have a label."""
+    return rows[~np.isnan(target.values[rows])]
+
+
+def describe_checkpoint(
+    config: Experiment, scorer: Scorer, target: Target, progress: Progress, statistics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The selected weights and all that scoring with them needs, in types that load without running code."""
+    known = target.values[~np.isnan(target.values)]
+    return {
+        "format": CHECKPOINT_FORMAT,
+        "weights": progress.best_weights,
+        "model": config.model.name,
+        "options": config.model.options,
+        "widths": scorer.features.widths,
+        "clips": scorer.clips,
+        "align": config.data.align,
+        "statistics": dict(statistics),
+        "target": {"name": config.data.target, "low": target.low, "high": target.high},
+        "label_range": (float(known.min()), float(known.max())),
+        "selection": {
+            **config.select.model_dump(),
+            "epoch": progress.best_epoch or progress.epoch,
+            "value": progress.best_value,
+            "epochs": progress.epoch,
+        },
+        "batch_size": scorer.batch_size,
+        "seed": scorer.seed,
+    }
+
+
+def load_scorer(checkpoint: Mapping[str, Any], store: FeatureStore, device: torch.device) -> Scorer:
+    """The model of a checkpoint with the features of a store, which may lack some of its modalities."""
+    if checkpoint.get("format") != CHECKPOINT_FORMAT:
+        raise AqaError(
+            f"checkpoint format {checkpoint.get('format')} is not {CHECKPOINT_FORMAT}, which this version reads"
+        )
+    widths = checkpoint["widths"]
+    if not set(widths) & set(store.modalities):
+        raise AqaError(f"{store.path} has none of the model's modalities ({', '.join(widths)})")
+    features = Features(store, modalities=list(widths), widths=widths, align=checkpoint["align"], device=device)
+    features.standardise(checkpoint["statistics"])
+    model = build(checkpoint["model"], widths=widths, **checkpoint["options"])
+    model.load_state_dict(checkpoint["weights"])
+    target = checkpoint["target"]
+    return Scorer(
+        model.to(device),
+        features,
+        target["low"],
+        target["high"],
+        checkpoint["clips"],
+        checkpoint["batch_size"],
+        checkpoint["seed"],
+    )
