@@ -47,6 +47,7 @@ setup(
             "types-PyYAML",
             "types-tqdm",
             "pandas-stubs",
+            "scipy-stubs",
             *WANDB,
         ],
     },

@@ -76,6 +76,8 @@ def predicted_against_true(
         axis.set_title(f"{name}: SRCC {number(metrics['patterns'][name]['srcc'])}", fontsize=8)
     for axis in axes.flat[len(shown) :]:
         axis.axis("off")
+    for axis in axes.flat[max(0, len(shown) - columns) : len(shown)]:  # the lowest panel of each column
+        axis.tick_params(labelbottom=True)
     figure.supxlabel(f"true {metrics['target']}", fontsize=9)
     figure.supylabel("predicted", fontsize=9)
     _save(figure, path)
