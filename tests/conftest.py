@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from aqa.data.store import Modality, Target, write_store
+
+torch.set_num_threads(
+    1
+)  # models this small gain nothing from more, and wait long for threads that another program holds up
 
 WIDTHS = {"visual": 3, "audio": 2, "flow": 1}
 LENGTHS = {  # clips of eight videos; 0: the stream is absent
