@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ def plain(value: Any) -> Any:
 def load_torch(path: Path) -> Any:
     """A checkpoint or state, read without running code from it."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a refusal is one line
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader fails in many ways on a damaged file: KeyError, struct.error ...
         raise AqaError(f"{path} is refused: {first_line(error)}") from None

@@ -287,7 +287,6 @@ def test_a_missing_checkpoint_is_one_clear_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_damaged_checkpoints_are_one_clear_line(tmp_path, zipped):
     path = tmp_path / "checkpoint.pt"
