@@ -39,7 +39,6 @@ def run(
 ) -> None:
     """Train a model and score it under every missing pattern."""
     from aqa.experiment import run as run_experiment
-    from aqa.reporting.tables import result_table
 
     try:
         result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
@@ -48,7 +47,7 @@ def run(
         raise typer.Exit(INTERRUPTED) from None
     if result.already_finished:
         _say(f"{result.folder} is finished; --overwrite runs it again")
-    typer.echo(result_table(result.metrics))
+    typer.echo(str(result))
     _say(f"run folder: {result.folder}")
 
 
@@ -66,13 +65,12 @@ def evaluate(
 ) -> None:
     """Score a finished run again: other patterns, another store or split."""
     from aqa.files import write_text
-    from aqa.reporting.tables import result_table
     from aqa.scoring import evaluate as evaluate_run
 
     _refuse_existing(out, overwrite)
     spec = None if patterns is None else _yaml(patterns, "--patterns")
     result = evaluate_run(run, patterns=spec, store=store, split=split, device=_device(device))
-    typer.echo(result_table(result.metrics))
+    typer.echo(str(result))
     if out is not None:
         write_text(out, json.dumps(result.metrics, indent=2) + "\n")
 

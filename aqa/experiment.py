@@ -21,7 +21,6 @@ from aqa.errors import AqaError, nearest
 from aqa.evaluation import Predictions, Scorer, selection_measure, selection_patterns, summary
 from aqa.files import plain, write_table
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns
-from aqa.reporting.tables import result_table
 from aqa.runs import FIGURES, PREDICTIONS, RunFolder
 from aqa.scoring import Result, build_model, describe_checkpoint, labelled, pick_device
 from aqa.tracking import require_wandb, tracked
@@ -71,10 +70,11 @@ def run(
         report(note)
     with tracked(config.tracking, config.title, config.resolved(), folder.path, report) as tracker:
         progress = fit(prepared, folder, report, tracker.epoch, show_progress)
-        result = conclude(prepared, progress, folder)
-        tracker.result(result)
-    folder.log(result_table(result))
-    return Result(folder.path, result)
+        metrics = conclude(prepared, progress, folder)
+        tracker.result(metrics)
+    result = Result(folder.path, metrics)
+    folder.log(str(result))
+    return result
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import torch
 
 from aqa.errors import AqaError, first_line
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextlib.contextmanager
@@ -25,10 +26,18 @@ def written_whole(path: Path) -> Iterator[Path]:
     os.close(handle)
     try:
         yield Path(partial)
-        os.chmod(partial, 0o644)
+        with open(partial, "rb") as written:  # on the disk before it has the name
+            os.fsync(written.fileno())
+        os.chmod(partial, 0o666 & ~_umask())
         os.replace(partial, path)
     finally:
         Path(partial).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: Path, text: str) -> None:
@@ -56,6 +65,8 @@ def plain(value: Any) -> Any:
 
 def load_torch(path: Path) -> Any:
     """A checkpoint or state, read without running code from it."""
+    import torch  # seconds to import, and stores are inspected without it
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a refusal is one line

@@ -20,6 +20,7 @@ from aqa.evaluation import Scorer, summary
 from aqa.files import plain
 from aqa.missing import parse_pattern, parse_test_patterns, subset_name
 from aqa.models import AQAModel, build
+from aqa.reporting.tables import result_table
 from aqa.runs import RunFolder
 from aqa.training import Progress
 
@@ -28,11 +29,17 @@ CHECKPOINT_FORMAT = 1
 
 @dataclass(frozen=True)
 class Result:
-    """What a run or an evaluation found: the run's folder and its metrics, as in metrics.json (undefined: None)."""
+    """What a run or an evaluation found: the run's folder and its metrics, as in metrics.json (undefined: None).
+
+    Printed, it is the table.
+    """
 
     folder: Path
     metrics: dict[str, Any]
     already_finished: bool = False
+
+    def __str__(self) -> str:
+        return result_table(self.metrics)
 
 
 def evaluate(

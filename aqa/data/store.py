@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aqa.errors import AqaError, first_line, nearest
+from aqa.files import written_whole
 
 SCHEMA = 1
 BENCHMARK_ORDER = ("visual", "audio", "flow")
@@ -252,18 +252,8 @@ def write_store(
     if path.exists() and not overwrite:
         raise AqaError(f"{path} exists; choose another --out, or replace it with --overwrite")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    try:
-        with h5py.File(partial, "w") as file:
-            _write(file, name, source, ids, modalities, targets, splits, read, dtype, progress)
-        with open(partial, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with written_whole(path) as partial, h5py.File(partial, "w") as file:
+        _write(file, name, source, ids, modalities, targets, splits, read, dtype, progress)
 
 
 def _write(
@@ -307,9 +297,3 @@ def _write(
             dataset.attrs["ceiling"] = json.dumps(dict(target.ceiling))
     for split, rows in splits.items():
         file.create_dataset(f"splits/{split}", data=np.asarray(rows, dtype=np.int64))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -42,6 +42,8 @@ def result_table(metrics: Mapping[str, Any]) -> str:
         listed = ", ".join(f"{name} {n}" for name, n in unscored.items())
         lines.append(f"not scored, for want of every modality of the pattern: {listed}")
     title = f"{metrics['model']} on {metrics['target']}, seed {metrics['seed']}; {selection_text(metrics['selection'])}"
+    if metrics.get("split", "test") != "test":
+        title += f"; SCORED ON {metrics['split'].upper()}"
     return "\n".join([title, *lines])
 
 

@@ -46,6 +46,11 @@ def test_selection_on_test_is_shouted():
     assert selection_text({**METRICS["selection"], "metric": "mse"}).endswith("best MSE (complete)")
 
 
+def test_scores_of_another_split_are_not_taken_for_test_scores():
+    assert result_table(changed("split", "train")).splitlines()[0].endswith("; SCORED ON TRAIN")
+    assert result_table(changed("split", "test")) == result_table(METRICS)
+
+
 def test_the_ceiling_has_a_column_only_where_some_pattern_has_one():
     assert "ceiling" not in result_table(METRICS)
     table = result_table(changed("patterns", "VAF", "ceiling", 0.9)).splitlines()

@@ -1,0 +1,58 @@
+"""What the pages list is what the code takes."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from aqa.config import Experiment, Section
+from aqa.missing import PATTERNS
+from aqa.models import MODELS
+from data_prep import DATASETS
+
+ROOT = Path(__file__).parents[1]
+
+
+def page(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def keys(section=Experiment, prefix=""):
+    for name, field in section.model_fields.items():
+        if inspect.isclass(field.annotation) and issubclass(field.annotation, Section):
+            yield from keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_every_key_of_an_experiment_is_listed():
+    table = page("docs/experiments.md").split("## Keys")[1].split("\n## ")[0]
+    listed = set(re.findall(r"`([a-z_.]+)`", table))
+    own = {"model", "versions", "targets"}  # `versions` is written by a run, for people to read
+    for key in set(keys()) - own:
+        section, _, name = key.rpartition(".")
+        assert key in listed or (section == "tracking" and name in listed), key
+
+
+@pytest.mark.parametrize("name", PATTERNS.names())
+def test_every_missing_pattern_is_listed(name):
+    table = page("docs/experiments.md").split("## Missing patterns")[1]
+    assert re.search(rf"^\| `.*\b{name}\b", table, re.MULTILINE), name
+
+
+def test_every_option_of_mcmoe_is_listed():
+    options = set(inspect.signature(MODELS.get("mcmoe").make).parameters) - {"widths"}
+    assert options <= set(re.findall(r"`([a-z_]+)`", page("docs/mcmoe.md")))
+
+
+@pytest.mark.parametrize("name", DATASETS.names())
+def test_every_data_set_is_listed_and_has_its_experiment(name):
+    assert f"| `{name}` |" in page("README.md")
+    assert (ROOT / "experiments" / f"{name}.yaml").is_file()
+
+
+def test_links_lead_somewhere():
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+            assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
