@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from aqa.errors import AqaError
+from aqa.errors import AqaError, first_line
 
 # Booleans, integers and floats of a fixed size: "f4", "<f8", "i8". Text, records and objects are not features.
 _NUMERIC = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
@@ -153,7 +153,7 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
     except OSError as error:
         raise AqaError(f"{path} cannot be read: {error.strerror or error}") from None
     except _BROKEN as error:
-        raise AqaError(f"{path} is cut off or not a feature file: {_first_line(error)}") from None
+        raise AqaError(f"{path} is cut off or not a feature file: {first_line(error)}") from None
 
 
 def load_mapping(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
@@ -201,8 +201,4 @@ def _numeric(value: object, key: object, path: Path) -> object:
     try:
         return value.numeric()
     except _BROKEN as error:
-        raise AqaError(f"{path}: {key!r} is {_first_line(error)}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise AqaError(f"{path}: {key!r} is {first_line(error)}") from None
