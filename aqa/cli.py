@@ -55,7 +55,7 @@ def run(
 def evaluate(
     run: RunArgument,
     patterns: Annotated[
-        str | None, typer.Option(help="As missing.test, in YAML: '[VA, {rates: {audio: 0.5}}]'.")
+        str | None, typer.Option(help="As missing.test: VA,V or in YAML '[VA, {rates: {audio: 0.5}}]'.")
     ] = None,
     store: Annotated[Path | None, typer.Option(help="Another feature store; the run's own by default.")] = None,
     split: Annotated[str, typer.Option(help="The split to score.")] = "test",
@@ -68,7 +68,7 @@ def evaluate(
     from aqa.scoring import evaluate as evaluate_run
 
     _refuse_existing(out, overwrite)
-    spec = None if patterns is None else _yaml(patterns, "--patterns")
+    spec = None if patterns is None else _patterns(patterns)
     result = evaluate_run(run, patterns=spec, store=store, split=split, device=_device(device))
     typer.echo(str(result))
     if out is not None:
@@ -160,15 +160,16 @@ def _refuse_existing(path: Path | None, overwrite: bool) -> None:
         raise AqaError(f"{path} exists; choose another --out, or replace it with --overwrite")
 
 
-def _yaml(text: str, option: str) -> Any:
+def _patterns(text: str) -> Any:
     import yaml
 
     from aqa.errors import AqaError
 
     try:
-        return yaml.safe_load(text)
+        spec = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise AqaError(f"{option}: not valid YAML: {text}") from None
+        raise AqaError(f"--patterns: not valid YAML: {text}") from None
+    return [name.strip() for name in spec.split(",")] if isinstance(spec, str) and "," in spec else spec
 
 
 @contextlib.contextmanager

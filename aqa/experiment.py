@@ -69,7 +69,12 @@ def run(
     for note in prepared.notes:
         report(note)
     with tracked(config.tracking, config.title, config.resolved(), folder.path, report) as tracker:
-        progress = fit(prepared, folder, report, tracker.epoch, show_progress)
+
+        def on_epoch(row: Mapping[str, float]) -> None:
+            folder.log(epoch_line(row))  # where there is no terminal to show a bar, this is what a user can follow
+            tracker.epoch(row)
+
+        progress = fit(prepared, folder, report, on_epoch, show_progress)
         metrics = conclude(prepared, progress, folder)
         tracker.result(metrics)
     result = Result(folder.path, metrics)
@@ -183,6 +188,12 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
     draw(folder.path / FIGURES, result, predictions, truth, progress, router_weights, scorer.features.modalities)
     folder.finish(result)
     return result
+
+
+def epoch_line(row: Mapping[str, float]) -> str:
+    """An epoch's row of the history in one line of the log."""
+    measured = (f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+    return f"epoch {row['epoch']:.0f}: {', '.join(measured)}"
 
 
 def make_store(config: Experiment, say: Say) -> None:

@@ -66,6 +66,8 @@ def test_run_evaluate_predict(here, capsys):
     assert aqa("evaluate", folder, "--patterns", "[VA, {rates: 0.5}]", "--split", "valid", "--out", "again.json") == 0
     assert "rates(0.5)" in capsys.readouterr().out
     assert list(json.loads((here / "again.json").read_text())["patterns"]) == ["VA", "rates(0.5)"]
+    assert aqa("evaluate", folder, "--patterns", "VA, V", "--out", "plain.json") == 0
+    assert list(json.loads((here / "plain.json").read_text())["patterns"]) == ["VA", "V"]
 
     assert aqa("predict", folder, "--store", "tiny.h5", "--out", "new/scores.csv") == 0
     scores = pd.read_csv(here / "new" / "scores.csv")

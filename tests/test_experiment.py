@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -77,7 +78,10 @@ def test_a_run_leaves_the_whole_folder(finished):
     config = yaml.safe_load((finished / "config.yaml").read_text())
     assert config["train"]["weight_decay"] == 1e-4  # resolved: defaults are written out
     assert {"aqa", "torch", "numpy", "python"} <= set(config["versions"])
-    assert "average of the 6 incomplete patterns" in (finished / "log.txt").read_text()
+    log = (finished / "log.txt").read_text()
+    assert "average of the 6 incomplete patterns" in log
+    history = pd.read_csv(finished / "history.csv")
+    assert f"epoch 1: learning_rate {history['learning_rate'][0]:.4g}, loss {history['loss'][0]:.4g}" in log
 
 
 def test_metrics_are_those_of_the_predictions_file(finished, store):
