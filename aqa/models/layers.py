@@ -33,9 +33,13 @@ def on_clips(module: nn.Module, x: Tensor, clips: Tensor | None = None) -> Tenso
 
     With clips (B, T) bool only those go in, so that batch statistics know no padding; the others come out as zeros.
     """
+    taken = x.flatten(0, 1) if clips is None else x[clips]
+    training = module.training
+    module.train(training and len(taken) != 1)  # one clip has no batch statistics; the running ones must serve
+    out = module(taken)
+    module.train(training)
     if clips is None:
-        return module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-    out = module(x[clips])
+        return out.unflatten(0, x.shape[:2])
     return out.new_zeros(*x.shape[:2], out.shape[-1]).masked_scatter(clips.unsqueeze(-1), out)
 
 

@@ -34,11 +34,12 @@ from aqa.objectives import channel_divergence, hardest_triplet, squared_error
 
 def projection(width: int, hidden_dim: int) -> nn.Sequential:
     """From a modality's channels to the shared space, clip by clip: (n, D) -> (n, H)."""
+    half = max(width // 2, 1)
     return nn.Sequential(
-        nn.Linear(width, width // 2),
-        nn.BatchNorm1d(width // 2),
+        nn.Linear(width, half),
+        nn.BatchNorm1d(half),
         nn.ReLU(),
-        nn.Linear(width // 2, hidden_dim),
+        nn.Linear(half, hidden_dim),
         nn.BatchNorm1d(hidden_dim),
     )
 
