@@ -28,10 +28,17 @@ class DataConfig(Section):
     target: str  # the score to predict, a name under `targets` in the store
     synthetic: str | None = None  # a preset of `aqa prepare synthetic`, made at `store` where there is no file yet
     clips: int | None = Field(None, ge=1)  # window length; the longest video's where it is not given
-    modalities: list[str] | None = None  # which streams, in which order; the store's where not given
+    modalities: list[str] | None = Field(None, min_length=1)  # which streams, in which order; the store's by default
     align: Literal["shortest", "none"] = "shortest"  # cut the streams of a video to its shortest one
     standardize: bool = False  # channels to zero mean and unit deviation, by the training split's statistics
     validation: float = Field(0.2, gt=0, lt=1)  # share of train cut off for validation where the store has no `valid`
+
+    @pydantic.field_validator("modalities")
+    @classmethod
+    def _each_once(cls, names: list[str] | None) -> list[str] | None:
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError("a modality is listed twice")
+        return names
 
 
 class ModelConfig(pydantic.BaseModel):
@@ -268,7 +275,8 @@ def _explain(error: pydantic.ValidationError, where: str, places: Mapping[str, s
         return f"{place}: {key} is {given!r}, not one of {', '.join(choices)}; {nearest(str(given), choices)}"
     if first["type"] == "model_type":
         return f"{place}: {key}: a mapping of keys is needed ({', '.join(_keys(path))}), got {first['input']!r}"
-    return f"{place}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+    problem = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {key}: {problem[0].lower()}{problem[1:]}, got {first['input']!r}"
 
 
 def _keys(path: Sequence[str]) -> list[str]:

@@ -105,7 +105,7 @@ def prepare(config: Experiment, say: Say) -> Prepared:
     notes: list[str] = []
     with FeatureStore(config.data.store) as store:
         target = store.target(config.data.target)
-        modalities = tuple(config.data.modalities or store.modalities)
+        modalities = chosen_modalities(store, config.data.modalities)
         training_pattern = parse_pattern(config.missing.train, modalities, "missing.train")
         test_patterns = parse_test_patterns(config.missing.test, modalities, "missing.test")
         selecting = selection_patterns(config.select.pattern, modalities)
@@ -204,6 +204,14 @@ def make_store(config: Experiment, say: Say) -> None:
         make_synthetic(config.data.synthetic, store)
 
 
+def chosen_modalities(store: FeatureStore, names: Sequence[str] | None) -> tuple[str, ...]:
+    """The modalities that an experiment names, the store's where it names none."""
+    for name in names or ():
+        if name not in store.modalities:
+            raise AqaError(f"data.modalities: {store.path} has no modality '{name}': {nearest(name, store.modalities)}")
+    return tuple(names or store.modalities)
+
+
 def split_rows(store: FeatureStore, target: Target, config: Experiment, note: Say) -> Rowsets:
     """The labelled videos that train, select and test.
 
@@ -214,6 +222,11 @@ def split_rows(store: FeatureStore, target: Target, config: Experiment, note: Sa
     if split == "valid" and "valid" not in store.splits:
         order = np.random.default_rng([config.train.seed, len(train_rows)]).permutation(len(train_rows))
         cut = round(config.data.validation * len(train_rows))
+        if not 0 < cut < len(train_rows):
+            raise AqaError(
+                f"data.validation: {config.data.validation} of {len(train_rows)} training videos leaves none to "
+                + ("select on" if cut == 0 else "train on")
+            )
         select, train_rows = np.sort(train_rows[order[:cut]]), np.sort(train_rows[order[cut:]])
         note(
             f"no split 'valid' in the store: {cut} training videos, drawn by seed {config.train.seed}, select the epoch"

@@ -77,11 +77,11 @@ def train(
             epoch = progress.epoch + 1
             learning_rate = float(scheduler.get_last_lr()[0])
             losses = train_epoch(model, batches(epoch), target, optimizer, settings.gradient_clip)
+            if not math.isfinite(losses["loss"]):
+                raise AqaError(f"the loss is {losses['loss']} in epoch {epoch}; a lower train.learning_rate may help")
             scheduler.step()
             measured = {f"{measured_on}_{name}": value for name, value in measure().items()}
             value = measured[f"{measured_on}_{metric}"]
-            if not math.isfinite(losses["loss"]):
-                raise AqaError(f"the loss is {losses['loss']} in epoch {epoch}; a lower train.learning_rate may help")
 
             progress.epoch = epoch
             progress.history.append({"epoch": float(epoch), "learning_rate": learning_rate, **losses, **measured})

@@ -384,3 +384,38 @@ def test_benchmark_experiments_have_the_published_settings(name, tmp_path, monke
 def test_an_unknown_target_of_a_benchmark_is_named():
     with pytest.raises(AqaError, match="no target 'TESS' under targets: did you mean 'TES'"):
         aqa.config.load_experiment(EXPERIMENTS / "fisv.yaml", ["data.target=TESS"])
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"data__modalities": ["audio", "audio"]}, "data.modalities: a modality is listed twice"),
+        ({"data__modalities": []}, "data.modalities: list should have at least 1 item"),
+        ({"data__modalities": ["visal", "audio"]}, "has no modality 'visal': did you mean 'visual'?"),
+        ({"train__learning_rate": 1e9, "train__epochs": 5}, "a lower train.learning_rate may help"),
+        (
+            {"data__standardize": True, "missing__train": {"fixed": {"rates": {"audio": 1.0}}}},
+            "has audio; leave it out",
+        ),
+    ],
+)
+def test_settings_that_cannot_work_are_one_line(store, tmp_path, change, line):
+    with pytest.raises(AqaError) as error:
+        aqa.run(experiment(store, tmp_path / "run", **change))
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_too_few_videos_to_cut_a_validation_split_from(tmp_path):
+    write_store(
+        tmp_path / "few.h5",
+        name="few",
+        source="made for a test",
+        ids=["a", "b", "c", "d"],
+        modalities={"visual": Modality(3, np.full(4, 2)), "audio": Modality(3, np.full(4, 2))},
+        targets={"score": Target(np.arange(4.0), 0, 5)},
+        splits={"train": [0, 1], "test": [2, 3]},
+        read=lambda modality, row: np.ones((2, 3), np.float32),
+    )
+    with pytest.raises(AqaError, match=r"0\.2 of 2 training videos leaves none to select on"):
+        aqa.run(experiment(tmp_path / "few.h5", tmp_path / "run"))

@@ -96,7 +96,7 @@ class Features:
                 self.values[m][o : o + n] for o, n in zip(self.offsets[taken, i], self.lengths[taken, i], strict=True)
             ]
             if not clips:
-                raise AqaError(f"data.standardize: no training sample has the modality '{m}'")
+                raise AqaError(f"data.standardize: no training video has {m}; leave it out of data.modalities")
             std, mean = torch.std_mean(torch.cat(clips).double(), dim=0, correction=0)
             result[m] = mean.float(), torch.where(std > 0, std, torch.ones_like(std)).float()
         return result
