@@ -69,7 +69,7 @@ def evaluate(
 
     _refuse_existing(out, overwrite)
     spec = None if patterns is None else _patterns(patterns)
-    result = evaluate_run(run, patterns=spec, store=store, split=split, device=_device(device))
+    result = evaluate_run(run, patterns=spec, store=store, split=split, device=device)
     typer.echo(str(result))
     if out is not None:
         write_text(out, json.dumps(result.metrics, indent=2) + "\n")
@@ -89,7 +89,7 @@ def predict(
     from aqa.scoring import predict as predict_store
 
     _refuse_existing(out, overwrite)
-    predictions = predict_store(run, store, split=split, device=_device(device))
+    predictions = predict_store(run, store, split=split, device=device)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_table(out, predictions)
     without = int(predictions["score"].isna().sum())
@@ -143,14 +143,6 @@ def models() -> None:
 
 def _say(line: str) -> None:
     typer.echo(line, err=True)
-
-
-def _device(name: str) -> str:
-    from aqa.errors import AqaError, nearest
-
-    if name not in ("auto", "cpu", "cuda"):
-        raise AqaError(f"--device is '{name}': {nearest(name, ('auto', 'cpu', 'cuda'))}")
-    return name
 
 
 def _refuse_existing(path: Path | None, overwrite: bool) -> None:

@@ -15,7 +15,7 @@ import torch
 from aqa.config import Experiment, load_experiment
 from aqa.data.batches import Features, Rows
 from aqa.data.store import FeatureStore, Target
-from aqa.errors import AqaError
+from aqa.errors import AqaError, nearest
 from aqa.evaluation import Scorer, summary
 from aqa.files import plain
 from aqa.missing import parse_pattern, parse_test_patterns, subset_name
@@ -25,6 +25,7 @@ from aqa.runs import RunFolder
 from aqa.training import Progress
 
 CHECKPOINT_FORMAT = 1
+DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,14 @@ def evaluate(
     patterns: as `missing.test` in an experiment file; the run's own by default. store: a feature store with the run's
     target; the run's own by default. AqaError for any mistake.
     """
+    chosen_device = pick_device(device)
     folder = RunFolder.existing(run)
     config = load_experiment(folder.config)
     checkpoint = folder.load_checkpoint()
     with FeatureStore(store or config.data.store) as opened:
         target = opened.target(checkpoint["target"]["name"])
         rows = labelled(opened.split(split), target)
-        scorer = load_scorer(checkpoint, opened, pick_device(device))
+        scorer = load_scorer(checkpoint, opened, chosen_device)
     if not len(rows):
         raise AqaError(
             f"{store or config.data.store}: no video of split '{split}' has a label for {config.data.target}"
@@ -82,10 +84,11 @@ def predict(
     Returns a row a video: id; visible, the modalities that were there, such as "VA"; score in the target's units, NaN
     where there was none. split: only this one; all videos by default. AqaError for any mistake.
     """
+    chosen_device = pick_device(device)
     checkpoint = RunFolder.existing(run).load_checkpoint()
     with FeatureStore(store) as opened:
         rows = np.arange(len(opened)) if split is None else opened.split(split)
-        scorer = load_scorer(checkpoint, opened, pick_device(device))
+        scorer = load_scorer(checkpoint, opened, chosen_device)
     features = scorer.features
     scores = scorer.predict(rows, {"available": parse_pattern("none", features.modalities, "patterns")})["available"]
     visible = [subset_name(features.modalities, features.available[row].tolist()) for row in rows]
@@ -94,10 +97,12 @@ def predict(
 
 def pick_device(name: str, threads: int | None = None) -> torch.device:
     """The device to compute on; "auto" takes a GPU where there is one. AqaError for a GPU that is not there."""
+    if name not in DEVICES:
+        raise AqaError(f"unknown device '{name}': {nearest(name, DEVICES)}")
     if threads is not None:
         torch.set_num_threads(threads)
     if name == "cuda" and not torch.cuda.is_available():
-        raise AqaError("train.device is cuda, but torch sees no GPU here; use cpu or auto")
+        raise AqaError("device cuda: torch sees no GPU here; use cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -14,8 +14,8 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """A confidence interval for people; empty where there is none."""
-    return "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+    """A confidence interval for people; it is undefined where the correlation is, in more than a few resamples."""
+    return f"[{UNDEFINED}]" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 
 def selection_text(selection: Mapping[str, Any]) -> str:

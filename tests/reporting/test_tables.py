@@ -82,8 +82,8 @@ def test_numbers(value, text):
     assert number(value) == text
 
 
-def test_an_interval_that_is_undefined_is_empty():
-    assert interval(None, 0.3) == interval(0.3, None) == ""
+def test_intervals():
+    assert interval(None, 0.3) == interval(0.3, None) == "[undefined]"
     assert interval(-0.1234, 1) == "[-0.123, 1.000]"
 
 
