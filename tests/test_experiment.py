@@ -17,6 +17,7 @@ from aqa import metrics
 from aqa.data.store import FeatureStore, Modality, Target, write_store
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
+from data_prep.prepare import prepare
 
 SEVEN = ["VAF", "VA", "VF", "AF", "V", "A", "F"]
 
@@ -351,6 +352,7 @@ def test_nan_in_features_is_refused_by_name(tmp_path):
 
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+POM = Path(__file__).parents[2] / "shared" / "data" / "pom" / "pom.npz"
 PUBLISHED_EPOCHS = {
     "fisv": {"TES": 460, "PCS": 510},
     "fs1000": {"TES": 360, "PCS": 460, "SS": 360, "TR": 210, "PE": 520, "CO": 520, "IN": 390},
@@ -375,10 +377,24 @@ def test_benchmark_experiments_have_the_published_settings(name, tmp_path, monke
         assert (train.epochs, train.learning_rate, train.seed) == (epochs, learning_rate, seed)
         assert (train.batch_size, train.weight_decay, train.final_learning_rate) == (32, 1e-4, 0.01)
         assert train.optimizer == "adam"
-        assert config.title == f"{name}-{target}"
+        assert config.title == f"{name}-{target}-seed{seed}"
     small = ["train.epochs=1", "model.hidden_dim=8", "model.n_encoder=1", "model.n_decoder=1", "data.clips=8"]
     found = aqa.run(EXPERIMENTS / f"{name}.yaml", small).metrics
     assert list(found["patterns"]) == SEVEN
+
+
+@pytest.mark.skipif(not POM.is_file(), reason="the POM data is not beside the project")
+def test_pom_is_scored_where_there_is_a_face_and_says_where_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare("pom", tmp_path / "data" / "pom.h5", source=POM)
+    small = ["train.epochs=1", "model.hidden_dim=8", "data.target=humorous"]
+    found = aqa.run(EXPERIMENTS / "pom.yaml", small).metrics
+    assert found["samples"] == {"train": 600, "select": 100, "test": 203}
+    counts = {name: (scores["n"], scores["unscored"]) for name, scores in found["patterns"].items()}
+    faces = counts["V"][0]
+    assert 80 < faces < 95  # 57 % of the test videos have none
+    assert counts["VAF"] == counts["VA"] == counts["AF"] == counts["A"] == (203, 0)
+    assert counts["VF"] == counts["V"] == (faces, 203 - faces)
 
 
 def test_an_unknown_target_of_a_benchmark_is_named():
