@@ -50,11 +50,7 @@ def train(
     model's selection metrics on the split `measured_on`; the highest "srcc" or the lowest "mse" decides. saved: a state
     passed to `save` earlier, from which training goes on exactly. AqaError where the loss is no longer a number.
     """
-    optimizer_class = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-    optimizer = optimizer_class(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, T_max=settings.epochs, eta_min=settings.learning_rate * settings.final_learning_rate
-    )
+    optimizer, scheduler = _optimizer(model, settings)
     progress = Progress()
     if saved is not None:
         progress = Progress(**saved["progress"])
@@ -126,6 +122,16 @@ def train_epoch(
     if not count:
         raise AqaError("missing.train leaves no training sample with a visible modality")
     return {name: float(value) / count for name, value in sums.items()}
+
+
+def _optimizer(
+    model: AQAModel, settings: TrainConfig
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Adam or AdamW, and the cosine along which its learning rate falls, an epoch a step."""
+    make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    optimizer = make(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    lowest = settings.learning_rate * settings.final_learning_rate
+    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)
 
 
 def _better(value: float, best: float, metric: str) -> bool:
