@@ -1,4 +1,4 @@
-"""What the pages list is what the code takes."""
+"""What the pages list is what the code takes, and their examples run."""
 
 import inspect
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aqa.config import Experiment, Section
+from aqa.data.inspect import inspect_store
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
 from data_prep import DATASETS
@@ -56,3 +57,14 @@ def test_links_lead_somewhere():
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_the_example_of_own_data_runs_as_it_stands_and_is_usable(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = page("docs/data.md").split("```python\n")[1].split("```")[0]
+    exec(compile(code, "docs/data.md", "exec"), {})
+    inspection = inspect_store("own.h5")
+    assert inspection.usable
+    assert "available [" not in str(inspection)
+    assert "VA: 19, V: 1" in str(inspection)
+    assert [warning.split(":")[0] for warning in inspection.warnings] == ["targets"]
