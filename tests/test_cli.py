@@ -185,9 +185,10 @@ def test_help_comes_without_torch(here):
 def test_a_stopped_run_ends_cleanly_and_goes_on(here, how):
     import aqa.training
 
-    arguments = ["run", "small.yaml", "train.epochs=60"]
-    command = (
-        "import sys, aqa.training; aqa.training.SECONDS_BETWEEN_SAVES = -1.0; "
+    arguments = ["run", "small.yaml", "train.epochs=60", "train.threads=1"]
+    command = (  # a parent may have left SIGINT ignored, as shells do for what runs in the background
+        "import signal, sys, aqa.training; aqa.training.SECONDS_BETWEEN_SAVES = -1.0; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"from aqa.cli import main; sys.exit(main({arguments!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE, text=True)
