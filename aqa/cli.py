@@ -6,7 +6,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,14 +58,20 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show how far the sweep is and stop.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Take up failed runs again.")] = False,
+    export_wandb: Annotated[
+        Path | None, typer.Option(help="Write the sweep for W&B agents to this folder and stop.", metavar="FOLDER")
+    ] = None,
 ) -> None:
     """Run a grid of experiments; runs that are done are not run again."""
     from aqa.files import write_table
     from aqa.launching import SweepFolder, run_points
     from aqa.reporting import sweep as reporting
-    from aqa.sweeps import load_sweep, points_of
+    from aqa.sweeps import load_sweep, points_of, wandb_sweeps
 
     plan = load_sweep(file)
+    if export_wandb is not None:
+        _export(wandb_sweeps(plan, file.parent), export_wandb)
+        return
     points = points_of(plan, file.parent)
     folder = SweepFolder(Path(plan.output or Path("runs") / plan.name))
     if dry_run:
@@ -175,6 +181,19 @@ def models() -> None:
     ]
     for line in align([["model", "year", "paper", "what it is"], *rows]):
         typer.echo(line)
+
+
+def _export(sweeps: Mapping[str, Any], folder: Path) -> None:
+    import yaml
+
+    from aqa.files import write_text
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for content in sweeps.values():
+        path = folder / f"{content['name']}.yaml"
+        _refuse_existing(path, overwrite=False)
+        write_text(path, yaml.safe_dump(content, sort_keys=False))
+        _say(f"{path}: wandb sweep {path}, then wandb agent on each machine")
 
 
 @contextlib.contextmanager

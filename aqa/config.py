@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -123,6 +125,16 @@ class Experiment(Section):
         except (KeyError, IndexError, ValueError, AttributeError, TypeError):
             known = ", ".join("{" + v + "}" for v in values)
             raise AqaError(f"name: '{self.name}' has a placeholder that is not one of {known}") from None
+
+    @property
+    def unique_name(self) -> str:
+        """Data, target, model, seed, and a hash of all that decides the run's numbers."""
+        resolved = self.resolved()
+        store = Path(self.data.store).stem
+        resolved["data"]["store"] = store  # where the file lies decides nothing
+        del resolved["name"]
+        digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{store}-{self.data.target}-{self.model.name}-seed{self.train.seed}-{digest}"
 
     def resolved(self) -> dict[str, Any]:
         """Everything that decides the numbers of a run, defaults filled in."""

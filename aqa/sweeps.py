@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,23 +122,14 @@ def _matches(rule: Mapping[str, Any], place: Mapping[str, Any], path: Path) -> b
 
 
 def _point(sweep: Sweep, path: Path, place: Mapping[str, Any], axes: Mapping[str, Mapping[str, Settings]]) -> Point:
-    settings = dict(sweep.set)
+    settings = {"tracking.group": sweep.name, **sweep.set}
     for rule in sweep.rules:
         if _matches(rule.when, place, path):
             settings |= rule.set
     for axis, name in place.items():
         settings |= axes[axis][_text(name)]
     experiment = load_experiment(path, _overrides(settings))
-    return Point({"experiment": path.stem, **place}, experiment, run_name(experiment))
-
-
-def run_name(experiment: Experiment) -> str:
-    """What a run's folder is called: data, target, model, seed, and a hash of all that decides its numbers."""
-    resolved = experiment.resolved()
-    store = Path(experiment.data.store).stem
-    resolved["data"]["store"] = store  # where the file lies decides nothing
-    digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{store}-{experiment.data.target}-{experiment.model.name}-seed{experiment.train.seed}-{digest}"
+    return Point({"experiment": path.stem, **place}, experiment, experiment.unique_name)
 
 
 def _overrides(settings: Settings) -> Sequence[str]:
@@ -152,3 +141,34 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()
+
+
+def wandb_sweeps(sweep: Sweep, folder: Path) -> dict[str, dict[str, Any]]:
+    """The sweep as configurations for agents of Weights & Biases, by base experiment; `aqa run` is their program.
+
+    AqaError for what such a configuration cannot say: named settings, include, exclude and rules.
+    """
+    for key, given in {"include": sweep.include, "exclude": sweep.exclude, "rules": sweep.rules}.items():
+        if given:
+            raise AqaError(
+                f"sweep '{sweep.name}': a sweep of Weights & Biases knows no {key}; leave them out to export"
+            )
+    exported = {}
+    for file in sweep.experiments:
+        path = folder / file
+        parameters = {}
+        for axis, values in sweep.grid.items():
+            if isinstance(values, dict):
+                raise AqaError(f"sweep '{sweep.name}': a sweep of Weights & Biases knows no named settings ({axis})")
+            named = _values(axis, values, path, sweep.set)
+            parameters[axis] = {"values": [settings[axis] for settings in named.values()]}
+        common = {"tracking.wandb": "online", "tracking.group": sweep.name, **sweep.set}
+        exported[path.stem] = {
+            "name": f"{sweep.name}-{path.stem}",
+            "method": "grid",
+            "metric": {"name": "test/average_incomplete/srcc", "goal": "maximize"},
+            "program": "aqa",
+            "command": ["${env}", "aqa", "run", str(path), *_overrides(common), "${args_no_hyphens}"],
+            "parameters": parameters,
+        }
+    return exported

@@ -1,12 +1,14 @@
 """What a sweep file means: which runs, with which settings, under which names."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 
+from aqa.config import load_experiment
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
-from aqa.sweeps import Sweep, load_sweep, points_of, run_name
+from aqa.sweeps import Sweep, load_sweep, points_of, wandb_sweeps
 
 SWEEPS = Path(__file__).parents[1] / "experiments" / "sweeps"
 
@@ -88,8 +90,35 @@ def test_names_tell_runs_apart_and_not_where_the_store_lies(folder):
     assert name.startswith("tiny-score-mcmoe-seed0-")
     (moved,) = points(folder)
     data = moved.experiment.data.model_copy(update={"store": "/elsewhere/tiny.h5"})
-    assert run_name(moved.experiment.model_copy(update={"data": data})) == name
+    assert moved.experiment.model_copy(update={"data": data}).unique_name == name
     assert points(folder, set={"train.epochs": 3})[0].name != name
+
+
+def test_runs_are_grouped_by_the_sweep(folder):
+    assert points(folder)[0].experiment.tracking.group == "s"
+    assert points(folder, set={"tracking.group": "mine"})[0].experiment.tracking.group == "mine"
+
+
+def test_a_wandb_agent_runs_what_the_sweep_would(folder):
+    content = {"grid": {"data.target": "all", "missing.train": [{"rates": 0.3}, "none"], "train.seed": [0, 1]}}
+    sweep = Sweep.model_validate({"name": "s", "experiments": ["two.yaml"], "set": {"train.epochs": 3}, **content})
+    exported = wandb_sweeps(sweep, folder)["two"]
+    assert exported["parameters"]["data.target"] == {"values": ["A", "B"]}
+    ours = {p.name for p in points_of(sweep, folder)}
+    theirs = set()
+    for values in itertools.product(*(p["values"] for p in exported["parameters"].values())):
+        arguments = [f"{key}={value}" for key, value in zip(exported["parameters"], values, strict=True)]
+        _, _, _, file, *common, _ = exported["command"]
+        theirs.add(load_experiment(file, [*common, *arguments]).unique_name)
+    assert exported["command"][:3] == ["${env}", "aqa", "run"]
+    assert theirs == ours
+    assert len(ours) == 8
+
+
+@pytest.mark.parametrize("what", [{"rules": [{"when": {}, "set": {}}]}, {"grid": {"variant": {"a": {}}}}])
+def test_what_a_wandb_sweep_cannot_say_is_refused(folder, what):
+    with pytest.raises(AqaError, match="a sweep of Weights & Biases knows no"):
+        wandb_sweeps(Sweep.model_validate({"name": "s", "experiments": ["one.yaml"], **what}), folder)
 
 
 @pytest.mark.parametrize(
