@@ -33,6 +33,7 @@ setup(
         "pydantic>=2.5",
         "typer>=0.12",
         "matplotlib>=3.8",
+        "filelock>=3.12",
     ],
     extras_require={
         "wandb": WANDB,

@@ -6,7 +6,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,6 +49,48 @@ def run(
         _say(f"{result.folder} is finished; --overwrite runs it again")
     typer.echo(str(result))
     _say(f"run folder: {result.folder}")
+
+
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(help="A sweep file (YAML).", metavar="SWEEP")],
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show how far the sweep is and stop.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Take up failed runs again.")] = False,
+    export_wandb: Annotated[
+        Path | None, typer.Option(help="Write the sweep for W&B agents to this folder and stop.", metavar="FOLDER")
+    ] = None,
+) -> None:
+    """Run a grid of experiments; runs that are done are not run again."""
+    from aqa.files import write_table
+    from aqa.launching import SweepFolder, run_points
+    from aqa.reporting import sweep as reporting
+    from aqa.sweeps import load_sweep, points_of, wandb_sweeps
+
+    plan = load_sweep(file)
+    if export_wandb is not None:
+        _export(wandb_sweeps(plan, file.parent), export_wandb)
+        return
+    points = points_of(plan, file.parent)
+    folder = SweepFolder(Path(plan.output or Path("runs") / plan.name))
+    if dry_run:
+        typer.echo("\n".join(point.name for point in points))
+        return
+    folder.make()
+    if retry:
+        folder.forget_failures()
+    if not status:
+        with _sweep_bar(points, folder) as on_change:
+            run_points(points, folder, jobs, on_change)
+    typer.echo(reporting.runs_table(points, folder))
+    typer.echo(reporting.state_line(points, folder, jobs))
+    failed = reporting.failures(points, folder)
+    for line in failed:
+        _say(f"failed: {line}")
+    write_table(folder.path / "results.csv", reporting.results(points, folder))
+    _say(f"sweep folder: {folder.path}; every number is in {folder.path / 'results.csv'}")
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
@@ -139,6 +181,31 @@ def models() -> None:
     ]
     for line in align([["model", "year", "paper", "what it is"], *rows]):
         typer.echo(line)
+
+
+def _export(sweeps: Mapping[str, Any], folder: Path) -> None:
+    import yaml
+
+    from aqa.files import write_text
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for content in sweeps.values():
+        path = folder / f"{content['name']}.yaml"
+        _refuse_existing(path, overwrite=False)
+        write_text(path, yaml.safe_dump(content, sort_keys=False))
+        _say(f"{path}: wandb sweep {path}, then wandb agent on each machine")
+
+
+@contextlib.contextmanager
+def _sweep_bar(points: Sequence[Any], folder: Any) -> Iterator[Callable[[], None]]:
+    from tqdm import tqdm
+
+    with tqdm(total=len(points), unit="run", desc="sweep", disable=None, dynamic_ncols=True) as bar:
+
+        def on_change() -> None:
+            bar.update(sum(folder.settled(point.name) is not None for point in points) - bar.n)
+
+        yield on_change
 
 
 def _say(line: str) -> None:

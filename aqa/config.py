@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
 import pydantic
 import yaml
 from pydantic import Field
 
 from aqa.errors import AqaError, first_line, nearest
+
+S = TypeVar("S", bound=pydantic.BaseModel)
 
 
 class Section(pydantic.BaseModel):
@@ -122,6 +126,16 @@ class Experiment(Section):
             known = ", ".join("{" + v + "}" for v in values)
             raise AqaError(f"name: '{self.name}' has a placeholder that is not one of {known}") from None
 
+    @property
+    def unique_name(self) -> str:
+        """Data, target, model, seed, and a hash of all that decides the run's numbers."""
+        resolved = self.resolved()
+        store = Path(self.data.store).stem
+        resolved["data"]["store"] = store  # where the file lies decides nothing
+        del resolved["name"]
+        digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{store}-{self.data.target}-{self.model.name}-seed{self.train.seed}-{digest}"
+
     def resolved(self) -> dict[str, Any]:
         """Everything that decides the numbers of a run, defaults filled in."""
         return self.model_dump(mode="json", exclude={"targets", "output", "versions", "tracking"})
@@ -151,13 +165,21 @@ def load_experiment(source: str | os.PathLike[str] | Mapping[str, Any], override
         for i in range(1, len(key)):
             places.setdefault(".".join(key[:i]), f"override '{text}'")
         places[".".join(key)] = f"override '{text}'"
-    try:
-        experiment = Experiment.model_validate(content)
-    except pydantic.ValidationError as error:
-        raise AqaError(_explain(error, where, places)) from None
+    experiment = validated(Experiment, content, where, places)
     folder = None if isinstance(source, Mapping) else Path(source).parent
     store = _locate(experiment.data.store, folder)
     return experiment.model_copy(update={"data": experiment.data.model_copy(update={"store": str(store)})})
+
+
+def validated(kind: type[S], content: Mapping[str, Any], where: str, places: Mapping[str, str]) -> S:
+    """The content of a file as a section of the given kind; AqaError, one line, for its worst mistake.
+
+    where: the file; places: where in it each dotted key is given.
+    """
+    try:
+        return kind.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise AqaError(_explain(error, kind, where, places)) from None
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -255,18 +277,17 @@ def _locate(store: str, folder: Path | None) -> Path:
     return (beside if beside.exists() else Path(store)).absolute()
 
 
-def _explain(error: pydantic.ValidationError, where: str, places: Mapping[str, str]) -> str:
-    """The worst mistake of a file in one line; a misspelt key goes before the one it leaves missing.
-
-    places: where each key that is given is given.
-    """
+def _explain(
+    error: pydantic.ValidationError, kind: type[pydantic.BaseModel], where: str, places: Mapping[str, str]
+) -> str:
+    """The worst mistake of a file in one line; a misspelt key goes before the one it leaves missing."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     around = (".".join(path[:i]) for i in range(len(path), 0, -1))
     place = next((places[name] for name in around if name in places), where)
     if first["type"] == "extra_forbidden":
-        return f"{place}: unknown key '{key}': {nearest(path[-1], _keys(path[:-1]))}"
+        return f"{place}: unknown key '{key}': {nearest(path[-1], _keys(kind, path[:-1]))}"
     if first["type"] == "missing":
         return f"{place}: '{key}' is missing"
     if first["type"] == "literal_error":
@@ -274,14 +295,17 @@ def _explain(error: pydantic.ValidationError, where: str, places: Mapping[str, s
         given = first["input"]
         return f"{place}: {key} is {given!r}, not one of {', '.join(choices)}; {nearest(str(given), choices)}"
     if first["type"] == "model_type":
-        return f"{place}: {key}: a mapping of keys is needed ({', '.join(_keys(path))}), got {first['input']!r}"
+        return f"{place}: {key}: a mapping of keys is needed ({', '.join(_keys(kind, path))}), got {first['input']!r}"
     problem = first["msg"].removeprefix("Value error, ")
     return f"{place}: {key}: {problem[0].lower()}{problem[1:]}, got {first['input']!r}"
 
 
-def _keys(path: Sequence[str]) -> list[str]:
-    """The keys that a section may have."""
-    section: Any = Experiment
+def _keys(kind: type[pydantic.BaseModel], path: Sequence[str]) -> list[str]:
+    """The keys that a section may have, below a file of the given kind."""
+    section: Any = kind
     for part in path:
-        section = section.model_fields[part].annotation
+        if part.isdigit():  # an item of a list
+            (section,) = get_args(section)
+        else:
+            section = section.model_fields[part].annotation
     return list(section.model_fields)

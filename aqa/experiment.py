@@ -58,7 +58,7 @@ def run(
     config = load_experiment(experiment, overrides)
     require_wandb(config.tracking)
     prepared = prepare(config, say)
-    folder = RunFolder.start(config.output or Path("runs") / config.title, config.resolved(), overwrite)
+    folder = RunFolder.start(config.output or default_folder(config), config.resolved(), overwrite)
     if folder.status == "finished":
         return Result(folder.path, folder.metrics, already_finished=True)
 
@@ -76,10 +76,16 @@ def run(
 
         progress = fit(prepared, folder, report, on_epoch, show_progress)
         metrics = conclude(prepared, progress, folder)
-        tracker.result(metrics)
+        tracker.result(metrics, folder.path)
     result = Result(folder.path, metrics)
     folder.log(str(result))
     return result
+
+
+def default_folder(config: Experiment) -> Path:
+    """runs/NAME; under an agent of a W&B sweep, which changes settings that names do not show, a folder for each."""
+    sweep = os.environ.get("WANDB_SWEEP_ID")
+    return Path("runs") / (f"wandb-{sweep}/{config.unique_name}" if sweep else config.title)
 
 
 @dataclass(frozen=True)

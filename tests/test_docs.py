@@ -10,6 +10,7 @@ from aqa.config import Experiment, Section
 from aqa.data.inspect import inspect_store
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
+from aqa.sweeps import Sweep
 from data_prep import DATASETS
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,12 @@ def test_every_key_of_an_experiment_is_listed():
     for key in set(keys()) - own:
         section, _, name = key.rpartition(".")
         assert key in listed or (section == "tracking" and name in listed), key
+
+
+def test_every_key_of_a_sweep_and_every_sweep_is_listed():
+    listed = set(re.findall(r"`([a-z_.]+)`", page("docs/sweeps.md")))
+    assert set(keys(Sweep)) <= listed
+    assert {path.name for path in (ROOT / "experiments" / "sweeps").glob("*.yaml")} <= listed
 
 
 @pytest.mark.parametrize("name", PATTERNS.names())

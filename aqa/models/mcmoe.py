@@ -14,6 +14,8 @@ depends on nothing but its own visible features:
 - `generator_queries="shared"` computes the one query that the published generator repeats T times (its output is
   constant over time); "temporal" gives each clip a query of its own;
 - `mask_padding=True` keeps padded clips out of attention, statistics and losses; the published code attends to them.
+
+For ablations, `use_generator=False` leaves hidden streams zero and `use_experts=False` fuses the streams as they are.
 """
 
 from __future__ import annotations
@@ -114,6 +116,8 @@ class MCMoE(AQAModel):
         prototype_position: Literal["query", "batch_row"] = "query",
         generator_queries: Literal["shared", "temporal"] = "shared",
         mask_padding: bool = False,
+        use_generator: bool = True,
+        use_experts: bool = True,
     ):
         super().__init__(widths)
         if hidden_dim % 4 or hidden_dim % n_head:
@@ -127,11 +131,14 @@ class MCMoE(AQAModel):
         self.encoder = nn.TransformerEncoder(
             layer, n_encoder, norm=nn.LayerNorm(hidden_dim), enable_nested_tensor=False
         )
-        self.generators = nn.ModuleDict({m: GatedGenerator(hidden_dim, generator_queries) for m in widths})
-        self.experts = nn.ModuleDict({m: Expert(hidden_dim) for m in widths})
-        self.router = nn.Sequential(
-            nn.Linear(hidden_dim, hidden_dim // 2), nn.GELU(), nn.Linear(hidden_dim // 2, len(widths))
-        )
+        self.use_generator, self.use_experts = use_generator, use_experts
+        if use_generator:
+            self.generators = nn.ModuleDict({m: GatedGenerator(hidden_dim, generator_queries) for m in widths})
+        if use_experts:
+            self.experts = nn.ModuleDict({m: Expert(hidden_dim) for m in widths})
+            self.router = nn.Sequential(
+                nn.Linear(hidden_dim, hidden_dim // 2), nn.GELU(), nn.Linear(hidden_dim // 2, len(widths))
+            )
         self.fusion = nn.Sequential(
             nn.Linear(len(widths) * hidden_dim, 2 * hidden_dim),
             nn.BatchNorm1d(2 * hidden_dim),
@@ -170,9 +177,11 @@ class MCMoE(AQAModel):
         hidden = available & ~visible
         reconstruction = kl = torch.zeros((), device=target.device)
         for i, m in enumerate(self.modalities):
-            reconstruction = reconstruction + (squared_error(streams[m], encoded[m], clips) * hidden[:, i]).mean()
-            expected = self._expert_on_own(m, encoded[m], available[:, i], clips)
-            kl = kl + (channel_divergence(mixed[m], expected, clips) * available[:, i]).mean()
+            if self.use_generator:
+                reconstruction = reconstruction + (squared_error(streams[m], encoded[m], clips) * hidden[:, i]).mean()
+            if self.use_experts:
+                expected = self._expert_on_own(m, encoded[m], available[:, i], clips)
+                kl = kl + (channel_divergence(mixed[m], expected, clips) * available[:, i]).mean()
 
         mse, triplet = F.mse_loss(score, target), hardest_triplet(queries, self.margin)
         total = 10 * mse + self.alpha * triplet + self.reconstruction_weight * reconstruction + self.kl_weight * kl
@@ -197,6 +206,8 @@ class MCMoE(AQAModel):
 
     def complete(self, encoded: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
         """Put a generated stream wherever a modality is not visible."""
+        if not self.use_generator:
+            return {m: encoded[m] * visible[:, i].view(-1, 1, 1) for i, m in enumerate(self.modalities)}
         steps = next(iter(encoded.values())).shape[1]
         context = torch.cat(list(encoded.values()), dim=1)  # (B, M * T, H)
         hidden_keys = (~visible).repeat_interleave(steps, dim=1)
@@ -215,6 +226,8 @@ class MCMoE(AQAModel):
 
     def mix(self, streams: Mapping[str, Tensor], clips: Tensor | None) -> dict[str, Tensor]:
         """Every stream through every expert, mixed by the router clip by clip."""
+        if not self.use_experts:
+            return dict(streams)
         mixed = {}
         for m, stream in streams.items():
             opinions = torch.stack([expert(stream, clips) for expert in self.experts.values()], dim=2)  # (B, T, M, H)
@@ -230,6 +243,8 @@ class MCMoE(AQAModel):
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """router_weights (B, M, M): how much stream i listens to expert j, the mean over its clips."""
+        if not self.use_experts:
+            return {}
         clips = self._real_clips(features, lengths, visible)
         streams = self.complete(self.encode(features, visible, clips), visible, clips)
         weights = torch.stack([self.router(stream).softmax(dim=-1) for stream in streams.values()], dim=1)

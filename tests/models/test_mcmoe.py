@@ -164,3 +164,36 @@ def test_on_clips_lets_only_real_clips_into_batch_statistics():
     out = on_clips(norm, x, clips)
     assert torch.allclose(out[clips].mean(0), torch.zeros(4), atol=1e-5)
     assert torch.equal(out[~clips], torch.zeros(5, 4))
+
+
+def test_without_the_generator_hidden_streams_are_zeros_and_nothing_is_reconstructed():
+    ablated = model(use_generator=False)
+    assert not any("generator" in name for name, _ in ablated.named_parameters())
+    streams = ablated.complete(ablated.encode(inputs(), ALL, None), MIXED, None)
+    for i, stream in enumerate(streams.values()):
+        assert (stream[~MIXED[:, i]] == 0).all()
+        assert (stream[MIXED[:, i]].abs().sum(dim=(1, 2)) > 0).all()
+    loss = ablated.loss(inputs(), torch.rand(6), MIXED, ALL)
+    assert loss.parts["reconstruction"] == 0
+    assert loss.parts["kl"] > 0
+
+
+def test_without_experts_the_streams_are_fused_as_they_are():
+    ablated = model(use_experts=False)
+    assert not any(name.startswith(("experts", "router")) for name, _ in ablated.named_parameters())
+    streams = ablated.complete(ablated.encode(inputs(), ALL, None), MIXED, None)
+    assert all(torch.equal(ablated.mix(streams, None)[m], stream) for m, stream in streams.items())
+    loss = ablated.loss(inputs(), torch.rand(6), MIXED, ALL)
+    assert loss.parts["kl"] == 0
+    assert loss.parts["reconstruction"] > 0
+    assert ablated.eval().diagnostics(inputs(), MIXED) == {}
+
+
+@pytest.mark.parametrize("part", ["use_generator", "use_experts"])
+def test_an_ablated_model_looks_at_nothing_hidden_either(part):
+    ablated, features = model(**{part: False}).eval(), inputs()
+    poisoned = {
+        m: x.masked_fill(~MIXED[:, i].view(-1, 1, 1), float("nan")) for i, (m, x) in enumerate(features.items())
+    }
+    with torch.no_grad():
+        assert torch.equal(ablated.score(features, MIXED), ablated.score(poisoned, MIXED))

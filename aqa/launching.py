@@ -1,0 +1,207 @@
+"""Running a sweep's points, each once, by any number of processes on one folder.
+
+A run is claimed by an operating system lock beside its folder, which its holder loses when it ends, however it ends. So
+nobody hands out work: every worker goes through the points and takes what is neither done, failed nor claimed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from aqa.errors import AqaError
+from aqa.files import write_text
+from aqa.runs import METRICS, RunFolder
+from aqa.sweeps import Point
+
+State = Literal["done", "running", "failed", "waiting"]
+POLL = 0.2
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The folder of a sweep: a run's folder a point, and beside them what is known of who runs what."""
+
+    path: Path
+
+    def run(self, name: str) -> Path:
+        """The folder of a run."""
+        return self.path / name
+
+    def error(self, name: str) -> Path:
+        """Where the error of a failed run is kept."""
+        return self.path / "errors" / f"{name}.txt"
+
+    def _claim(self, name: str, kind: str) -> Path:
+        return self.path / ".claims" / f"{name}.{kind}"
+
+    @contextlib.contextmanager
+    def claimed(self, name: str) -> Iterator[bool]:
+        """Whether the run is ours until the block ends."""
+        lock = FileLock(self._claim(name, "lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def settled(self, name: str) -> State | None:
+        """Done or failed; None for a run that still has to be."""
+        if RunFolder(self.run(name)).status == "finished":
+            return "done"
+        return "failed" if self.error(name).is_file() else None
+
+    def state(self, name: str) -> State:
+        """How far a run is."""
+        settled = self.settled(name)
+        if settled is not None:
+            return settled
+        with self.claimed(name) as free:
+            return "waiting" if free else "running"
+
+    def holder(self, name: str) -> dict[str, float]:
+        """Who started a run last, and when: pid and time, zeros where nobody did."""
+        try:
+            return json.loads(self._claim(name, "json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {"pid": 0, "time": 0.0}
+
+    def start(self, name: str) -> None:
+        """Note that this process starts a run now."""
+        write_text(self._claim(name, "json"), json.dumps({"pid": os.getpid(), "time": time.time()}))
+
+    def fail(self, name: str, error: str) -> None:
+        """Keep the error of a run that failed."""
+        write_text(self.error(name), error.rstrip() + "\n")
+
+    def forget_failures(self) -> None:
+        """Let failed runs be taken up again."""
+        for path in (self.path / "errors").glob("*.txt"):
+            path.unlink()
+
+    def seconds(self, name: str) -> float:
+        """How long a finished run took, from its last start to its end."""
+        return (self.run(name) / METRICS).stat().st_mtime - self.holder(name)["time"]
+
+    def make(self) -> None:
+        """Create the folder."""
+        for part in ("errors", ".claims"):
+            (self.path / part).mkdir(parents=True, exist_ok=True)
+
+
+def run_points(
+    points: Sequence[Point], folder: SweepFolder, jobs: int, on_change: Callable[[], object] = lambda: None
+) -> None:
+    """Run every point that is neither done nor failed, in `jobs` processes, and return when all are settled.
+
+    on_change is called every now and then. A process that dies (out of memory, a crash) costs the run that it had,
+    which is listed as failed; another takes its place.
+    """
+    folder.make()
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    gpus = _gpus()
+
+    def hire(number: int) -> Any:
+        gpu = gpus[number % len(gpus)] if gpus else None
+        worker = context.Process(target=_work, args=(list(points), folder, threads, gpu), name=f"worker {number}")
+        worker.start()
+        return worker
+
+    workers = [hire(number) for number in range(min(jobs, len(points)))]
+    try:
+        while any(worker.exitcode != 0 for worker in workers):
+            time.sleep(POLL)
+            on_change()
+            for number, worker in enumerate(workers):
+                if worker.exitcode:
+                    _bury(worker, points, folder)
+                    workers[number] = hire(number)
+    finally:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join()
+    on_change()
+
+
+def _bury(worker: Any, points: Sequence[Point], folder: SweepFolder) -> None:
+    """List the run that a dead worker had as failed; AqaError where it never had one: the next would die as well."""
+    held = [point.name for point in points if folder.holder(point.name)["pid"] == worker.pid]
+    if not held:
+        raise AqaError(f"a process of the sweep died before it ran anything: {_cause(worker.exitcode)}")
+    for name in held:
+        if folder.state(name) == "waiting":
+            folder.fail(name, f"the process that ran it died: {_cause(worker.exitcode)}")
+
+
+def _cause(exitcode: int) -> str:
+    return f"signal {signal.Signals(-exitcode).name}" if exitcode < 0 else f"exit status {exitcode}"
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return allowed.split(",") if allowed else [str(i) for i in range(torch.cuda.device_count())]
+
+
+def _work(points: Sequence[Point], folder: SweepFolder, threads: int, gpu: str | None) -> None:
+    """Take runs until all are settled. Ctrl-C is for the parent, which then terminates its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        _take(points, folder, threads, gpu)
+
+
+def _take(points: Sequence[Point], folder: SweepFolder, threads: int, gpu: str | None) -> None:
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    import torch
+
+    torch.set_num_threads(threads)
+    while open_points := [p for p in points if not folder.settled(p.name)]:
+        took = False
+        for point in open_points:
+            if _is_orphan():
+                return
+            with folder.claimed(point.name) as ours:
+                if ours and not folder.settled(point.name):
+                    took = True
+                    _run_point(point, folder)
+        if not took:
+            time.sleep(POLL)  # others have the rest; whoever of them dies leaves it to us
+
+
+def _is_orphan() -> bool:
+    """Whether the process that hired this worker is gone, and with it anyone who could stop it."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
+
+
+def _run_point(point: Point, folder: SweepFolder) -> None:
+    from aqa.experiment import run
+
+    folder.start(point.name)
+    experiment = point.experiment.model_copy(update={"output": str(folder.run(point.name))})
+    try:
+        run(experiment.model_dump(mode="json", exclude={"targets", "versions"}))
+    except AqaError as error:
+        folder.fail(point.name, str(error))
+    except Exception:  # the sweep goes on; the error is kept
+        folder.fail(point.name, traceback.format_exc())

@@ -1,0 +1,174 @@
+"""From a sweep file to runs: which experiments a grid consists of, and what the folder of each is called."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from aqa.config import Experiment, Section, load_experiment, read_yaml, validated
+from aqa.data.store import FeatureStore
+from aqa.errors import AqaError
+
+EVERY = "all"  # in place of a list of targets: every target of the experiment
+
+Settings = dict[str, Any]  # dotted key -> value
+
+
+class Rule(Section):
+    """Settings for the points of a grid that match: {when: {data.target: PCS}, set: {train.epochs: 510}}."""
+
+    when: Settings
+    set: Settings
+
+
+class Sweep(Section):
+    """A sweep file.
+
+    experiments: base experiment files, relative to the sweep file. set: settings of every run. grid: axis -> values; an
+    axis is a dotted key with a list of values, or any name with settings by name ({no_kl: {model.kl_weight: 0}}).
+    include: further points, by dotted keys. exclude: points left out, by a part of their place in the grid. rules:
+    settings for some points. A later one of set, rules and grid wins.
+    """
+
+    name: str
+    experiments: list[str] = Field(min_length=1)
+    set: Settings = Field(default_factory=dict)
+    grid: dict[str, list[Any] | dict[str, Settings] | Literal["all"]] = Field(default_factory=dict)
+    include: list[Settings] = Field(default_factory=list)
+    exclude: list[Settings] = Field(default_factory=list)
+    rules: list[Rule] = Field(default_factory=list)
+    output: str | None = None  # the folder of its runs; runs/NAME where not given
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: where in the grid it is, its experiment in full, and the name of its folder."""
+
+    place: Settings
+    experiment: Experiment
+    name: str
+
+
+def load_sweep(path: str | os.PathLike[str]) -> Sweep:
+    """A sweep from a YAML file; AqaError, one line naming the file, the key and the nearest right one."""
+    path = Path(path)
+    content, lines = read_yaml(path)
+    return validated(Sweep, content, str(path), {key: f"{path}, line {line}" for key, line in lines.items()})
+
+
+def points_of(sweep: Sweep, folder: Path) -> list[Point]:
+    """The runs of a sweep whose file is in `folder`, in the order of the grid; AqaError for one that cannot be."""
+    points: dict[str, Point] = {}
+    used: set[int] = set()
+    for file in sweep.experiments:
+        path = folder / file
+        axes = {axis: _values(axis, values, path, sweep.set) for axis, values in sweep.grid.items()}
+        for place in _product(axes):
+            left_out = [i for i, rule in enumerate(sweep.exclude) if _matches(rule, place, path)]
+            used.update(left_out)
+            if not left_out:
+                point = _point(sweep, path, place, axes)
+                points.setdefault(point.name, point)
+        for extra in sweep.include:
+            if _matches({"experiment": extra.get("experiment", path.stem)}, {}, path):
+                settings = {key: value for key, value in extra.items() if key != "experiment"}
+                point = _point(sweep, path, settings, {key: {str(v): {key: v}} for key, v in settings.items()})
+                points.setdefault(point.name, point)
+    for i, rule in enumerate(sweep.exclude):
+        if i not in used:
+            raise AqaError(f"sweep '{sweep.name}': exclude {rule} leaves out nothing; is a value misspelt?")
+    if not points:
+        raise AqaError(f"sweep '{sweep.name}' has no run")
+    return list(points.values())
+
+
+def _values(axis: str, values: Any, path: Path, common: Settings) -> dict[str, Settings]:
+    """An axis as settings by name."""
+    if values == EVERY:
+        if axis != "data.target":
+            raise AqaError(f"grid.{axis}: 'all' stands for every target and goes with data.target only")
+        values = _targets(path, common)
+    if isinstance(values, Mapping):
+        return {str(name): dict(settings) for name, settings in values.items()}
+    return {_text(value): {axis: value} for value in values}
+
+
+def _targets(path: Path, common: Settings) -> list[str]:
+    """The targets that an experiment file lists, those of its store where it lists none."""
+    listed = read_yaml(path)[0].get("targets")
+    if isinstance(listed, Mapping):
+        return list(listed)
+    experiment = load_experiment(path, _overrides(common))
+    with FeatureStore(experiment.data.store) as store:
+        return sorted(store.targets)
+
+
+def _product(axes: Mapping[str, Mapping[str, Settings]]) -> Iterator[dict[str, str]]:
+    for names in itertools.product(*axes.values()):
+        yield dict(zip(axes, names, strict=True))
+
+
+def _matches(rule: Mapping[str, Any], place: Mapping[str, Any], path: Path) -> bool:
+    """Whether a point of the experiment at `path` is one that a rule speaks of."""
+    where = {**place, "experiment": path.stem}
+    return all(key in where and _text(value) == _text(where[key]) for key, value in rule.items())
+
+
+def _point(sweep: Sweep, path: Path, place: Mapping[str, Any], axes: Mapping[str, Mapping[str, Settings]]) -> Point:
+    settings = {"tracking.group": sweep.name, **sweep.set}
+    for rule in sweep.rules:
+        if _matches(rule.when, place, path):
+            settings |= rule.set
+    for axis, name in place.items():
+        settings |= axes[axis][_text(name)]
+    experiment = load_experiment(path, _overrides(settings))
+    return Point({"experiment": path.stem, **place}, experiment, experiment.unique_name)
+
+
+def _overrides(settings: Settings) -> Sequence[str]:
+    return [f"{key}={_text(value)}" for key, value in settings.items()]
+
+
+def _text(value: Any) -> str:
+    """A value as YAML in one line."""
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()
+
+
+def wandb_sweeps(sweep: Sweep, folder: Path) -> dict[str, dict[str, Any]]:
+    """The sweep as configurations for agents of Weights & Biases, by base experiment; `aqa run` is their program.
+
+    AqaError for what such a configuration cannot say: named settings, include, exclude and rules.
+    """
+    for key, given in {"include": sweep.include, "exclude": sweep.exclude, "rules": sweep.rules}.items():
+        if given:
+            raise AqaError(
+                f"sweep '{sweep.name}': a sweep of Weights & Biases knows no {key}; leave them out to export"
+            )
+    exported = {}
+    for file in sweep.experiments:
+        path = folder / file
+        parameters = {}
+        for axis, values in sweep.grid.items():
+            if isinstance(values, dict):
+                raise AqaError(f"sweep '{sweep.name}': a sweep of Weights & Biases knows no named settings ({axis})")
+            named = _values(axis, values, path, sweep.set)
+            parameters[axis] = {"values": [settings[axis] for settings in named.values()]}
+        common = {"tracking.wandb": "online", "tracking.group": sweep.name, **sweep.set}
+        exported[path.stem] = {
+            "name": f"{sweep.name}-{path.stem}",
+            "method": "grid",
+            "metric": {"name": "test/average_incomplete/srcc", "goal": "maximize"},
+            "program": "aqa",
+            "command": ["${env}", "aqa", "run", str(path), *_overrides(common), "${args_no_hyphens}"],
+            "parameters": parameters,
+        }
+    return exported

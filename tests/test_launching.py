@@ -1,0 +1,140 @@
+"""Sweeps that run: every point once, by any number of processes, whatever happens to some of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from aqa.cli import main
+from aqa.data.synthetic import make_synthetic
+from aqa.launching import SweepFolder
+from aqa.runs import RunFolder
+from aqa.sweeps import load_sweep, points_of
+
+BASE = """
+name: base
+data: {store: tiny.h5, target: score}
+model: {name: mcmoe, hidden_dim: 8, n_encoder: 1, n_decoder: 1}
+train: {epochs: 2, batch_size: 16, learning_rate: 1.0e-3}
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with a base experiment and a function that writes a sweep over it."""
+    monkeypatch.chdir(tmp_path)
+    make_synthetic("tiny", tmp_path / "tiny.h5", samples=40)
+    (tmp_path / "base.yaml").write_text(BASE)
+    return tmp_path
+
+
+def sweep(here, grid, **settings):
+    lines = "".join(f"  {key}: {value}\n" for key, value in settings.items())
+    (here / "s.yaml").write_text(
+        f"name: s\nexperiments: [base.yaml]\ngrid: {grid}\n" + (f"set:\n{lines}" if lines else "")
+    )
+    return points_of(load_sweep("s.yaml"), here)
+
+
+def start(here, *arguments):
+    return subprocess.Popen([sys.executable, "-m", "aqa.cli", "sweep", "s.yaml", *arguments], cwd=here)
+
+
+def wait_for(condition, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def logs(here, points):
+    """How often each run was started from its beginning: the times its first epoch is in its log."""
+    return [(here / "runs" / "s" / p.name / "log.txt").read_text().count("epoch 1:") for p in points]
+
+
+def test_a_sweep_runs_what_can_run_and_lists_what_failed(here, capsys):
+    points = sweep(here, "{train.seed: [0, 1], train.learning_rate: [1.0e-3, 1.0e+9]}")
+    assert main(["sweep", "s.yaml", "--dry-run"]) == 0
+    assert capsys.readouterr().out.split() == [p.name for p in points]
+    assert not (here / "runs").exists()
+
+    assert main(["sweep", "s.yaml", "--jobs", "2"]) == 1
+    printed = capsys.readouterr()
+    folder = SweepFolder(here / "runs" / "s")
+    assert [folder.state(p.name) for p in points] == ["done", "failed", "done", "failed"]
+    assert "2 done, 0 running, 2 failed, 0 waiting" in printed.out
+    assert printed.err.count("a lower train.learning_rate may help") == 2
+    assert "learning_rate" in folder.error(points[1].name).read_text()
+
+    before = [(folder.run(p.name) / "metrics.json").stat().st_mtime_ns for p in points[::2]]
+    assert main(["sweep", "s.yaml"]) == 1  # nothing is left to do
+    assert [(folder.run(p.name) / "metrics.json").stat().st_mtime_ns for p in points[::2]] == before
+
+    table = pd.read_csv(here / "runs" / "s" / "results.csv")
+    assert len(table) == 2 * 8
+    metrics = RunFolder(folder.run(points[0].name)).metrics
+    row = table[(table["run"] == points[0].name) & (table["pattern"] == "VA")].iloc[0]
+    assert row["srcc"] == pytest.approx(metrics["patterns"]["VA"]["srcc"])
+    average = table[(table["run"] == points[0].name) & (table["pattern"] == "average")].iloc[0]
+    assert average["srcc"] == pytest.approx(metrics["average_incomplete"]["srcc"])
+    assert set(table["selected_on"]) == {"valid"}
+
+
+def test_failed_runs_are_taken_up_again_when_asked(here):
+    (point,) = sweep(here, "{train.seed: [0]}")
+    folder = SweepFolder(here / "runs" / "s")
+    folder.make()
+    folder.fail(point.name, "the disk was full")
+    assert main(["sweep", "s.yaml"]) == 1
+    assert folder.state(point.name) == "failed"
+    assert main(["sweep", "s.yaml", "--retry"]) == 0
+    assert folder.state(point.name) == "done"
+
+
+def test_two_sweeps_on_one_folder_share_the_work(here):
+    points = sweep(here, "{train.seed: [0, 1, 2, 3, 4, 5]}", **{"train.epochs": 6})
+    processes = [start(here), start(here)]
+    assert [process.wait(240) for process in processes] == [0, 0]
+    assert logs(here, points) == [1] * 6
+    holders = {SweepFolder(here / "runs" / "s").holder(p.name)["pid"] for p in points}
+    assert len(holders) == 2
+
+
+def test_a_worker_that_is_killed_costs_its_run_and_no_other(here, capsys):
+    points = sweep(here, "{train.seed: [0, 1]}", **{"train.epochs": 40})
+    folder = SweepFolder(here / "runs" / "s")
+    process = start(here)
+    wait_for(lambda: folder.holder(points[0].name)["pid"])
+    assert main(["sweep", "s.yaml", "--status"]) == 0
+    assert "0 done, 1 running, 0 failed, 1 waiting" in capsys.readouterr().out
+    os.kill(int(folder.holder(points[0].name)["pid"]), signal.SIGKILL)
+    assert process.wait(240) == 1
+    assert [folder.state(p.name) for p in points] == ["failed", "done"]
+    assert "SIGKILL" in folder.error(points[0].name).read_text()
+    assert main(["sweep", "s.yaml", "--retry"]) == 0
+    assert folder.state(points[0].name) == "done"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_that_is_stopped_goes_on_where_it_was(here, how):
+    points = sweep(here, "{train.seed: [0, 1, 2]}", **{"train.epochs": 8})
+    folder = SweepFolder(here / "runs" / "s")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from aqa.cli import main; sys.exit(main(['sweep', 's.yaml']))",
+        ],
+        cwd=here,
+    )
+    wait_for(lambda: folder.settled(points[0].name) == "done")
+    os.kill(process.pid, how)
+    process.wait(60)
+    assert main(["sweep", "s.yaml"]) == 0
+    assert [folder.state(p.name) for p in points] == ["done"] * 3
+    assert logs(here, points)[0] == 1
