@@ -83,12 +83,17 @@ def sweep(
     if not status:
         with _sweep_bar(points, folder) as on_change:
             run_points(points, folder, jobs, on_change)
-    typer.echo(reporting.runs_table(points, folder))
-    typer.echo(reporting.state_line(points, folder, jobs))
+    found = reporting.results(points, folder)
+    write_table(folder.path / "results.csv", found)
+    parts = (
+        reporting.runs_table(points, folder),
+        reporting.state_line(points, folder, jobs),
+        reporting.seeds_table(found),
+    )
+    typer.echo("\n\n".join(part for part in parts if part))
     failed = reporting.failures(points, folder)
     for line in failed:
         _say(f"failed: {line}")
-    write_table(folder.path / "results.csv", reporting.results(points, folder))
     _say(f"sweep folder: {folder.path}; every number is in {folder.path / 'results.csv'}")
     raise typer.Exit(1 if failed else 0)
 

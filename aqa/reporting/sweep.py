@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from aqa.launching import SweepFolder
-from aqa.reporting.tables import align, number
+from aqa.metrics import fisher_mean
+from aqa.reporting.tables import UNDEFINED, align, number
 from aqa.runs import RunFolder
 from aqa.sweeps import Point
+
+IN_NAME = ("experiment", "data.target", "train.seed")  # axes that a run's name shows
 
 
 def state_line(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) -> str:
@@ -27,8 +31,8 @@ def state_line(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) -> s
 
 
 def runs_table(points: Sequence[Point], folder: SweepFolder) -> str:
-    """A line a run: its name, its state, and where it is done SRCC of the complete pattern and the average."""
-    rows = [["run", "state", "complete", "average", "selected on"]]
+    """A line a run: its name, its settings, its state, and once done SRCC of the complete pattern and the average."""
+    rows = [["run", "settings", "state", "complete", "average", "selected on"]]
     for point in points:
         state = folder.state(point.name)
         cells = ["", "", ""]
@@ -37,8 +41,37 @@ def runs_table(points: Sequence[Point], folder: SweepFolder) -> str:
             complete, split = next(iter(metrics["patterns"].values())), metrics["selection"]["split"]
             cells = [number(complete["srcc"]), number(metrics["average_incomplete"]["srcc"])]
             cells.append("TEST" if split == "test" else split)
-        rows.append([point.name, state, *cells])
+        named = (f"{axis}={value}" for axis, value in point.place.items() if axis not in IN_NAME)
+        rows.append([point.name, " ".join(named), state, *cells])
     return "\n".join(align(rows))
+
+
+def seeds_table(found: pd.DataFrame) -> str:
+    """SRCC by pattern over seeds, mean through Fisher's z and standard deviation; a line a setting.
+
+    found: as `results` gives it. A correlation that is undefined for one seed is undefined for the mean. Empty where no
+    setting was run with several seeds.
+    """
+    if found.empty or found["seed"].nunique() < 2:
+        return ""
+    axes = [name for name in found.columns[1 : list(found.columns).index("target")] if name != "data.target"]
+    varied = [name for name in [*axes, "model"] if name != "train.seed" and found[name].nunique(dropna=False) > 1]
+    settings = [*varied, "target"]
+    patterns = list(dict.fromkeys(found["pattern"]))
+    rows = [[*settings, *patterns, "seeds", "selected on"]]
+    for values, runs in found.groupby(settings, sort=False, dropna=False):
+        cells = [mean_and_deviation(runs.loc[runs["pattern"] == pattern, "srcc"].tolist()) for pattern in patterns]
+        split = " and ".join(sorted({"TEST" if name == "test" else name for name in runs["selected_on"]}))
+        rows.append([*map(str, values), *cells, str(runs["seed"].nunique()), split])
+    return "\n".join(["SRCC, mean ± standard deviation over seeds", *align(rows)])
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """The Fisher-z mean of correlations and their standard deviation, for people."""
+    mean = fisher_mean(values)
+    if np.isnan(mean):
+        return UNDEFINED
+    return f"{mean:.3f} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else f"{mean:.3f}"
 
 
 def failures(points: Sequence[Point], folder: SweepFolder) -> list[str]:
