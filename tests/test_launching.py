@@ -19,7 +19,7 @@ BASE = """
 name: base
 data: {store: tiny.h5, target: score}
 model: {name: mcmoe, hidden_dim: 8, n_encoder: 1, n_decoder: 1}
-train: {epochs: 2, batch_size: 16, learning_rate: 1.0e-3}
+train: {epochs: 2, batch_size: 16, learning_rate: 1.0e-3, threads: 1}
 """
 
 
