@@ -31,16 +31,16 @@ def state_line(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) -> s
 
 
 def runs_table(points: Sequence[Point], folder: SweepFolder) -> str:
-    """A line a run: its name, its settings, its state, and once done SRCC of the complete pattern and the average."""
-    rows = [["run", "settings", "state", "complete", "average", "selected on"]]
+    """A line a run: name, settings, state, and once done SRCC under its first test pattern and on average."""
+    rows = [["run", "settings", "state", "first pattern", "average", "selected on"]]
     for point in points:
         state = folder.state(point.name)
         cells = ["", "", ""]
         if state == "done":
             metrics = RunFolder(folder.run(point.name)).metrics
-            complete, split = next(iter(metrics["patterns"].values())), metrics["selection"]["split"]
-            cells = [number(complete["srcc"]), number(metrics["average_incomplete"]["srcc"])]
-            cells.append("TEST" if split == "test" else split)
+            (first, scores), split = next(iter(metrics["patterns"].items())), metrics["selection"]["split"]
+            average = number(metrics["average_incomplete"]["srcc"]) if metrics["average_incomplete"]["patterns"] else ""
+            cells = [f"{first} {number(scores['srcc'])}", average, "TEST" if split == "test" else split]
         named = (f"{axis}={value}" for axis, value in point.place.items() if axis not in IN_NAME)
         rows.append([point.name, " ".join(named), state, *cells])
     return "\n".join(align(rows))
