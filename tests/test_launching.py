@@ -105,7 +105,7 @@ def test_two_sweeps_on_one_folder_share_the_work(here):
 
 
 def test_a_worker_that_is_killed_costs_its_run_and_no_other(here, capsys):
-    points = sweep(here, "{train.seed: [0, 1]}", **{"train.epochs": 40})
+    points = sweep(here, "{train.seed: [0, 1]}", **{"train.epochs": 150})
     folder = SweepFolder(here / "runs" / "s")
     process = start(here)
     wait_for(lambda: folder.holder(points[0].name)["pid"])

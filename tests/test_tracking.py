@@ -128,7 +128,7 @@ def test_a_server_that_is_not_there_costs_seconds_and_no_run(tmp_path, monkeypat
     said, start = [], time.monotonic()
     with tracked(TrackingConfig(wandb="online"), "name", {}, tmp_path, said.append) as tracker:
         tracker.epoch({"epoch": 1.0, "loss": 0.5})
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 120  # and not forever
     assert "tracked offline: wandb sync" in said[0]
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
 
