@@ -83,15 +83,16 @@ def sweep(
     if not status:
         with _sweep_bar(points, folder) as on_change:
             run_points(points, folder, jobs, on_change)
-    found = reporting.results(points, folder)
+    states = {point.name: folder.state(point.name) for point in points}
+    found = reporting.results(points, states, folder)
     write_table(folder.path / "results.csv", found)
     parts = (
-        reporting.runs_table(points, folder),
-        reporting.state_line(points, folder, jobs),
+        reporting.runs_table(points, states, folder),
+        reporting.state_line(states, folder, jobs),
         reporting.seeds_table(found),
     )
     typer.echo("\n\n".join(part for part in parts if part))
-    failed = reporting.failures(points, folder)
+    failed = reporting.failures(states, folder)
     for line in failed:
         _say(f"failed: {line}")
     _say(f"sweep folder: {folder.path}; every number is in {folder.path / 'results.csv'}")
@@ -111,10 +112,11 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Score a finished run again: other patterns, another store or split."""
-    from aqa.files import write_text
+    from aqa.files import refuse_existing, write_text
     from aqa.scoring import evaluate as evaluate_run
 
-    _refuse_existing(out, overwrite)
+    if out is not None:
+        refuse_existing(out, overwrite)
     spec = None if patterns is None else _patterns(patterns)
     result = evaluate_run(run, patterns=spec, store=store, split=split, device=device)
     typer.echo(str(result))
@@ -132,10 +134,10 @@ def predict(
     overwrite: Overwrite = False,
 ) -> None:
     """Predict the scores of videos, labelled or not."""
-    from aqa.files import write_table
+    from aqa.files import refuse_existing, write_table
     from aqa.scoring import predict as predict_store
 
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     predictions = predict_store(run, store, split=split, device=device)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_table(out, predictions)
@@ -191,12 +193,14 @@ def models() -> None:
 def _export(sweeps: Mapping[str, Any], folder: Path) -> None:
     import yaml
 
+    from aqa.errors import AqaError
     from aqa.files import write_text
 
     folder.mkdir(parents=True, exist_ok=True)
     for content in sweeps.values():
         path = folder / f"{content['name']}.yaml"
-        _refuse_existing(path, overwrite=False)
+        if path.exists():
+            raise AqaError(f"{path} exists; name another folder with --export-wandb")
         write_text(path, yaml.safe_dump(content, sort_keys=False))
         _say(f"{path}: wandb sweep {path}, then wandb agent on each machine")
 
@@ -215,13 +219,6 @@ def _sweep_bar(points: Sequence[Any], folder: Any) -> Iterator[Callable[[], None
 
 def _say(line: str) -> None:
     typer.echo(line, err=True)
-
-
-def _refuse_existing(path: Path | None, overwrite: bool) -> None:
-    from aqa.errors import AqaError
-
-    if path is not None and path.exists() and not overwrite:
-        raise AqaError(f"{path} exists; choose another --out, or replace it with --overwrite")
 
 
 def _patterns(text: str) -> Any:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
+    """AqaError where a file is there already that would be replaced unasked."""
+    if os.path.exists(path) and not overwrite:
+        raise AqaError(f"{path} exists; choose another --out, or replace it with --overwrite")
+
+
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it when the block ends well."""

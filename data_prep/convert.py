@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from aqa.data.store import Modality, Target, write_store
 from aqa.errors import AqaError, nearest
+from aqa.files import refuse_existing
 from data_prep.summary import Summary, listed
 
 OnError = Literal["refuse", "skip"]
@@ -86,8 +87,7 @@ def convert(
     """
     if on_error not in ("refuse", "skip"):
         raise AqaError(f"on_error '{on_error}' is unknown: {nearest(on_error, ('refuse', 'skip'))}")
-    if os.path.exists(out) and not overwrite:  # said before the features are read, which takes minutes
-        raise AqaError(f"{out} exists; choose another --out, or replace it with --overwrite")
+    refuse_existing(out, overwrite)  # said before the features are read, which takes minutes
     lengths, problems = _check(published, progress)
     if problems and on_error == "refuse":
         raise AqaError(_refusal(published.name, problems))

@@ -7,6 +7,7 @@ from typing import cast
 
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError, nearest
+from aqa.files import refuse_existing
 from data_prep import DATASETS
 from data_prep.convert import OnError, convert
 
@@ -46,7 +47,6 @@ def prepare(
         raise AqaError(f"--source {source} does not exist")
     if on_error not in ("refuse", "skip"):
         raise AqaError(f"--on-error is '{on_error}': {nearest(on_error, ('refuse', 'skip'))}")
-    if out.exists() and not overwrite:  # said before the long reading, not after it
-        raise AqaError(f"{out} exists; choose another --out, or replace it with --overwrite")
+    refuse_existing(out, overwrite)  # said before the long reading, not after it
     published = DATASETS.get(name).make(source)
     return str(convert(published, out, on_error=cast(OnError, on_error), overwrite=overwrite))

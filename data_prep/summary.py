@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aqa.data.store import Modality, Target
+from aqa.data.store import Modality, Target, differ_in_length
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Summary:
     def unequal(self) -> int:
         """Videos whose streams differ in length, absent streams left aside."""
         lengths = np.stack([m.lengths for m in self.modalities.values()], axis=1)
-        longest = lengths.max(axis=1)
-        return int(np.count_nonzero(((lengths > 0) & (lengths != longest[:, None])).any(axis=1)))
+        return int(np.count_nonzero(differ_in_length(lengths)))
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{name} {len(ids)}" for name, ids in self.splits.items())

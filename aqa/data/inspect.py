@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aqa.data.store import FeatureStore, Target
+from aqa.data.store import FeatureStore, Target, differ_in_length
 
 SHOWN = 5
 
@@ -174,9 +174,7 @@ def _availability_facts(store: FeatureStore) -> list[str]:
     initials = np.array(_initials(store), dtype=object)
     combinations = Counter("".join(initials[row]) for row in store.available)
     counts = ", ".join(f"{name or 'nothing'}: {count}" for name, count in combinations.most_common())
-    lengths, available = store.lengths, store.available
-    longest = lengths.max(axis=1, keepdims=True)
-    unequal = [store.ids[row] for row in np.flatnonzero((available & (lengths != longest)).any(axis=1))]
+    unequal = [store.ids[row] for row in np.flatnonzero(differ_in_length(store.lengths))]
     return [
         f"available {counts or 'nothing'}",
         "streams of one video differ in length: " + (f"in {_count(unequal)}" if unequal else "nowhere"),

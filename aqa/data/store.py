@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aqa.errors import AqaError, first_line, nearest
-from aqa.files import written_whole
+from aqa.files import refuse_existing, written_whole
 
 SCHEMA = 1
 BENCHMARK_ORDER = ("visual", "audio", "flow")
@@ -224,6 +224,11 @@ class FeatureStore:
         return np.asarray(self._file[f"features/{modality}/values"][start:stop], dtype=np.float32)
 
 
+def differ_in_length(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which samples (N,) have streams of different lengths (N, M), absent streams left aside."""
+    return ((lengths > 0) & (lengths != lengths.max(axis=1, keepdims=True))).any(axis=1)
+
+
 def _text(value: Any) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
@@ -249,8 +254,7 @@ def write_store(
     `overwrite` is false, or where a stream has another shape than stated.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise AqaError(f"{path} exists; choose another --out, or replace it with --overwrite")
+    refuse_existing(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial, h5py.File(partial, "w") as file:
         _write(file, name, source, ids, modalities, targets, splits, read, dtype, progress)

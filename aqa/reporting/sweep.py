@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from aqa.launching import SweepFolder
+from aqa.launching import State, SweepFolder
 from aqa.metrics import fisher_mean
 from aqa.reporting.tables import UNDEFINED, align, number
 from aqa.runs import RunFolder
 from aqa.sweeps import Point
 
+States = Mapping[str, State]  # of each run, by its name
 IN_NAME = ("experiment", "data.target", "train.seed")  # axes that a run's name shows
 
 
-def state_line(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) -> str:
+def state_line(states: States, folder: SweepFolder, jobs: int = 1) -> str:
     """Done, running, failed, waiting, and the time left as far as runs that are done tell."""
-    states = {point.name: folder.state(point.name) for point in points}
     count = Counter(states.values())
     line = ", ".join(f"{count[state]} {state}" for state in ("done", "running", "failed", "waiting"))
     seconds = [folder.seconds(name) for name, state in states.items() if state == "done"]
@@ -30,11 +30,11 @@ def state_line(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) -> s
     return line
 
 
-def runs_table(points: Sequence[Point], folder: SweepFolder) -> str:
+def runs_table(points: Sequence[Point], states: States, folder: SweepFolder) -> str:
     """A line a run: name, settings, state, and once done SRCC under its first test pattern and on average."""
     rows = [["run", "settings", "state", "first pattern", "average", "selected on"]]
     for point in points:
-        state = folder.state(point.name)
+        state = states[point.name]
         cells = ["", "", ""]
         if state == "done":
             metrics = RunFolder(folder.run(point.name)).metrics
@@ -74,24 +74,24 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{mean:.3f} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else f"{mean:.3f}"
 
 
-def failures(points: Sequence[Point], folder: SweepFolder) -> list[str]:
+def failures(states: States, folder: SweepFolder) -> list[str]:
     """A line a failed run: its name, the last line of its error, and where the whole of it is."""
     lines = []
-    for point in points:
-        if folder.state(point.name) == "failed":
-            path = folder.error(point.name)
-            lines.append(f"{point.name}: {path.read_text(encoding='utf-8').rstrip().splitlines()[-1]} ({path})")
+    for name, state in states.items():
+        if state == "failed":
+            path = folder.error(name)
+            lines.append(f"{name}: {path.read_text(encoding='utf-8').rstrip().splitlines()[-1]} ({path})")
     return lines
 
 
-def results(points: Sequence[Point], folder: SweepFolder) -> pd.DataFrame:
+def results(points: Sequence[Point], states: States, folder: SweepFolder) -> pd.DataFrame:
     """Every number of every finished run: a row a run and pattern, `average` the mean of the incomplete ones.
 
     Columns: run, the axes of the grid, target, model, seed, selected_on, pattern, then the metrics.
     """
     rows = []
     for point in points:
-        if folder.settled(point.name) != "done":
+        if states[point.name] != "done":
             continue
         metrics = RunFolder(folder.run(point.name)).metrics
         about = {"run": point.name, **{axis: str(value) for axis, value in point.place.items()}}
