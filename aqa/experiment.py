@@ -93,6 +93,7 @@ class Prepared:
     """Everything that an experiment names, found, checked and loaded."""
 
     config: Experiment
+    data_set: str  # what the store calls itself
     scorer: Scorer  # the model and its features, on the device
     target: Target
     rowsets: Rowsets
@@ -110,7 +111,7 @@ def prepare(config: Experiment, say: Say) -> Prepared:
     make_store(config, say)
     notes: list[str] = []
     with FeatureStore(config.data.store) as store:
-        target = store.target(config.data.target)
+        data_set, target = store.name, store.target(config.data.target)
         modalities = chosen_modalities(store, config.data.modalities)
         training_pattern = parse_pattern(config.missing.train, modalities, "missing.train")
         test_patterns = parse_test_patterns(config.missing.test, modalities, "missing.test")
@@ -125,7 +126,17 @@ def prepare(config: Experiment, say: Say) -> Prepared:
     clips = config.data.clips or int(features.lengths.max())
     scorer = Scorer(model, features, target.low, target.high, clips, config.train.batch_size, config.train.seed)
     return Prepared(
-        config, scorer, target, rowsets, available, statistics, training_pattern, selecting, test_patterns, notes
+        config,
+        data_set,
+        scorer,
+        target,
+        rowsets,
+        available,
+        statistics,
+        training_pattern,
+        selecting,
+        test_patterns,
+        notes,
     )
 
 
@@ -175,22 +186,25 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
     config, scorer, rows, patterns = prepared.config, prepared.scorer, prepared.rowsets.test, prepared.test_patterns
     checkpoint = describe_checkpoint(config, scorer, prepared.target, progress, prepared.statistics)
     predictions = scorer.predict(rows, patterns)
+    router_weights = scorer.router_weights(rows, patterns)
     truth = prepared.target.values[rows]
     result = plain(
         {
             **summary(predictions, truth, patterns, prepared.target, checkpoint["label_range"], config.train.seed),
             "selection": checkpoint["selection"],
+            "data_set": prepared.data_set,
             "target": config.data.target,
             "model": config.model.name,
             "seed": config.train.seed,
             "samples": {name: len(split) for name, split in prepared.rowsets._asdict().items()},
             "parameters": sum(parameter.numel() for parameter in scorer.model.parameters()),
+            "modalities": scorer.features.modalities,
+            "router_weights": {pattern: weights.tolist() for pattern, weights in router_weights.items()},
         }
     )
     folder.save_history(progress.history)
     folder.save_checkpoint(checkpoint)
     save_predictions(folder.path / PREDICTIONS, scorer.features.ids, rows, truth, config.data.target, predictions)
-    router_weights = scorer.router_weights(rows, patterns)
     draw(folder.path / FIGURES, result, predictions, truth, progress, router_weights, scorer.features.modalities)
     folder.finish(result)
     return result

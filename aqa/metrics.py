@@ -5,27 +5,16 @@ An undefined number is NaN, without a warning: it is reported, and it is never a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-Floats = NDArray[np.float64]
-
-FEWEST = 3  # Two videos correlate perfectly whatever is predicted.
-UNDEFINED_RESAMPLES = 0.05  # Percentiles of what is left after leaving out more than this would be of another quantity.
-BLOCK = 1_000_000  # Resamples are worked through in blocks of about this many videos, to bound memory.
-
-
-class Interval(NamedTuple):
-    """A percentile interval, and how many resamples had no value and were left out of it."""
-
-    low: float
-    high: float
-    undefined: int
+from aqa import resampling
+from aqa.resampling import FEWEST, Floats, Interval, ResampledTarget, correlation, interval
 
 
 @dataclass(frozen=True)
@@ -46,7 +35,7 @@ def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
         return float("nan")
     # Twice the centred ranks are whole numbers, so that constants and perfect orders are met exactly.
     x, y = (2 * stats.rankdata(v) - (len(v) + 1) for v in (x, y))
-    return float(_correlation(x @ y, x @ x, y @ y))
+    return float(correlation(x @ y, x @ x, y @ y))
 
 
 def kendall(prediction: ArrayLike, target: ArrayLike) -> float:
@@ -81,7 +70,15 @@ def fisher_mean(correlations: Iterable[float]) -> float:
     NaN if any of them is undefined, or if there is none: an undefined one is reported, never averaged away. The limits
     are taken at the ends: with a 1 (or a -1) among them the mean is 1 (or -1), and with both it is undefined.
     """
-    return float(_fisher_mean(np.array([list(correlations)], dtype=np.float64))[0])
+    return float(fisher_means(np.array([[c] for c in correlations], dtype=np.float64).reshape(-1, 1))[0])
+
+
+def fisher_means(correlations: Floats) -> Floats:
+    """`fisher_mean` along the first axis: (k, R) to (R,)."""
+    if len(correlations) == 0:
+        return np.full(correlations.shape[1:], np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.tanh(np.mean(np.arctanh(correlations), axis=0))
 
 
 def bootstrap(
@@ -100,19 +97,17 @@ def bootstrap(
     correlation is undefined are left out of its percentiles and counted; above 5 % of them the interval is NaN.
     """
     truth = np.asarray(target, dtype=np.float64)
-    pairs = {name: _pair(prediction, truth) for name, prediction in predictions.items()}
-    values = {name: np.empty(resamples) for name in pairs}
-    done = 0
-    for counts in _resamples(len(truth), resamples, seed):
-        rows = slice(done, done + len(counts))
-        for name, (x, y) in pairs.items():
-            scored = ~np.isnan(x)
-            values[name][rows] = _weighted_srcc(x[scored], y[scored], counts[:, scored])
-        done += len(counts)
+    scores = {name: _pair(prediction, truth)[0] for name, prediction in predictions.items()}
+    blocks: dict[str, list[Floats]] = {name: [] for name in scores}
+    for counts in resampling.resamples(len(truth), resamples, seed):
+        resampled = ResampledTarget(truth, counts)
+        for name, prediction in scores.items():
+            blocks[name].append(resampled.srcc(prediction))
+    values = {name: np.concatenate(found) for name, found in blocks.items()}
     averaged = np.array([values[name] for name in patterns_to_average]).reshape(-1, resamples)
     return Intervals(
-        patterns={name: _interval(value, confidence) for name, value in values.items()},
-        average=_interval(_fisher_mean(averaged.T), confidence),
+        patterns={name: interval(value, confidence) for name, value in values.items()},
+        average=interval(fisher_means(averaged), confidence),
     )
 
 
@@ -172,69 +167,3 @@ def _pair(prediction: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"predictions {x.shape} and targets {y.shape} must be two arrays (N,)")
     return x, y
-
-
-def _correlation(xy: Floats, xx: Floats, yy: Floats) -> Floats:
-    """From centred sums of products; NaN where one of the variances is 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.clip(xy / np.sqrt(xx * yy), -1.0, 1.0)
-
-
-def _fisher_mean(correlations: Floats) -> Floats:
-    """Along the last axis; NaN where it is empty."""
-    if correlations.shape[-1] == 0:
-        return np.full(correlations.shape[:-1], np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.tanh(np.mean(np.arctanh(correlations), axis=-1))
-
-
-def _resamples(n: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each of n videos was drawn, (block, n), in blocks."""
-    rng = np.random.default_rng(seed)
-    block = max(1, BLOCK // max(n, 1))
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        if n == 0:
-            yield np.zeros((rows, 0))
-            continue
-        drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
-
-
-def _weighted_srcc(x: Floats, y: Floats, counts: Floats) -> Floats:
-    """SRCC of (n,) with (n,) in resamples given by how often each video was drawn (R, n); NaN where undefined.
-
-    Ranks in a resample follow from one sorting of the videos and the counts, without sorting every resample.
-    """
-    if len(x) == 0:
-        return np.full(len(counts), np.nan)
-    x_ranks, y_ranks = _centred_ranks(x, counts), _centred_ranks(y, counts)
-    xy, xx, yy = (
-        np.einsum("rn,rn,rn->r", counts, a, b) for a, b in ((x_ranks, y_ranks), (x_ranks, x_ranks), (y_ranks, y_ranks))
-    )
-    values = _correlation(xy, xx, yy)
-    values[counts.sum(axis=1) < FEWEST] = np.nan
-    return values
-
-
-def _centred_ranks(values: Floats, counts: Floats) -> Floats:
-    """Twice the average rank of each video in each resample, less its mean: whole numbers (R, n)."""
-    order = np.argsort(values, kind="stable")
-    rising = values[order]
-    starts = np.flatnonzero(np.concatenate([[True], rising[1:] != rising[:-1]]))
-    group = np.empty(len(values), dtype=np.intp)
-    group[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(values))))
-    tied = np.add.reduceat(counts[:, order], starts, axis=1)
-    upto = np.cumsum(tied, axis=1)
-    # A group's ranks run from upto - tied + 1 to upto, and all ranks from 1 to the number of videos drawn.
-    return (2 * upto - tied - upto[:, -1:])[:, group]
-
-
-def _interval(values: Floats, confidence: float) -> Interval:
-    defined = values[~np.isnan(values)]
-    undefined = len(values) - len(defined)
-    if len(defined) == 0 or undefined > UNDEFINED_RESAMPLES * len(values):
-        return Interval(float("nan"), float("nan"), undefined)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    return Interval(float(low), float(high), undefined)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import mean_squared_error
 
-from aqa.metrics import BLOCK, bootstrap, fisher_mean, kendall, mse, rl2, srcc, summarise
+from aqa import resampling
+from aqa.metrics import bootstrap, fisher_mean, kendall, mse, rl2, srcc, summarise
 
 NAN = float("nan")
 # Warnings are failures here: an undefined number is NaN, and silent.
@@ -150,7 +151,7 @@ def test_bootstrap_is_the_plain_one():
 
 
 def test_bootstrap_in_several_blocks():
-    n = BLOCK // 4
+    n = resampling.BLOCK // 4
     x, y = gaussian(n, 0.5, np.random.default_rng(0))
     low, high, undefined = bootstrap({"V": x}, y, ["V"], resamples=6).patterns["V"]
     assert low < high

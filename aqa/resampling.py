@@ -1,0 +1,125 @@
+"""The bootstrap over test videos: what a correlation comes to when videos are drawn with replacement.
+
+Every number that is compared is worked out on the same draws, so that differences are paired (Efron and Tibshirani,
+An Introduction to the Bootstrap, 1993, chapters 13 and 16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+FEWEST = 3  # Two videos correlate perfectly whatever is predicted.
+UNDEFINED_RESAMPLES = 0.05  # Percentiles of what is left after leaving out more than this would be of another quantity.
+BLOCK = 1_000_000  # Resamples are worked through in blocks of about this many videos, to bound memory.
+
+
+class Interval(NamedTuple):
+    """A percentile interval, and how many resamples had no value and were left out of it."""
+
+    low: float
+    high: float
+    undefined: int
+
+
+def resamples(n: int, count: int, seed: int | list[int]) -> Iterator[Floats]:
+    """How often each of n videos was drawn, (n, R) in blocks whose R add up to count."""
+    rng = np.random.default_rng(seed)
+    block = max(1, BLOCK // max(n, 1))
+    for start in range(0, count, block):
+        rows = min(block, count - start)
+        if n == 0:
+            yield np.zeros((0, rows))
+            continue
+        drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+        yield np.ascontiguousarray(counts.T, dtype=np.float64)
+
+
+class ResampledTarget:
+    """A target's side of SRCC in every resample, worked out once for all predictions of it.
+
+    target: (n,), without NaN; counts: (n, R), how often each video was drawn.
+    """
+
+    def __init__(self, target: Floats, counts: Floats):
+        self.target, self.counts = target, counts
+        self._parts: dict[bytes, ResampledTarget] = {}
+        self.drawn = counts.sum(axis=0)
+        order, starts = _ties(target)
+        tied = _summed(counts[order], starts)
+        ranks = 2 * np.cumsum(tied, axis=0) - tied - self.drawn
+        groups = np.repeat(np.arange(len(starts)), np.diff([*starts, len(target)]))
+        self.weighted = np.empty_like(counts)  # each video's centred rank, as often as it was drawn
+        self.weighted[order] = ranks[groups]
+        self.weighted *= counts
+        self.variance = _variance(tied, self.drawn)
+        # For predictions without ties, whatever their order is:
+        self.untied = np.einsum("nr,nr->r", self.weighted, counts), _variance(counts, self.drawn)
+
+    def srcc(self, prediction: Floats) -> Floats:
+        """SRCC of predictions (n,) in every resample (R,); NaN where undefined.
+
+        Videos whose prediction is NaN were not scored and are left out. Ranks follow from one sorting of the videos
+        and the counts, without sorting every resample; they are doubled, so that sums are of whole numbers.
+        """
+        scored = ~np.isnan(prediction)
+        if not scored.all():
+            return self._part(scored).srcc(prediction[scored])
+        if len(prediction) == 0:
+            return np.full(self.counts.shape[1], np.nan)
+        order, starts = _ties(prediction)
+        tied, weighted = _summed(self.counts[order], starts), _summed(self.weighted[order], starts)
+        own, variance = self.untied
+        if len(starts) < len(order):
+            own, variance = np.einsum("gr,gr->r", weighted, tied), _variance(tied, self.drawn)
+        # Twice a group's average rank is 2 upto - tied + 1. Centring changes nothing: the target's ranks are centred.
+        upto = np.cumsum(tied, axis=0, out=tied)
+        values = correlation(2 * np.einsum("gr,gr->r", weighted, upto) - own, variance, self.variance)
+        values[self.drawn < FEWEST] = np.nan
+        return values
+
+    def _part(self, scored: NDArray[np.bool_]) -> ResampledTarget:
+        key = scored.tobytes()
+        if key not in self._parts:
+            self._parts[key] = ResampledTarget(self.target[scored], self.counts[scored])
+        return self._parts[key]
+
+
+def correlation(xy: Floats, xx: Floats, yy: Floats) -> Floats:
+    """From centred sums of products; NaN where one of the variances is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.clip(xy / np.sqrt(xx * yy), -1.0, 1.0)
+
+
+def interval(values: Floats, confidence: float = 0.95) -> Interval:
+    """The percentile interval of what a number comes to in resamples (R,); NaN where more than 5 % are undefined."""
+    defined = values[~np.isnan(values)]
+    undefined = len(values) - len(defined)
+    if len(defined) == 0 or undefined > UNDEFINED_RESAMPLES * len(values):
+        return Interval(float("nan"), float("nan"), undefined)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return Interval(float(low), float(high), undefined)
+
+
+def _ties(values: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The order of values (n,), and where in it each run of equal ones starts."""
+    order = np.argsort(values, kind="stable")
+    rising = values[order]
+    return order, np.flatnonzero(np.concatenate([[True], rising[1:] != rising[:-1]])[: len(values)])
+
+
+def _summed(rows: Floats, starts: NDArray[np.intp]) -> Floats:
+    """Rows (n, R) summed over runs of equal values."""
+    return rows if len(starts) == len(rows) else np.add.reduceat(rows, starts, axis=0)
+
+
+def _variance(tied: Floats, drawn: Floats) -> Floats:
+    """Sum of squares of doubled centred ranks, of groups of equal values of given sizes (g, R)."""
+    return (drawn**3 - np.einsum("gr,gr,gr->r", tied, tied, tied)) / 3
