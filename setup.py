@@ -10,8 +10,6 @@ VERSION = next(
 )
 
 WANDB = ["wandb>=0.17"]
-REPORT = ["matplotlib>=3.8", "jinja2>=3.1"]
-
 setup(
     name="aqa",
     version=VERSION,
@@ -21,6 +19,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["aqa", "aqa.*", "data_prep", "data_prep.*"]),
+    package_data={"aqa.reporting": ["published.yaml", "templates/*"]},
     install_requires=[
         "torch>=2.2",
         "numpy>=1.24",
@@ -34,11 +33,13 @@ setup(
         "typer>=0.12",
         "matplotlib>=3.8",
         "filelock>=3.12",
+        "jinja2>=3.1",
+        "joblib>=1.3",
+        "scikit-posthocs>=0.9",
     ],
     extras_require={
         "wandb": WANDB,
         "ray": ["ray[default]>=2.9"],
-        "report": REPORT,
         "test": [
             "pytest>=8",
             "pytest-cov>=5",
@@ -49,6 +50,7 @@ setup(
             "types-tqdm",
             "pandas-stubs",
             "scipy-stubs",
+            "playwright>=1.40",
             *WANDB,
         ],
     },

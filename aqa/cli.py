@@ -100,6 +100,25 @@ def sweep(
 
 
 @app.command()
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of finished runs, or with runs below.", metavar="RUNS...")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to write: a page, tables, figures.")],
+    published: Annotated[
+        Path | None, typer.Option(help="A YAML file of numbers that others report, to stand beside.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="The page's title.")] = "Scores with missing modalities",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a report of finished runs: a page, tables for papers, statistics, figures."""
+    from aqa.reporting.report import report as write_report
+
+    page = write_report(runs, out, published=published, title=title, overwrite=overwrite)
+    _say(f"report: {page}")
+
+
+@app.command()
 def evaluate(
     run: RunArgument,
     patterns: Annotated[

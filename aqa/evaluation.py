@@ -14,8 +14,9 @@ from aqa import metrics
 from aqa.data.batches import Batch, Features, Rows, scoring_batches
 from aqa.data.store import Target
 from aqa.errors import AqaError, nearest
-from aqa.missing import MissingPattern, parse_pattern, subsets
+from aqa.missing import MissingPattern, parse_pattern
 from aqa.missing.hiding import Subset
+from aqa.modalities import subsets
 from aqa.models import AQAModel
 
 Predictions = dict[str, NDArray[np.float64]]

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 
 from aqa import __version__
@@ -25,10 +24,13 @@ from aqa.files import load_torch, plain, write_table, write_text, written_whole
 CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
 HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt", "figures"
 OWN_FILES = (CONFIG, STATE, CHECKPOINT, METRICS, HISTORY, PREDICTIONS, LOG)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast, where PyYAML was built with it
 
 
 def versions() -> dict[str, str]:
     """Versions that numbers may depend on."""
+    import torch  # seconds to import, and finished runs are read without it
+
     return {
         "aqa": __version__,
         "python": platform.python_version(),
@@ -52,7 +54,7 @@ class RunFolder:
         """
         run = cls(path)
         if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
-            if not run._is_run:
+            if not run.is_run:
                 raise AqaError(f"{run.path} exists and is no run's folder; name another with output=DIR")
             if overwrite:
                 run._clear()
@@ -68,19 +70,23 @@ class RunFolder:
     def existing(cls, path: str | os.PathLike[str]) -> RunFolder:
         """A folder with a finished run; AqaError otherwise."""
         run = cls(path)
-        if not run._is_run:
+        if not run.is_run:
             raise AqaError(f"{run.path} is no run's folder: it has no {CONFIG} that a run wrote")
         if run.status != "finished":
             raise AqaError(f"{run.path} is unfinished; start its `aqa run` again to go on from where it stopped")
         return run
 
     @property
-    def _is_run(self) -> bool:
+    def is_run(self) -> bool:
+        """Whether a run wrote this folder."""
         try:
-            config = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+            config = self._whole_config()
         except (OSError, ValueError, yaml.YAMLError):
             return False
         return isinstance(config, dict) and "versions" in config
+
+    def _whole_config(self) -> dict[str, Any]:
+        return yaml.load((self.path / CONFIG).read_text(encoding="utf-8"), Loader=LOADER)
 
     @property
     def status(self) -> Literal["new", "unfinished", "finished"]:
@@ -92,7 +98,7 @@ class RunFolder:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved experiment, without versions."""
-        config = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+        config = self._whole_config()
         config.pop("versions", None)
         return config
 
@@ -102,7 +108,7 @@ class RunFolder:
         return json.loads((self.path / METRICS).read_text(encoding="utf-8"))
 
     def _require_same(self, config: Mapping[str, Any]) -> None:
-        here, there = _flat(config), _flat(self.config)
+        here, there = flat(config), flat(self.config)
         for key in [*here, *there]:
             if here.get(key) != there.get(key):
                 difference = f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"
@@ -140,6 +146,8 @@ class RunFolder:
         return load_torch(self.path / CHECKPOINT)
 
     def _save(self, name: str, content: Mapping[str, Any]) -> None:
+        import torch
+
         with written_whole(self.path / name) as partial:
             torch.save(dict(content), partial)
 
@@ -153,8 +161,9 @@ class RunFolder:
             file.write(line + "\n")
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted key."""
+    found: dict[str, Any] = {}
     for key, value in config.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
-    return flat
+        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return found

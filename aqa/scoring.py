@@ -18,7 +18,8 @@ from aqa.data.store import FeatureStore, Target
 from aqa.errors import AqaError, nearest
 from aqa.evaluation import Scorer, summary
 from aqa.files import plain
-from aqa.missing import parse_pattern, parse_test_patterns, subset_name
+from aqa.missing import parse_pattern, parse_test_patterns
+from aqa.modalities import subset_name
 from aqa.models import AQAModel, build
 from aqa.reporting.tables import result_table
 from aqa.runs import RunFolder

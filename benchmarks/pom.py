@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from aqa import FeatureStore, run
-from aqa.missing import subsets
+from aqa.modalities import subsets
 from aqa.reporting.tables import align
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "pom.yaml"

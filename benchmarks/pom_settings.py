@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from aqa import FeatureStore, Modality, run, write_store
 from aqa.metrics import srcc
-from aqa.missing import subsets
+from aqa.modalities import subsets
 from aqa.reporting.tables import align
 
 TARGETS = [

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aqa.data.store import FeatureStore, Target, differ_in_length
+from aqa.modalities import subset_name
 
 SHOWN = 5
 
@@ -171,20 +172,13 @@ def _modality_facts(store: FeatureStore) -> list[str]:
 
 
 def _availability_facts(store: FeatureStore) -> list[str]:
-    initials = np.array(_initials(store), dtype=object)
-    combinations = Counter("".join(initials[row]) for row in store.available)
+    combinations = Counter(subset_name(store.modalities, row.tolist()) for row in store.available)
     counts = ", ".join(f"{name or 'nothing'}: {count}" for name, count in combinations.most_common())
     unequal = [store.ids[row] for row in np.flatnonzero(differ_in_length(store.lengths))]
     return [
         f"available {counts or 'nothing'}",
         "streams of one video differ in length: " + (f"in {_count(unequal)}" if unequal else "nowhere"),
     ]
-
-
-def _initials(store: FeatureStore) -> list[str]:
-    """V, A, F; whole names where two modalities begin alike."""
-    initials = [modality[:1].upper() for modality in store.modalities]
-    return initials if len(set(initials)) == len(initials) else [f"[{modality}]" for modality in store.modalities]
 
 
 def _target_facts(store: FeatureStore) -> list[str]:

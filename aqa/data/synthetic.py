@@ -18,12 +18,12 @@ streams is linear, and its correlation with q is known (`ceiling_srcc`).
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from scipy.signal import lfilter
 
 from aqa.data.store import Modality, Target, write_store
 from aqa.errors import AqaError, nearest
+from aqa.modalities import subsets
 
 Floats = NDArray[np.float64]
 
@@ -186,8 +187,10 @@ def ceiling_srcc(preset: Preset, target: str, subset: Collection[str]) -> float:
 def ceilings(preset: Preset, target: str) -> dict[str, float]:
     """`ceiling_srcc` of every non-empty subset, by the initials of its modalities: VAF, VA, VF, AF, V, A, F."""
     modalities = list(preset.streams)
-    subsets = [s for size in range(len(modalities), 0, -1) for s in combinations(modalities, size)]
-    return {"".join(m[0].upper() for m in s): ceiling_srcc(preset, target, s) for s in subsets}
+    return {
+        name: ceiling_srcc(preset, target, list(itertools.compress(modalities, subset)))
+        for name, subset in subsets(modalities).items()
+    }
 
 
 def ar1_information(length: int, phi: float) -> float:

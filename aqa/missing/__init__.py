@@ -8,7 +8,7 @@ its options ({rates: {visual: 0.3, audio: 0.5}}).
 A new pattern is one class in a file of this folder, decorated with its name.
 """
 
-from aqa.missing.base import PATTERNS, Draws, MissingPattern, sample_keys, subset_name, subsets
+from aqa.missing.base import PATTERNS, Draws, MissingPattern, sample_keys
 from aqa.missing.parsing import parse_pattern, parse_test_patterns
 
 __all__ = [
@@ -18,6 +18,4 @@ __all__ = [
     "parse_pattern",
     "parse_test_patterns",
     "sample_keys",
-    "subset_name",
-    "subsets",
 ]

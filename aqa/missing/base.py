@@ -1,9 +1,8 @@
-"""What every missing pattern is made of: names of subsets, random draws, and the interface."""
+"""What every missing pattern is made of: random draws, and the interface."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,28 +15,6 @@ from aqa.errors import AqaError, nearest
 from aqa.registry import Registry, check_options
 
 Visibility = NDArray[np.bool_]
-MOST_MODALITIES = 10  # subsets are enumerated: 2 ** 10 is still cheap
-
-
-def initials(modalities: Sequence[str]) -> list[str]:
-    """What each modality is called in pattern names: its initial, or its name where two share an initial."""
-    first = [m[0].upper() for m in modalities]
-    return first if len(set(first)) == len(first) else list(modalities)
-
-
-def subset_name(modalities: Sequence[str], subset: Sequence[bool]) -> str:
-    """The name of a subset in tables: "VA"; names are joined by "+" where initials would be ambiguous."""
-    short = initials(modalities)
-    joint = "" if all(len(s) == 1 for s in short) else "+"
-    return joint.join(itertools.compress(short, subset))
-
-
-def subsets(modalities: Sequence[str]) -> dict[str, tuple[bool, ...]]:
-    """All non-empty subsets by name, the largest first: VAF, VA, VF, AF, V, A, F."""
-    if len(modalities) > MOST_MODALITIES:
-        raise AqaError(f"{len(modalities)} modalities have too many subsets to list; name the patterns to use")
-    every = [s for s in itertools.product((True, False), repeat=len(modalities)) if any(s)]
-    return {subset_name(modalities, s): s for s in sorted(every, key=lambda s: -sum(s))}
 
 
 def sample_keys(ids: Sequence[str]) -> NDArray[np.uint64]:

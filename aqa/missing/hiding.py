@@ -10,16 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from aqa.errors import AqaError, nearest
-from aqa.missing.base import (
-    MOST_MODALITIES,
-    PATTERNS,
-    Draws,
-    MissingPattern,
-    Visibility,
-    keep_one,
-    subset_name,
-    subsets,
-)
+from aqa.missing.base import PATTERNS, Draws, MissingPattern, Visibility, keep_one
+from aqa.modalities import MOST_MODALITIES, subset_name, subsets
 from aqa.registry import check_options
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aqa.errors import AqaError, nearest
-from aqa.missing.base import MOST_MODALITIES, PATTERNS, MissingPattern, subsets
+from aqa.missing.base import PATTERNS, MissingPattern
 from aqa.missing.hiding import RandomSubset, Subset
+from aqa.modalities import MOST_MODALITIES, subsets
 
 
 def parse_pattern(spec: Any, modalities: Sequence[str], where: str) -> MissingPattern:

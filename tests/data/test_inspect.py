@@ -129,9 +129,7 @@ def test_no_samples(tmp_path):
 def test_modalities_that_begin_alike(tmp_path):
     parts = {m: Modality(4, np.ones(6, dtype=int)) for m in ("face", "flow")}
     clips = np.random.default_rng(0).normal(size=(1, 4))
-    assert "available [face][flow]: 6" in str(
-        write(tmp_path / "x.h5", modalities=parts, read=lambda modality, row: clips)
-    )
+    assert "available face+flow: 6" in str(write(tmp_path / "x.h5", modalities=parts, read=lambda modality, row: clips))
 
 
 def test_clip_seconds(tmp_path):

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqa.errors import AqaError
-from aqa.missing import PATTERNS, Draws, parse_pattern, sample_keys, subset_name, subsets
+from aqa.missing import PATTERNS, Draws, parse_pattern, sample_keys
 from aqa.missing.hiding import Rates
+from aqa.modalities import subset_name, subsets
 
 BENCHMARK = ("visual", "audio", "flow")
 

@@ -1,0 +1,255 @@
+"""The figures of a report, one function a figure. They are SVG: the page colours their ink for light and for dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aqa.comparison import Estimate, Ranking
+from aqa.modalities import initials
+from aqa.reporting.published import PublishedRow
+from aqa.reporting.sections import Row, Section, missing_curve
+
+INK = "#010203"  # what no figure uses otherwise: the page puts its own text colour there
+GREY = "#8a8a8a"
+# Paul Tol's bright and muted schemes: told apart by the colour-blind, seen on light and on dark.
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ddaa33", "#44aa99", "#999933", "#bb5566")
+MOST_PANELS, MOST_ROUTERS = 8, 3
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+
+
+def srcc_by_pattern(section: Section, published: Sequence[PublishedRow]) -> str:
+    """Bars by pattern and model with their intervals; published numbers and the best possible as marks."""
+    columns, rows = section.columns, section.rows
+    width = 0.8 / len(rows)
+    with plt.rc_context(STYLE):
+        long = max(map(len, columns)) > 10
+        names = [*map(_name, rows), *(other.label for other in published)]
+        figure, axes = _axes(max(6.0, 0.16 * len(columns) * len(rows) + 2.5), names, below=1.1 if long else 0.35)
+        for i, row in enumerate(rows):
+            known = [(x, row.srcc[name]) for x, name in enumerate(columns) if name in row.srcc]
+            places = [x - 0.4 + (i + 0.5) * width for x, _ in known]
+            found = [estimate for _, estimate in known]
+            axes.bar(places, _values(found), 0.92 * width, color=_colour(i), label=_name(row), **_hatch(row))
+            _whiskers(axes, places, found)
+        for i, other in enumerate(published):
+            reported = other.by_column(section.modalities, columns)
+            places = [float(columns.index(name)) for name in reported]
+            label = other.label + (" †" if other.on_test else "")
+            axes.scatter(places, list(reported.values()), marker="dPX*"[i % 4], s=28, color=INK, zorder=3, label=label)
+        for x, name in enumerate(columns):
+            if name in section.ceiling:
+                label = "best possible" if x == 0 else "_"
+                axes.hlines(section.ceiling[name], x - 0.42, x + 0.42, color="#c0392b", linewidth=1.5, label=label)
+        axes.set_xticks(range(len(columns)), columns, rotation=40 if long else 0, ha="right" if long else "center")
+        axes.set_ylabel("SRCC, 95 % interval")
+        axes.axhline(0, color=INK, linewidth=0.8)
+        _legend(axes)
+        return _svg(figure, f"patterns {section.title}")
+
+
+def srcc_by_missing(section: Section) -> str | None:
+    """SRCC against the share of modalities that is missing in testing, a line a model."""
+    curves = [(i, row, missing_curve(row, section.modalities)) for i, row in enumerate(section.rows)]
+    curves = [(i, row, curve) for i, row, curve in curves if len(curve) > 1]
+    if not curves:
+        return None
+    with plt.rc_context(STYLE):
+        figure, axes = _axes(6.0, [_name(row) for _, row, _ in curves])
+        for i, row, curve in curves:
+            shares, found = [share for share, _ in curve], [estimate for _, estimate in curve]
+            lows, highs = zip(*(estimate.interval[:2] for estimate in found), strict=True)
+            style = "--" if row.on_test else "-"
+            axes.plot(shares, _values(found), style, marker="o", markersize=4, color=_colour(i), label=_name(row))
+            axes.fill_between(shares, lows, highs, color=_colour(i), alpha=0.12, linewidth=0)
+        axes.set_xlabel("share of modalities missing in testing")
+        axes.set_ylabel("SRCC, 95 % interval")
+        _legend(axes)
+        return _svg(figure, f"missing {section.title}")
+
+
+def worth_of_modalities(section: Section) -> str | None:
+    """What SRCC loses when one modality goes, bars by modality and model."""
+    rows = [(i, row) for i, row in enumerate(section.rows) if row.worth]
+    if not rows:
+        return None
+    width = 0.8 / len(rows)
+    with plt.rc_context(STYLE):
+        width_of_all = max(5.0, 0.3 * len(section.modalities) * len(rows) + 2)
+        figure, axes = _axes(width_of_all, [_name(row) for _, row in rows], below=0.35)
+        for place, (i, row) in enumerate(rows):
+            known = [(x, row.worth[name]) for x, name in enumerate(section.modalities) if name in row.worth]
+            places = [x - 0.4 + (place + 0.5) * width for x, _ in known]
+            found = [estimate for _, estimate in known]
+            axes.bar(places, _values(found), 0.92 * width, color=_colour(i), label=_name(row), **_hatch(row))
+            _whiskers(axes, places, found)
+        axes.set_xticks(range(len(section.modalities)), section.modalities)
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set_ylabel("SRCC lost without it")
+        _legend(axes)
+        return _svg(figure, f"worth {section.title}")
+
+
+def predicted_against_true(section: Section) -> str | None:
+    """A panel a model: the score of every test video over its label, everything visible, the lowest seed's run."""
+    rows = [(i, row, shown) for i, (row, shown) in enumerate(zip(section.rows, section.shown, strict=False))]
+    rows = [(i, row, shown) for i, row, shown in rows if not np.isnan(shown).all()][:MOST_PANELS]
+    if not rows:
+        return None
+    columns = min(4, len(rows))
+    lines, side = -(-len(rows) // columns), 2.4
+    with plt.rc_context(STYLE):
+        size = (0.7 + columns * side, 0.6 + lines * (side + 0.35))
+        figure = plt.figure(figsize=size)
+        ends = [section.truth.min(), section.truth.max()]
+        first: Axes | None = None
+        for place, (i, row, shown) in enumerate(rows):
+            line, column = divmod(place, columns)
+            left, bottom = 0.6 + column * side, 0.5 + (lines - 1 - line) * (side + 0.35)
+            box = (left / size[0], bottom / size[1], (side - 0.25) / size[0], (side - 0.25) / size[1])
+            axes = first = figure.add_axes(box, sharex=first, sharey=first)
+            axes.plot(ends, ends, color=GREY, linewidth=0.8)
+            axes.scatter(section.truth, shown, s=7, alpha=0.55, color=_colour(i), linewidths=0)
+            value = row.by_seed[section.complete][row.seeds[0]]
+            axes.set_title(f"{_short(_name(row))}\nseed {row.seeds[0]}, SRCC {value:.3f}", fontsize=8)
+            axes.tick_params(labelleft=column == 0, labelbottom=place + columns >= len(rows))
+        figure.supxlabel(f"true {section.target}", fontsize=9)
+        figure.supylabel("predicted", fontsize=9)
+        return _svg(figure, f"predicted {section.title}")
+
+
+def router_weights(section: Section) -> str | None:
+    """Heat maps, a line a model and a block a pattern: how much each stream listens to each modality's expert."""
+    rows = [row for row in section.rows if row.router][:MOST_ROUTERS]
+    if not rows:
+        return None
+    patterns, streams = list(rows[0].router)[:MOST_PANELS], len(section.modalities)
+    gap = np.full((streams, 1), np.nan)
+    short = initials(section.modalities)
+    starts = [(streams + 1) * i for i in range(len(patterns))]
+    with plt.rc_context(STYLE):
+        cell, head = 0.38, 0.62
+        size = (cell * (starts[-1] + streams) + 0.75, (cell * streams + head) * len(rows) + 0.4)
+        figure = plt.figure(figsize=size)
+        for line, row in enumerate(rows):
+            bottom = size[1] - (line + 1) * (cell * streams + head)
+            box = (0.6 / size[0], bottom / size[1], (size[0] - 0.75) / size[0], cell * streams / size[1])
+            axes = figure.add_axes(box)
+            blocks = [row.router.get(name, np.full((streams, streams), np.nan)) for name in patterns]
+            picture = np.hstack([part for block in blocks for part in (block, gap)][:-1])
+            axes.imshow(picture, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+            for (stream, place), weight in np.ndenumerate(picture):
+                if not np.isnan(weight):
+                    ink = "white" if weight > 0.6 else "black"
+                    axes.text(place, stream, f"{weight:.2f}", ha="center", va="center", fontsize=7, color=ink)
+            for start, name in zip(starts, patterns, strict=True):
+                axes.text(start + (streams - 1) / 2, -0.7, name, ha="center", fontsize=8, weight="bold")
+            axes.set_xticks([start + i for start in starts for i in range(streams)], short * len(patterns), fontsize=7)
+            axes.set_yticks(range(streams), short, fontsize=7)
+            axes.set_ylabel("stream", fontsize=7)
+            axes.set_title(_short(_name(row)), fontsize=8, loc="left", pad=16)
+            axes.spines[:].set_visible(False)
+            axes.tick_params(length=0)
+        axes.set_xlabel("expert", fontsize=7)
+        return _svg(figure, f"router {section.title}")
+
+
+def critical_difference(ranking: Ranking, title: str) -> str:
+    """Mean ranks of models; a bar joins those that Nemenyi's test cannot tell apart."""
+    import scikit_posthocs  # it takes seconds to import
+
+    with plt.rc_context(STYLE):
+        figure, axes = _laid_out(7.5, 0.6 + 0.28 * len(ranking.ranks), left=0.1, below=0.1, above=0.4)
+        scikit_posthocs.critical_difference_diagram(
+            ranking.ranks,
+            ranking.pairs,
+            ax=axes,
+            color_palette=[INK] * len(ranking.ranks),
+            crossbar_props={"color": INK},
+            label_fmt_left="{label} ({rank:.2f})",
+            label_fmt_right="({rank:.2f}) {label}",
+        )
+        return _svg(figure, f"ranks {title}")
+
+
+def _axes(width: float, names: Sequence[str], below: float = 0.5) -> tuple[Figure, Axes]:
+    """Axes 3 inches high in a figure with room below for tick labels and for a legend of the names."""
+    lines = -(-len(names) // _legend_columns(names)) if len(names) > 1 else 0
+    return _laid_out(min(width, 14.0), 3.0, below=below + 0.19 * lines + 0.1 * (lines > 0))
+
+
+def _laid_out(width: float, height: float, left: float = 0.75, below: float = 0.5, above: float = 0.1) -> Any:
+    """A figure and axes of given size with given margins, in inches. Fitted ones would draw twice."""
+    figure = plt.figure(figsize=(width, below + height + above))
+    whole = below + height + above
+    return figure, figure.add_axes((left / width, below / whole, (width - left - 0.1) / width, height / whole))
+
+
+def _values(found: Sequence[Estimate]) -> list[float]:
+    return [estimate.value for estimate in found]
+
+
+def _whiskers(axes: Axes, places: Sequence[float], found: Sequence[Estimate]) -> None:
+    ends = np.array([estimate.interval[:2] for estimate in found])
+    axes.vlines(places, ends[:, 0], ends[:, 1], color=INK, linewidth=0.9, zorder=2)
+
+
+def _colour(i: int) -> str:
+    return COLOURS[i % len(COLOURS)]
+
+
+def _hatch(row: Row) -> dict[str, Any]:
+    return {"hatch": "///", "edgecolor": INK} if row.on_test else {}
+
+
+def _name(row: Row) -> str:
+    return row.label + (" †" if row.on_test else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 34 else text[:33] + "…"
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    longest = max(map(len, names))
+    return 1 if longest > 45 else 2 if longest > 22 else 3
+
+
+def _legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) > 1:
+        axes.figure.legend(handles, labels, loc="lower left", ncols=_legend_columns(labels), fontsize=8)
+
+
+def _svg(figure: Figure, salt: str) -> str:
+    """The figure as an SVG element. salt: makes the ids in it its own, among all figures of a page."""
+    text = io.StringIO()
+    with plt.rc_context({"svg.hashsalt": salt}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    drawn = text.getvalue()
+    return re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)

@@ -1,0 +1,198 @@
+"""Reading finished runs for a report: which there are, and which of them are one model with several seeds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from aqa.errors import AqaError, first_line
+from aqa.resampling import Floats
+from aqa.runs import CONFIG, METRICS, PREDICTIONS, RunFolder, flat
+
+NEEDED = ("patterns", "average_incomplete", "selection", "data_set", "target", "model", "seed", "modalities")
+# Settings that do not make it another model: what is asked of it, by which seed, where, and what it is called.
+NOT_OF_THE_MODEL = {
+    "name",
+    "data.target",
+    "data.synthetic",
+    "model.name",
+    "missing.test",
+    "train.seed",
+    "train.device",
+    "train.threads",
+    "select.split",
+}
+
+
+class Place(NamedTuple):
+    """What a run was scored on."""
+
+    data_set: str
+    target: str
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run's folder, what it reports (as in metrics.json) and its settings by dotted key."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    settings: dict[str, Any]
+
+    @property
+    def place(self) -> Place:
+        return Place(self.metrics["data_set"], self.metrics["target"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.metrics["seed"])
+
+    @property
+    def selected_on(self) -> str:
+        return str(self.metrics["selection"]["split"])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a run predicted: ids and labels of its test videos (n,), scores by pattern (n,), NaN where not scored."""
+
+    ids: tuple[str, ...]
+    truth: Floats
+    by_pattern: dict[str, Floats]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model on one target: its label and its runs by seed."""
+
+    label: str
+    selected_on: str
+    runs: dict[int, FinishedRun]
+
+    @property
+    def first(self) -> FinishedRun:
+        """The run of the lowest seed."""
+        return self.runs[min(self.runs)]
+
+
+def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[FinishedRun], list[str]]:
+    """The finished runs in some folders, each a run's or one with runs below it, and notes on what was left out.
+
+    AqaError for a folder without any finished run.
+    """
+    runs: dict[Path, FinishedRun] = {}
+    notes: list[str] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise AqaError(f"no folder at {path}")
+        before = len(runs)
+        for folder in _folders(path):
+            found = _read_run(folder)
+            if isinstance(found, str):
+                notes.append(f"{folder}: {found}")
+            elif found is not None:
+                runs.setdefault(folder.resolve(), found)
+        if len(runs) == before:
+            raise AqaError(f"{path} holds no finished run" + (f"; {notes[-1]}" if notes else ""))
+    return list(runs.values()), notes
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    """Folders with a config, in order; what lies inside a run's folder is its own."""
+    for folder, inner, files in os.walk(path):
+        inner.sort()
+        if CONFIG in files:
+            inner.clear()
+            yield Path(folder)
+
+
+def _read_run(path: Path) -> FinishedRun | str | None:
+    """A run; why it is left out; None for a folder that is no run's."""
+    folder = RunFolder(path)
+    if not folder.is_run:
+        return None
+    if folder.status != "finished":
+        return "unfinished, left out"
+    try:
+        metrics, config = folder.metrics, folder.config
+    except (json.JSONDecodeError, UnicodeDecodeError, yaml.YAMLError):
+        return f"{METRICS} cannot be read, left out"
+    missing = [key for key in NEEDED if key not in metrics]
+    if missing:
+        return f"{METRICS} has no {missing[0]} (another version wrote it), left out"
+    settings = flat(config)
+    settings["data.store"] = Path(str(settings.get("data.store"))).stem
+    return FinishedRun(path, metrics, settings)
+
+
+def read_scores(folder: Path) -> Scores:
+    """predictions.csv of a run; AqaError where it is not one."""
+    path = folder / PREDICTIONS
+    try:
+        table = pd.read_csv(path, dtype={"id": str, "pattern": str}, keep_default_na=False, na_values={"score": [""]})
+        names, place = table["pattern"].unique(), table["pattern"].to_numpy()
+        rows = [place == name for name in names]
+        ids, scores = table["id"].to_numpy(), table["score"].to_numpy(np.float64)
+        if not rows or any(list(ids[of]) != list(ids[rows[0]]) for of in rows[1:]):
+            raise ValueError("its patterns have different videos")
+        truth = table["label"].to_numpy(np.float64)[rows[0]]
+    except (OSError, ValueError, KeyError) as error:
+        raise AqaError(f"{path} is no run's predictions: {first_line(error)}") from None
+    return Scores(tuple(ids[rows[0]]), truth, {str(name): scores[of] for name, of in zip(names, rows, strict=True)})
+
+
+def entries(runs: Sequence[FinishedRun]) -> tuple[dict[Place, list[Entry]], list[str]]:
+    """Runs by place, then by model: those that differ in nothing but the seed; and notes on runs that are repeated.
+
+    A label is the model's name, with the settings in which runs of this model on one target differ.
+    """
+    varied = _varied(runs)
+    found: dict[Place, dict[tuple[str, str], Entry]] = defaultdict(dict)
+    notes = []
+    for run in runs:
+        label = _label(run, varied[run.metrics["model"]])
+        entry = found[run.place].setdefault((label, run.selected_on), Entry(label, run.selected_on, {}))
+        first = entry.runs.setdefault(run.seed, run)
+        if first is not run:
+            notes.append(f"{run.folder}: the same experiment as {first.folder}, left out")
+    return {place: _in_order(list(by_label.values())) for place, by_label in found.items()}, notes
+
+
+def _in_order(found: list[Entry]) -> list[Entry]:
+    """As they came, those selected on the test split after the others."""
+    return sorted(found, key=lambda entry: entry.selected_on == "test")
+
+
+def _varied(runs: Sequence[FinishedRun]) -> dict[str, list[str]]:
+    """By model, the settings in which its runs on one target differ; models differ in more than is worth saying."""
+    values: dict[str, dict[tuple[Place, str], set[str]]] = defaultdict(lambda: defaultdict(set))
+    keys: dict[str, dict[str, None]] = defaultdict(dict)
+    for run in runs:
+        keys[run.metrics["model"]] |= dict.fromkeys(key for key in run.settings if key not in NOT_OF_THE_MODEL)
+    for run in runs:
+        model = run.metrics["model"]
+        for key in keys[model]:
+            values[model][run.place, key].add(_text(run.settings.get(key)))
+    return {
+        model: [key for key in keys[model] if any(len(v) > 1 for (_, k), v in values[model].items() if k == key)]
+        for model in keys
+    }
+
+
+def _label(run: FinishedRun, varied: Sequence[str]) -> str:
+    given = {key: run.settings[key] for key in varied if run.settings.get(key) is not None}
+    named = (f"{key.removeprefix('model.')}={_text(value)}" for key, value in given.items())
+    return ", ".join([str(run.metrics["model"]), *named])
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

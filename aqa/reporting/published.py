@@ -1,0 +1,62 @@
+"""Numbers that others have reported, to stand beside ours: YAML, from this project or from a user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from aqa.config import Section, read_yaml, validated
+from aqa.metrics import fisher_mean
+from aqa.reporting.sections import AVERAGE, incomplete
+
+KNOWN = Path(__file__).with_name("published.yaml")
+
+
+class PublishedRow(Section):
+    """SRCC that somebody reports. target: none for the mean over a data set's targets; note: what was different."""
+
+    data_set: str
+    target: str | None = None
+    label: str
+    source: str
+    selected_on: str
+    note: str = ""
+    srcc: dict[str, float] = Field(min_length=1)
+
+    @field_validator("srcc")
+    @classmethod
+    def _correlations(cls, values: dict[str, float]) -> dict[str, float]:
+        for pattern, value in values.items():
+            if not -1 <= value <= 1:
+                raise ValueError(f"{pattern} is no correlation")
+        return values
+
+    @property
+    def on_test(self) -> bool:
+        """Whether its epochs were selected on the test split."""
+        return self.selected_on == "test"
+
+    def by_column(self, modalities: Sequence[str], columns: Sequence[str]) -> dict[str, float]:
+        """SRCC by column; the average is worked out where it is not given and every incomplete pattern is."""
+        averaged = incomplete(modalities, columns)
+        found = dict(self.srcc)
+        if averaged and AVERAGE not in found and all(name in found for name in averaged):
+            found[AVERAGE] = fisher_mean(found[name] for name in averaged)
+        return {name: value for name, value in found.items() if name in columns}
+
+
+class PublishedRows(Section):
+    """A file of published numbers."""
+
+    rows: list[PublishedRow]
+
+
+def load_published(path: str | os.PathLike[str] = KNOWN) -> list[PublishedRow]:
+    """The rows of a file, this project's own by default; AqaError, one line, for a mistake in it."""
+    path = Path(path)
+    content, lines = read_yaml(path)
+    places = {key: f"{path}, line {line}" for key, line in lines.items()}
+    return validated(PublishedRows, content, str(path), places).rows

@@ -1,0 +1,152 @@
+"""From finished runs to a report: the page, and the main table for papers."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from aqa.comparison import draw_videos, rank_models
+from aqa.errors import AqaError
+from aqa.files import write_table, write_text
+from aqa.reporting import charts, writers
+from aqa.reporting.collect import Entry, Place, entries, find_runs, read_scores
+from aqa.reporting.page import Figure, Ranked, render
+from aqa.reporting.published import load_published
+from aqa.reporting.sections import Section, mean_section, target_section
+from aqa.reporting.writers import Published
+from aqa.resampling import Floats
+
+Drawn = tuple[Section, list[Figure]]
+
+MANY = 100  # runs, from which on it is worth starting processes
+PAGE, MARKDOWN, LATEX, CSV, FIGURES = "index.html", "tables.md", "tables.tex", "tables.csv", "figures"
+
+
+def report(
+    runs: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    published: str | os.PathLike[str] | None = None,
+    title: str = "Scores with missing modalities",
+    overwrite: bool = False,
+) -> Path:
+    """Write a report of finished runs; returns its page.
+
+    runs: folders of runs, or folders with runs below them. out: the report's folder. published: a YAML file of numbers
+    reported by others, beside those that the project knows. AqaError for any mistake; what is in the folder is not
+    overwritten unless asked.
+    """
+    out = Path(out)
+    _refuse(out, overwrite)
+    known = [*load_published(), *(load_published(published) if published is not None else [])]
+    found, warnings = find_runs(runs)
+    by_place, repeated = entries(found)
+    jobs = (os.cpu_count() or 1) if len(found) >= MANY else 1
+    drawn = [pair for own in _by_data_set(by_place) for pair in _drawn_sections(own, known, jobs)]
+    sections = [section for section, _ in drawn]
+    rankings = rankings_of(sections)
+    (out / FIGURES).mkdir(parents=True, exist_ok=True)
+    for figure in [*(figure for _, own in drawn for figure in own), *(ranked.figure for ranked in rankings)]:
+        write_text(out / FIGURES / f"{figure.name}.svg", figure.svg.replace(charts.INK, "black"))
+    write_text(out / MARKDOWN, writers.markdown(sections, known))
+    write_text(out / LATEX, writers.latex(sections, known))
+    write_table(out / CSV, writers.table(sections, known))
+    write_text(out / PAGE, render(title, drawn, rankings, known, found, [*warnings, *repeated]))
+    return out / PAGE
+
+
+def _refuse(out: Path, overwrite: bool) -> None:
+    there = [name for name in (PAGE, MARKDOWN, LATEX, CSV, FIGURES) if (out / name).exists()]
+    if there and not overwrite:
+        raise AqaError(f"{out / there[0]} exists; choose another --out, or replace it with --overwrite")
+
+
+def _by_data_set(by_place: Mapping[Place, list[Entry]]) -> list[dict[Place, list[Entry]]]:
+    names = dict.fromkeys(place.data_set for place in by_place)
+    return [{place: found for place, found in by_place.items() if place.data_set == name} for name in names]
+
+
+def _drawn_sections(by_place: Mapping[Place, list[Entry]], published: Published, jobs: int) -> list[Drawn]:
+    """A data set's sections with their figures: the mean over its targets, where there are several, then each."""
+    counts = draw_videos({place.target: read_scores(own[0].first.folder).ids for place, own in by_place.items()})
+    tasks = (
+        joblib.delayed(_drawn_target)(place, own, counts[place.target], published) for place, own in by_place.items()
+    )
+    targets = list(joblib.Parallel(n_jobs=jobs)(tasks))
+    whole = mean_section([section for section, _ in targets]) if len(targets) > 1 else None
+    return [*([_drawn(whole, published)] if whole is not None and whole.rows else []), *targets]
+
+
+def _drawn_target(place: Place, found: list[Entry], counts: Floats, published: Published) -> Drawn:
+    return _drawn(target_section(place, found, counts), published)
+
+
+def _drawn(section: Section, published: Published) -> Drawn:
+    return section, figures_of(section, writers.of_section(published, section))
+
+
+FIGURE_KINDS: dict[str, tuple[Callable[[Section], str | None], str]] = {
+    "missing": (charts.srcc_by_missing, "SRCC against the share of modalities missing in testing"),
+    "worth": (charts.worth_of_modalities, "What each modality is worth: SRCC lost when it goes"),
+    "predicted": (charts.predicted_against_true, "Predicted against true scores, nothing missing, lowest seed"),
+    "router": (charts.router_weights, "Router weights by pattern: which expert (column) each stream (row) listens to"),
+}
+
+
+def figures_of(section: Section, published: Published) -> list[Figure]:
+    """The figures that a section has something for."""
+    drawn: dict[str, tuple[str | None, str]]
+    drawn = {"patterns": (charts.srcc_by_pattern(section, published), "SRCC by missing pattern, with 95 % intervals")}
+    drawn |= {kind: (draw(section), caption) for kind, (draw, caption) in FIGURE_KINDS.items()}
+    return [
+        Figure(_file_name(f"{kind} {section.title}"), caption, svg)
+        for kind, (svg, caption) in drawn.items()
+        if svg is not None
+    ]
+
+
+def rankings_of(sections: Sequence[Section]) -> list[Ranked]:
+    """Models ranked over targets: of each data set, and of all where there are several; by how epochs were selected.
+
+    By the mean of incomplete patterns, and with nothing missing.
+    """
+    targets = [section for section in sections if section.target is not None]
+    sets = {name: [s for s in targets if s.data_set == name] for name in dict.fromkeys(s.data_set for s in targets)}
+    if len(sets) > 1:
+        sets["all data sets"] = targets
+    found = []
+    for name, own in sets.items():
+        for on_test in (False, True):
+            for column, words in ((writers.AVERAGE, "mean of incomplete patterns"), (None, "nothing missing")):
+                ranking = rank_models(_scores(own, on_test, column))
+                if ranking is not None:
+                    title = f"{name}, {words}" + (", selected on TEST †" if on_test else "")
+                    svg = charts.critical_difference(ranking, title)
+                    found.append(Ranked(title, ranking, Figure(_file_name(f"ranks {title}"), title, svg)))
+    return found
+
+
+def _scores(sections: Sequence[Section], on_test: bool, column: str | None) -> pd.DataFrame:
+    """SRCC of the models that all sections have (targets x models); column: nothing missing, where it is None."""
+    lines = {
+        section.title: {
+            row.label: row.srcc[name].value if name in row.srcc else np.nan
+            for row in section.rows
+            if row.on_test == on_test
+        }
+        for section in sections
+        for name in [column or section.complete]
+    }
+    table = pd.DataFrame.from_dict(lines, orient="index")
+    everywhere = [model for model in table if all(model in line for line in lines.values())]
+    return table[everywhere]
+
+
+def _file_name(words: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", words).strip("-")

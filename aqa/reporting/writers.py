@@ -1,0 +1,191 @@
+"""The main table of a report as Markdown, LaTeX and CSV: rows models, columns patterns and their average."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from aqa.reporting.published import PublishedRow
+from aqa.reporting.sections import AVERAGE, Row, Section
+from aqa.reporting.tables import UNDEFINED, interval, number
+
+Published = Sequence[PublishedRow]
+ON_TEST = "† the epoch was selected on the test split: not comparable with the others"
+CAPTION = (
+    "SRCC on the test split. Mean over seeds (Fisher z) ± standard deviation over seeds, and the 95 % bootstrap "
+    "interval over test videos. Best of the comparable rows in bold."
+)
+
+
+def text(value: float) -> str:
+    """An SRCC for people."""
+    return UNDEFINED if np.isnan(value) else number(value)
+
+
+def spread(row: Row, column: str) -> str:
+    """The standard deviation over seeds, where there are several."""
+    deviation = row.deviation(column)
+    return "" if np.isnan(deviation) else f"± {deviation:.3f}"
+
+
+def bounds(row: Row, column: str) -> str:
+    """The bootstrap interval."""
+    low, high, _ = row.srcc[column].interval
+    return interval(*(None if np.isnan(v) else v for v in (low, high)))
+
+
+def seeds(row: Row) -> str:
+    """How many seeds; targets may have been run with different ones."""
+    return str(len(row.seeds)) if row.seeds else "differ"
+
+
+def counts(section: Section, column: str) -> str:
+    """How many videos were scored, by all models or from the fewest to the most."""
+    n = {row.n[column] for row in section.rows if column in row.n}
+    return "" if not n else "-".join(str(v) for v in sorted({min(n), max(n)}))
+
+
+def heading(column: str) -> str:
+    """A column's name."""
+    return "mean of incomplete" if column == AVERAGE else column
+
+
+def of_section(published: Published, section: Section) -> list[PublishedRow]:
+    """Published numbers on a section's target."""
+    return [row for row in published if (row.data_set, row.target) == (section.data_set, section.target)]
+
+
+def markdown(sections: Sequence[Section], published: Published) -> str:
+    """A table a section."""
+    parts = ["# SRCC by missing pattern", CAPTION]
+    for section in sections:
+        columns = section.columns
+        lines = [
+            ["model", *map(heading, columns), "seeds", "selected on"],
+            ["---"] * (len(columns) + 3),
+            ["*n*", *(counts(section, column) for column in columns), "", ""],
+        ]
+        for place, row in enumerate(section.rows):
+            cells = [_markdown_cell(section, row, place, column) for column in columns]
+            lines.append([_marked(row), *cells, seeds(row), row.selected_on])
+        for other in of_section(published, section):
+            known = other.by_column(section.modalities, columns)
+            cells = [text(known[column]) if column in known else "" for column in columns]
+            lines.append([f"*{_marked(other)}*", *cells, "", other.selected_on])
+        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        parts += [f"## {section.title}", table, *notes_of(section, published)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_cell(section: Section, row: Row, place: int, column: str) -> str:
+    if column not in row.srcc:
+        return ""
+    value = text(row.srcc[column].value)
+    value = f"**{value}**" if place in section.best(column) else value
+    return " ".join(part for part in (value, spread(row, column), bounds(row, column)) if part)
+
+
+def notes_of(section: Section, published: Published) -> list[str]:
+    """What must be said under a section's table."""
+    others = of_section(published, section)
+    notes = [f"{other.label}: {other.source}" + (f"; {other.note}" if other.note else "") for other in others]
+    return [*([ON_TEST] if _any_on_test(section.rows) or _any_on_test(others) else []), *notes]
+
+
+def _any_on_test(rows: Sequence[Row] | Published) -> bool:
+    return any(row.on_test for row in rows)
+
+
+def _marked(row: Row | PublishedRow) -> str:
+    return row.label + (" †" if row.on_test else "")
+
+
+def latex(sections: Sequence[Section], published: Published) -> str:
+    """A booktabs table a section; each model takes two lines, the second its intervals."""
+    parts = [f"% {CAPTION}\n% \\usepackage{{booktabs}}"]
+    for section in sections:
+        columns = section.columns
+        lines = [
+            r"\begin{table*}",
+            r"\centering\small",
+            rf"\caption{{{_tex(section.title)}. {_tex(' '.join([CAPTION, *notes_of(section, published)]))}}}",
+            rf"\begin{{tabular}}{{l{'c' * len(columns)}c}}",
+            r"\toprule",
+            _tex_line(["Model", *map(heading, columns), "Seeds"]),
+            _tex_line(["$n$", *(counts(section, column) for column in columns), ""]),
+            r"\midrule",
+        ]
+        for place, row in enumerate(section.rows):
+            cells = [_tex_cell(section, row, place, column) for column in columns]
+            lines.append(f"{_tex(_marked(row))} & {' & '.join(cells)} & {seeds(row)} \\\\")
+            small = [rf"{{\scriptsize {bounds(row, c)}}}" if c in row.srcc else "" for c in columns]
+            lines.append(f" & {' & '.join(small)} & \\\\")
+        others = of_section(published, section)
+        lines += [r"\midrule"] if others else []
+        for other in others:
+            known = other.by_column(section.modalities, columns)
+            lines.append(_tex_line([_marked(other), *(text(known[c]) if c in known else "" for c in columns), ""]))
+        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _tex_cell(section: Section, row: Row, place: int, column: str) -> str:
+    if column not in row.srcc:
+        return ""
+    value = text(row.srcc[column].value)
+    value = rf"\textbf{{{value}}}" if place in section.best(column) else value
+    deviation = row.deviation(column)
+    return value if np.isnan(deviation) else rf"{value}{{\scriptsize$\pm${deviation:.3f}}}"
+
+
+def _tex_line(cells: Sequence[str]) -> str:
+    return " & ".join(cell if cell == "$n$" else _tex(cell) for cell in cells) + r" \\"
+
+
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    **{c: "\\" + c for c in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "†": r"$\dagger$",
+    "±": r"$\pm$",
+}
+
+
+def _tex(words: str) -> str:
+    return "".join(SPECIAL.get(c, c) for c in words)
+
+
+def table(sections: Sequence[Section], published: Published) -> pd.DataFrame:
+    """A line a model and target, for CSV: SRCC by column, with sd, low, high and n; full precision, undefined empty."""
+    lines = []
+    for section in sections:
+        for place, row in enumerate(section.rows):
+            lines.append({**_about(section, row, "aqa"), "seeds": seeds(row), **_numbers(section, row, place)})
+        for other in of_section(published, section):
+            lines.append(
+                {**_about(section, other, other.source), **other.by_column(section.modalities, section.columns)}
+            )
+    return pd.DataFrame(lines)
+
+
+def _about(section: Section, row: Row | PublishedRow, source: str) -> dict[str, object]:
+    return {
+        "data_set": section.data_set,
+        "target": section.target or f"mean of {section.targets} targets",
+        "model": row.label,
+        "source": source,
+        "selected_on": row.selected_on,
+    }
+
+
+def _numbers(section: Section, row: Row, place: int) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for column, estimate in row.srcc.items():
+        low, high, _ = estimate.interval
+        found |= {column: estimate.value, f"{column}_sd": row.deviation(column)}
+        found |= {f"{column}_low": low, f"{column}_high": high, f"{column}_best": place in section.best(column)}
+        found |= {f"{column}_n": row.n[column]} if column in row.n else {}
+    return found
