@@ -1,0 +1,71 @@
+"""Finished runs, made without training, for what is reported of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aqa.config import load_experiment
+from aqa.experiment import save_predictions
+from aqa.files import plain
+from aqa.metrics import summarise
+from aqa.modalities import subsets
+from aqa.runs import PREDICTIONS, RunFolder
+
+MODALITIES = ("visual", "audio", "flow")
+N = 40
+
+
+def truth_of(target: str, n: int = N) -> np.ndarray:
+    return np.random.default_rng([n, *target.encode()]).uniform(0, 40, n)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A function that writes a finished run's folder below tmp_path / "runs" and returns the folder.
+
+    noise: how far its predictions are from the truth. absent: videos without flow. settings: dotted keys of the
+    experiment. predictions, truth, ids: instead of made-up ones. metrics: changes to metrics.json.
+    """
+
+    def write(
+        name,
+        *,
+        data_set="fisv",
+        target="TES",
+        model="mcmoe",
+        seed=0,
+        noise=10.0,
+        split="valid",
+        absent=0,
+        settings=(),
+        predictions=None,
+        truth=None,
+        ids=None,
+        router=True,
+        metrics=None,
+    ):
+        content = {
+            "name": "{target}-{seed}",
+            "data": {"store": f"{data_set}.h5", "target": target},
+            "model": {"name": model},
+            "train": {"seed": seed},
+            "select": {"split": split},
+        }
+        folder = RunFolder.start(tmp_path / "runs" / name, load_experiment(content, list(settings)).resolved(), False)
+        truth = truth_of(target) if truth is None else np.asarray(truth, dtype=float)
+        names, rng = subsets(MODALITIES), np.random.default_rng([seed, *name.encode()])
+        if predictions is None:
+            predictions = {k: truth + noise / sum(s) * rng.normal(size=len(truth)) for k, s in names.items()}
+            predictions["F"][:absent] = np.nan
+        incomplete = [k for k in predictions if k in names and k != "VAF"]
+        found = summarise(predictions, truth, incomplete, 0, 40, resamples=50)
+        ids = [f"{data_set} {i}" for i in range(len(truth))] if ids is None else ids
+        save_predictions(folder.path / PREDICTIONS, ids, np.arange(len(truth)), truth, target, predictions)
+        about = {"data_set": data_set, "target": target, "model": model, "seed": seed, "modalities": MODALITIES}
+        selection = {"split": split, "metric": "srcc", "pattern": "complete", "epoch": 3, "value": 0.5, "epochs": 9}
+        weights = {k: rng.dirichlet([5, 5, 5], size=3).tolist() for k in predictions} if router else {}
+        folder.finish(plain({**found, **about, "selection": selection, "router_weights": weights, **(metrics or {})}))
+        return folder.path
+
+    return write
