@@ -182,6 +182,13 @@ def validated(kind: type[S], content: Mapping[str, Any], where: str, places: Map
         raise AqaError(_explain(error, kind, where, places)) from None
 
 
+def in_one_line(value: Any) -> str:
+    """A value as YAML in one line; a text as it is."""
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()
+
+
 class _PlainLoader(yaml.SafeLoader):
     """Plain data only: aliases can make a small file unfold without end, and experiments need none."""
 

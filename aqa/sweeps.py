@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
-from aqa.config import Experiment, Section, load_experiment, read_yaml, validated
+from aqa.config import Experiment, Section, in_one_line, load_experiment, read_yaml, validated
 from aqa.data.store import FeatureStore
 from aqa.errors import AqaError
 
@@ -97,7 +96,7 @@ def _values(axis: str, values: Any, path: Path, common: Settings) -> dict[str, S
         values = _targets(path, common)
     if isinstance(values, Mapping):
         return {str(name): dict(settings) for name, settings in values.items()}
-    return {_text(value): {axis: value} for value in values}
+    return {in_one_line(value): {axis: value} for value in values}
 
 
 def _targets(path: Path, common: Settings) -> list[str]:
@@ -118,7 +117,7 @@ def _product(axes: Mapping[str, Mapping[str, Settings]]) -> Iterator[dict[str, s
 def _matches(rule: Mapping[str, Any], place: Mapping[str, Any], path: Path) -> bool:
     """Whether a point of the experiment at `path` is one that a rule speaks of."""
     where = {**place, "experiment": path.stem}
-    return all(key in where and _text(value) == _text(where[key]) for key, value in rule.items())
+    return all(key in where and in_one_line(value) == in_one_line(where[key]) for key, value in rule.items())
 
 
 def _point(sweep: Sweep, path: Path, place: Mapping[str, Any], axes: Mapping[str, Mapping[str, Settings]]) -> Point:
@@ -127,20 +126,13 @@ def _point(sweep: Sweep, path: Path, place: Mapping[str, Any], axes: Mapping[str
         if _matches(rule.when, place, path):
             settings |= rule.set
     for axis, name in place.items():
-        settings |= axes[axis][_text(name)]
+        settings |= axes[axis][in_one_line(name)]
     experiment = load_experiment(path, _overrides(settings))
     return Point({"experiment": path.stem, **place}, experiment, experiment.unique_name)
 
 
 def _overrides(settings: Settings) -> Sequence[str]:
-    return [f"{key}={_text(value)}" for key, value in settings.items()]
-
-
-def _text(value: Any) -> str:
-    """A value as YAML in one line."""
-    if isinstance(value, str):
-        return value
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()
+    return [f"{key}={in_one_line(value)}" for key, value in settings.items()]
 
 
 def wandb_sweeps(sweep: Sweep, folder: Path) -> dict[str, dict[str, Any]]:

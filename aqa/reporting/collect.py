@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from aqa.config import in_one_line
 from aqa.errors import AqaError, first_line
 from aqa.resampling import Floats
 from aqa.runs import CONFIG, METRICS, PREDICTIONS, RunFolder, flat
 
 NEEDED = ("patterns", "average_incomplete", "selection", "data_set", "target", "model", "seed", "modalities")
 # Settings that do not make it another model: what is asked of it, by which seed, where, and what it is called.
+UNSET = "null"
 NOT_OF_THE_MODEL = {
     "name",
     "data.target",
@@ -94,15 +96,14 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[FinishedRun
     for path in map(Path, paths):
         if not path.is_dir():
             raise AqaError(f"no folder at {path}")
-        before = len(runs)
-        for folder in _folders(path):
-            found = _read_run(folder)
-            if isinstance(found, str):
-                notes.append(f"{folder}: {found}")
-            elif found is not None:
-                runs.setdefault(folder.resolve(), found)
-        if len(runs) == before:
-            raise AqaError(f"{path} holds no finished run" + (f"; {notes[-1]}" if notes else ""))
+        below = {folder: _read_run(folder) for folder in _folders(path)}
+        finished = {folder: run for folder, run in below.items() if isinstance(run, FinishedRun)}
+        unread = [f"{folder}: {why}" for folder, why in below.items() if isinstance(why, str)]
+        if not finished:
+            raise AqaError(f"{path} holds no finished run" + (f"; {unread[0]}" if unread else ""))
+        for folder, run in finished.items():
+            runs.setdefault(folder.resolve(), run)
+        notes += [note for note in unread if note not in notes]
     return list(runs.values()), notes
 
 
@@ -129,9 +130,14 @@ def _read_run(path: Path) -> FinishedRun | str | None:
     missing = [key for key in NEEDED if key not in metrics]
     if missing:
         return f"{METRICS} has no {missing[0]} (another version wrote it), left out"
-    settings = flat(config)
-    settings["data.store"] = Path(str(settings.get("data.store"))).stem
-    return FinishedRun(path, metrics, settings)
+    return FinishedRun(path, metrics, _settings(config))
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """By dotted key; the training pattern as one, the store by its file's name."""
+    settings = {key: value for key, value in flat(config).items() if not key.startswith("missing.train")}
+    store, pattern = settings.get("data.store"), config.get("missing", {}).get("train")
+    return {**settings, "missing.train": pattern, "data.store": Path(str(store)).stem}
 
 
 def read_scores(folder: Path) -> Scores:
@@ -172,27 +178,38 @@ def _in_order(found: list[Entry]) -> list[Entry]:
     return sorted(found, key=lambda entry: entry.selected_on == "test")
 
 
-def _varied(runs: Sequence[FinishedRun]) -> dict[str, list[str]]:
-    """By model, the settings in which its runs on one target differ; models differ in more than is worth saying."""
-    values: dict[str, dict[tuple[Place, str], set[str]]] = defaultdict(lambda: defaultdict(set))
+def _varied(runs: Sequence[FinishedRun]) -> dict[str, dict[str, str]]:
+    """By model, the settings in which its runs on one target differ, each with the value that goes without saying.
+
+    That is the value of more than half of the model's runs; "" where there is none. Models differ from one another in
+    more than is worth saying, and so do targets.
+    """
+    values: dict[str, dict[str, dict[Place, set[str]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
+    counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     keys: dict[str, dict[str, None]] = defaultdict(dict)
     for run in runs:
         keys[run.metrics["model"]] |= dict.fromkeys(key for key in run.settings if key not in NOT_OF_THE_MODEL)
     for run in runs:
         model = run.metrics["model"]
         for key in keys[model]:
-            values[model][run.place, key].add(_text(run.settings.get(key)))
-    return {
-        model: [key for key in keys[model] if any(len(v) > 1 for (_, k), v in values[model].items() if k == key)]
-        for model in keys
-    }
+            value = in_one_line(run.settings.get(key))
+            values[model][key][run.place].add(value)
+            counts[model][key][value] += 1
+    varied: dict[str, dict[str, str]] = {}
+    for model, by_key in values.items():
+        differing = [key for key, places in by_key.items() if any(len(found) > 1 for found in places.values())]
+        common = {key: counts[model][key].most_common(1)[0] for key in differing}
+        half = sum(run.metrics["model"] == model for run in runs) / 2
+        varied[model] = {key: value if count > half else "" for key, (value, count) in common.items()}
+    return varied
 
 
-def _label(run: FinishedRun, varied: Sequence[str]) -> str:
-    given = {key: run.settings[key] for key in varied if run.settings.get(key) is not None}
-    named = (f"{key.removeprefix('model.')}={_text(value)}" for key, value in given.items())
+def _label(run: FinishedRun, varied: Mapping[str, str]) -> str:
+    """The model's name and the settings that do not go without saying; of each, one value at the most is left out."""
+    given = {key: in_one_line(run.settings.get(key)) for key in varied}
+    named = (
+        f"{key.removeprefix('model.')}={'default' if value == UNSET else value}"
+        for key, value in given.items()
+        if value != (varied[key] or UNSET)
+    )
     return ", ".join([str(run.metrics["model"]), *named])
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -31,7 +31,7 @@ class PublishedRow(Section):
     def _correlations(cls, values: dict[str, float]) -> dict[str, float]:
         for pattern, value in values.items():
             if not -1 <= value <= 1:
-                raise ValueError(f"{pattern} is no correlation")
+                raise ValueError(f"no correlation under {pattern}")
         return values
 
     @property

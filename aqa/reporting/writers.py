@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -104,23 +105,23 @@ def _marked(row: Row | PublishedRow) -> str:
 
 def latex(sections: Sequence[Section], published: Published) -> str:
     """A booktabs table a section; each model takes two lines, the second its intervals."""
-    parts = [f"% {CAPTION}\n% \\usepackage{{booktabs}}"]
+    parts = [f"% {CAPTION}\n% \\usepackage{{booktabs}}; Mean: over the incomplete patterns"]
     for section in sections:
         columns = section.columns
         lines = [
             r"\begin{table*}",
-            r"\centering\small",
+            r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{_tex(section.title)}. {_tex(' '.join([CAPTION, *notes_of(section, published)]))}}}",
-            rf"\begin{{tabular}}{{l{'c' * len(columns)}c}}",
+            rf"\begin{{tabular}}{{p{{2.6cm}}{'c' * len(columns)}c}}",
             r"\toprule",
-            _tex_line(["Model", *map(heading, columns), "Seeds"]),
+            _tex_line(["Model", *("Mean" if column == AVERAGE else column for column in columns), "Seeds"]),
             _tex_line(["$n$", *(counts(section, column) for column in columns), ""]),
             r"\midrule",
         ]
         for place, row in enumerate(section.rows):
             cells = [_tex_cell(section, row, place, column) for column in columns]
             lines.append(f"{_tex(_marked(row))} & {' & '.join(cells)} & {seeds(row)} \\\\")
-            small = [rf"{{\scriptsize {bounds(row, c)}}}" if c in row.srcc else "" for c in columns]
+            small = [rf"{{\tiny {_tight(bounds(row, c))}}}" if c in row.srcc else "" for c in columns]
             lines.append(f" & {' & '.join(small)} & \\\\")
         others = of_section(published, section)
         lines += [r"\midrule"] if others else []
@@ -137,7 +138,12 @@ def _tex_cell(section: Section, row: Row, place: int, column: str) -> str:
     value = text(row.srcc[column].value)
     value = rf"\textbf{{{value}}}" if place in section.best(column) else value
     deviation = row.deviation(column)
-    return value if np.isnan(deviation) else rf"{value}{{\scriptsize$\pm${deviation:.3f}}}"
+    return value if np.isnan(deviation) else rf"{value}{{\tiny$\pm${_tight(f'{deviation:.3f}')}}}"
+
+
+def _tight(numbers: str) -> str:
+    """Without the zeros before points, as narrow columns want it."""
+    return re.sub(r"(?<!\d)0\.", ".", numbers)
 
 
 def _tex_line(cells: Sequence[str]) -> str:

@@ -21,15 +21,21 @@ def truth_of(target: str, n: int = N) -> np.ndarray:
 
 
 @pytest.fixture
-def finished(tmp_path):
-    """A function that writes a finished run's folder below tmp_path / "runs" and returns the folder.
+def finished(tmp_path, write_finished):
+    """`write_finished` for runs below tmp_path / "runs"."""
+    return lambda name, **about: write_finished(tmp_path / "runs" / name, **about)
+
+
+@pytest.fixture(scope="session")
+def write_finished():
+    """A function that writes a finished run's folder and returns it.
 
     noise: how far its predictions are from the truth. absent: videos without flow. settings: dotted keys of the
     experiment. predictions, truth, ids: instead of made-up ones. metrics: changes to metrics.json.
     """
 
     def write(
-        name,
+        path,
         *,
         data_set="fisv",
         target="TES",
@@ -52,9 +58,9 @@ def finished(tmp_path):
             "train": {"seed": seed},
             "select": {"split": split},
         }
-        folder = RunFolder.start(tmp_path / "runs" / name, load_experiment(content, list(settings)).resolved(), False)
+        folder = RunFolder.start(path, load_experiment(content, list(settings)).resolved(), False)
         truth = truth_of(target) if truth is None else np.asarray(truth, dtype=float)
-        names, rng = subsets(MODALITIES), np.random.default_rng([seed, *name.encode()])
+        names, rng = subsets(MODALITIES), np.random.default_rng([seed, *path.name.encode()])
         if predictions is None:
             predictions = {k: truth + noise / sum(s) * rng.normal(size=len(truth)) for k, s in names.items()}
             predictions["F"][:absent] = np.nan

@@ -1,0 +1,258 @@
+"""A report as its reader has it: the files, and the page in a browser."""
+
+import json
+import math
+import os
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aqa.cli import main
+from aqa.errors import AqaError
+from aqa.metrics import fisher_mean
+from aqa.reporting.report import report
+
+PATTERNS = ["VAF", "VA", "VF", "AF", "V", "A", "F"]
+PUBLISHED = """
+rows:
+  - {data_set: fisv, target: TES, label: 'Theirs & co', source: a paper, selected_on: test, srcc: {VAF: 0.999, V: 0.5}}
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, write_finished):
+    """Two targets of Fis-V and one of RG: three models with two seeds, and one selected on test."""
+    folder = tmp_path_factory.mktemp("report") / "runs"
+    for data_set, target in (("fisv", "TES"), ("fisv", "PCS"), ("rg", "Ball")):
+        for seed in (0, 1):
+            about = {"data_set": data_set, "target": target, "seed": seed}
+            write_finished(folder / f"{target}-a{seed}", **about)
+            write_finished(folder / f"{target}-b{seed}", **about, noise=25, settings=["model.use_generator=false"])
+            write_finished(folder / f"{target}-c{seed}", **about, noise=40, model="late_fusion", router=False)
+    write_finished(folder / "TES-published", split="test", noise=1)
+    (folder.parent / "published.yaml").write_text(PUBLISHED)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(runs):
+    return make_report(runs, runs.parent / "out")
+
+
+def make_report(runs, out):
+    return report([runs], out, published=runs.parent / "published.yaml", title="Tests <of> a report")
+
+
+def reported(runs, prefix):
+    return [json.loads((runs / f"{prefix}{seed}" / "metrics.json").read_text()) for seed in (0, 1)]
+
+
+def test_every_table_holds_the_numbers_of_the_run_folders(page, runs):
+    table = pd.read_csv(page.parent / "tables.csv").set_index(["data_set", "target", "model"]).sort_index()
+    for target, data_set in (("TES", "fisv"), ("PCS", "fisv"), ("Ball", "rg")):
+        for model, prefix in (("mcmoe", "a"), ("mcmoe, use_generator=false", "b"), ("late_fusion", "c")):
+            found = reported(runs, f"{target}-{prefix}")
+            row = table.loc[(data_set, target, model)]
+            row = row[row["selected_on"] == "valid"].iloc[0] if isinstance(row, pd.DataFrame) else row
+            for pattern in PATTERNS:
+                expected = fisher_mean(m["patterns"][pattern]["srcc"] for m in found)
+                assert row[pattern] == pytest.approx(expected)
+                assert row[f"{pattern}_n"] == 40
+            assert row["average"] == pytest.approx(fisher_mean(m["average_incomplete"]["srcc"] for m in found))
+            for text in ("tables.md", "tables.tex"):
+                assert f"{row['VAF']:.3f}" in (page.parent / text).read_text()
+    whole = table.reset_index().query("data_set == 'fisv' and target == 'mean of 2 targets'")
+    assert set(whole["model"]) == {"mcmoe", "mcmoe, use_generator=false", "late_fusion"}
+
+
+def test_what_was_selected_on_test_is_marked_everywhere_and_never_the_best(page):
+    table = pd.read_csv(page.parent / "tables.csv")
+    on_test = table[table["selected_on"] == "test"]
+    assert set(on_test["source"]) == {"aqa", "a paper"}
+    assert not on_test["VAF_best"].fillna(False).any()
+    markdown = (page.parent / "tables.md").read_text()
+    assert re.search(r"\| mcmoe † \|.*\| test \|", markdown)
+    assert re.search(r"\| \*Theirs & co †\* \|.*\| test \|", markdown)
+    assert "selected on the test split" in markdown
+    latex = (page.parent / "tables.tex").read_text()
+    assert r"mcmoe $\dagger$" in latex
+    assert r"Theirs \& co $\dagger$" in latex
+
+
+def test_latex_is_whole(page):
+    latex = (page.parent / "tables.tex").read_text()
+    for begin, end in ((r"\begin{tabular}", r"\end{tabular}"), (r"\toprule", r"\bottomrule"), ("{", "}")):
+        assert latex.count(begin) == latex.count(end) > 0
+    for body in re.findall(r"\\midrule(.*?)\\bottomrule", latex, flags=re.DOTALL):
+        for line in filter(None, (line.strip() for line in body.replace(r"\midrule", "").splitlines())):
+            assert line.endswith(r"\\")
+            assert len(re.findall(r"(?<!\\)&", line)) == 9  # model, seven patterns, average, seeds
+    assert not re.search(r"(?<!\\)[_#]", latex.split("\n\n", 1)[1])
+
+
+def test_every_figure_is_a_file_too(page):
+    names = {path.name for path in (page.parent / "figures").iterdir()}
+    for kind in ("patterns", "missing", "worth", "predicted", "router"):
+        assert f"{kind}-fisv-TES.svg" in names
+    assert "patterns-fisv-mean-of-2-targets.svg" in names
+    assert any(name.startswith("ranks-all-data-sets") for name in names)
+    svg = (page.parent / "figures" / "patterns-fisv-TES.svg").read_text()
+    assert "currentColor" not in svg
+    assert "mcmoe, use_generator=false" in svg
+
+
+def test_nothing_is_overwritten_unasked(finished, tmp_path, capsys):
+    folder = finished("a")
+    page = report([folder], tmp_path / "out", title="first")
+    (page.parent / "mine.txt").write_text("kept")
+    before = page.read_bytes()
+    with pytest.raises(AqaError, match="--overwrite"):
+        report([folder], page.parent)
+    assert page.read_bytes() == before
+    assert main(["report", str(folder), "--out", str(page.parent), "--overwrite"]) == 0
+    assert str(page) in capsys.readouterr().err
+    assert (page.parent / "mine.txt").read_text() == "kept"
+    assert page.read_bytes() != before
+
+
+def test_one_run_has_a_report_and_none_is_one_clear_line(finished, tmp_path, capsys):
+    folder = finished("a", absent=5)
+    assert main(["report", str(folder), "--out", str(tmp_path / "one")]) == 0
+    assert "| *n* | 40 | 40 | 40 | 40 | 40 | 40 | 35 |" in (tmp_path / "one" / "tables.md").read_text()
+    (tmp_path / "empty").mkdir()
+    assert main(["report", str(tmp_path / "empty"), "--out", str(tmp_path / "two")]) == 2
+    assert "holds no finished run" in capsys.readouterr().err
+    assert not (tmp_path / "two").exists()
+
+
+def test_names_from_outside_are_escaped(finished, tmp_path):
+    finished("a", target="<script>alert(1)</script>", data_set="a&b", settings=["model.note='</style><b>'"])
+    text = report([tmp_path / "runs"], tmp_path / "out").read_text()
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_many_runs_are_read_by_several_processes_to_the_same_numbers(page, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("aqa.reporting.report.MANY", 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    again = make_report(runs, tmp_path / "again")
+    for name in ("tables.md", "tables.tex", "tables.csv", "index.html"):
+        assert (again.parent / name).read_bytes() == (page.parent / name).read_bytes()
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs a Chromium: apt-get install chromium")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def opened(browser, page):
+    """A function that opens the page and records what goes wrong, and what it asks the network for."""
+
+    def visit(**settings):
+        tab = browser.new_page(**settings)
+        tab.problems = []
+        tab.on("console", lambda message: tab.problems.append(message.text))
+        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+        tab.on("request", lambda request: tab.problems.append(request.url) if request.url != page.as_uri() else None)
+        tab.goto(page.as_uri())
+        return tab
+
+    return visit
+
+
+def cells(tab, section):
+    """SRCC by model, whether it is selected on test, and column, as the page has them."""
+    return {
+        (row["model"], row["test"], column): value
+        for row in tab.evaluate(
+            """title => [...document.querySelectorAll(`table[data-section="${title}"] tr[data-model]`)].map(row => ({
+                model: row.dataset.model, test: row.textContent.includes("TEST"),
+                cells: [...row.querySelectorAll("td[data-column]")].map(c => [c.dataset.column, +c.dataset.value,
+                                                                             c.firstChild.textContent])}))""",
+            section,
+        )
+        for column, value, text in row["cells"]
+        if float(text) == pytest.approx(value, abs=6e-4)
+    }
+
+
+def test_the_page_opens_without_errors_or_network_and_holds_the_numbers(opened, runs):
+    tab = opened()
+    assert tab.title() == "Tests <of> a report"
+    for section, target in (("fisv: TES", "TES"), ("fisv: PCS", "PCS"), ("rg: Ball", "Ball")):
+        found = cells(tab, section)
+        for model, prefix in (("mcmoe", "a"), ("late_fusion", "c")):
+            runs_of = reported(runs, f"{target}-{prefix}")
+            for pattern in PATTERNS:
+                expected = fisher_mean(m["patterns"][pattern]["srcc"] for m in runs_of)
+                assert found[model, False, pattern] == pytest.approx(expected)
+    assert ("mcmoe", True, "VAF") in cells(tab, "fisv: TES")
+    assert tab.locator("figure svg").count() == len(list((runs.parent / "out" / "figures").iterdir()))
+    assert tab.problems == []
+
+
+def test_tables_sort_and_groups_stay_apart(opened):
+    tab = opened()
+    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    table = tab.locator('table[data-section="fisv: TES"]')
+
+    def column():
+        return [
+            [float(v) for v in body]
+            for body in table.evaluate(
+                "t => [...t.tBodies].map(b => [...b.rows].map(r => r.cells[1].dataset.value ?? r.cells[1].textContent))"
+            )
+        ]
+
+    before = column()
+    assert [len(body) for body in before] == [3, 1, 1]  # selected on valid, on test, published
+    button = table.locator("thead button").nth(1)
+    button.click()
+    assert column() == [sorted(body, reverse=True) for body in before]
+    button.press("Enter")
+    assert column() == [sorted(body) for body in before]
+    assert table.locator("thead th").nth(1).get_attribute("aria-sort") == "ascending"
+    table.locator("thead button").nth(0).click()
+    names = table.locator("tbody").nth(0).locator("th").all_inner_texts()
+    assert names == sorted(names, reverse=True)
+    assert tab.problems == []
+
+
+def test_the_page_fits_a_phone_in_light_and_dark(opened):
+    papers = set()
+    for scheme in ("light", "dark"):
+        tab = opened(viewport={"width": 360, "height": 740}, color_scheme=scheme)
+        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+        colours = tab.evaluate(
+            """() => [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color,
+                      getComputedStyle(document.querySelector("figure svg text")).fill]"""
+        )
+        paper, ink, drawn = (np.mean([int(v) for v in re.findall(r"\d+", colour)[:3]]) for colour in colours)
+        assert math.fabs(paper - ink) > 128
+        assert math.fabs(paper - drawn) > 128  # the figures' ink follows the page's
+        papers.add(paper > 128)
+        assert tab.problems == []
+    assert papers == {True, False}
+
+
+def test_a_link_to_a_folded_section_unfolds_it(opened):
+    tab = opened()
+    section = tab.locator("#fisv-TES")
+    assert section.get_attribute("open") is None
+    tab.locator('nav a[href="#fisv-TES"]').click()
+    tab.wait_for_function("document.getElementById('fisv-TES').open")
