@@ -1,124 +1,94 @@
 """MCMoE against ridge regression on POM: real ratings, faces really missing. Makes the tables of docs/pom.md.
 
     aqa prepare pom --source FOLDER --out data/pom.h5
-    python benchmarks/pom.py --jobs 2
+    aqa sweep experiments/sweeps/pom.yaml --jobs 2
+    python benchmarks/pom.py
 
-Runs experiments/pom.yaml for every target and five seeds, each in its own folder; a run that is there is not run
-again. Intervals are percentile bootstraps over test videos, the same draws for every model, target and seed.
+Intervals are percentile bootstraps over test videos, the same draws for both models, every target and every seed.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+import itertools
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-from scipy.stats import rankdata
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tqdm import tqdm
 
-from aqa import FeatureStore, run
+from aqa import FeatureStore
+from aqa.comparison import Estimate, draw_videos, estimate, mean
 from aqa.modalities import subsets
+from aqa.reporting.collect import entries, find_runs, read_scores
+from aqa.reporting.sections import Section, mean_section, target_section
 from aqa.reporting.tables import align
-
-EXPERIMENT = Path(__file__).parents[1] / "experiments" / "pom.yaml"
-DRAWS = 1000
-Floats = NDArray[np.float64]
+from aqa.resampling import Floats, ResampledTarget
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, default=Path("data/pom.h5"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/pom-table"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--runs", type=Path, default=Path("runs/pom"))
     arguments = parser.parse_args()
 
+    by_place, _ = entries(find_runs([arguments.runs])[0])
+    ids = {place.target: read_scores(found[0].first.folder).ids for place, found in by_place.items()}
+    counts = draw_videos(ids)
+    sections = {p.target: target_section(p, found, counts[p.target]) for p, found in by_place.items()}
     with FeatureStore(arguments.store) as store:
-        targets, patterns = sorted(store.targets), subsets(store.modalities)
-        test = store.split("test")
-        truth = np.stack([store.target(t).values[test] for t in targets])  # (targets, n)
-        available = np.stack([np.diff(store.offsets[m])[test] > 0 for m in store.modalities], axis=1)
-        ridge = {name: ridge_scores(store, targets, subset) for name, subset in patterns.items()}
-    tasks = [
-        (str(arguments.store), t, seed, str(arguments.runs / f"{t}-{seed}"))
-        for t in targets
-        for seed in range(arguments.seeds)
-    ]
-    with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        predictions = pd.concat(tqdm(pool.map(train, *zip(*tasks, strict=True)), total=len(tasks)))
-
-    for chosen in (["persuasion"], targets):
-        which = [targets.index(t) for t in chosen]
-        rows = [["pattern", "n", "MCMoE", "over seeds", "ridge", "MCMoE - ridge"]]
-        for name, subset in patterns.items():
-            scored = available[:, list(subset)].any(axis=1)
-            mcmoe = np.stack([scores_of(predictions, targets[i], name, arguments.seeds) for i in which])
-            rows.append([name, str(scored.sum()), *compared(mcmoe, ridge[name][which], truth[which], scored)])
-        print(f"\n{chosen[0] if len(chosen) == 1 else f'mean of {len(chosen)} targets'}, {arguments.seeds} seeds")
-        print("\n".join(align(rows)))
+        ridge = {target: ridge_estimates(store, section, counts[target]) for target, section in sections.items()}
+    show(sections["persuasion"], ridge["persuasion"])
+    whole = mean_section(list(sections.values()))
+    show(whole, {name: mean(found[name] for found in ridge.values()) for name in whole.patterns})
 
 
-def train(store: str, target: str, seed: int, output: str) -> pd.DataFrame:
-    """One run; its predictions.csv with the seed as a column."""
-    overrides = [f"data.store={store}", f"data.target={target}", f"train.seed={seed}", f"output={output}"]
-    found = run(EXPERIMENT, [*overrides, "train.threads=1"])
-    return pd.read_csv(found.folder / "predictions.csv").assign(seed=seed)
+def show(section: Section, ridge: dict[str, Estimate]) -> None:
+    """A table of one target, or of the mean over all."""
+    (mcmoe,) = section.rows
+    rows = [["pattern", "n", "MCMoE", "over seeds", "ridge", "MCMoE - ridge"]]
+    for name in section.patterns:
+        ours, theirs = mcmoe.srcc[name], ridge[name]
+        shown = [with_interval(found) for found in (ours, theirs, ours - theirs)]
+        rows.append([name, str(mcmoe.n[name]), shown[0], f"sd {mcmoe.deviation(name):.3f}", *shown[1:]])
+    print(f"\n{section.title}, {len(mcmoe.seeds)} seeds")
+    print("\n".join(align(rows)))
 
 
-def ridge_scores(store: FeatureStore, targets: list[str], subset: tuple[bool, ...]) -> Floats:
-    """Ridge regression on each channel's mean and standard deviation, zeros where a stream is absent: (targets, n)."""
-    features = []
-    for modality, taken in zip(store.modalities, subset, strict=True):
-        if taken:
-            clips = [store.read_sample(modality, row) for row in range(len(store))]
-            absent = np.zeros(2 * store.widths[modality])
-            features.append(np.stack([np.r_[c.mean(0), c.std(0)] if len(c) else absent for c in clips]))
-    x = np.concatenate(features, axis=1)
-    fitted = []
-    for target in targets:
-        model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 21)))
-        model.fit(x[store.split("train")], store.target(target).values[store.split("train")])
-        fitted.append(model.predict(x[store.split("test")]))
-    return np.stack(fitted)
+def ridge_estimates(store: FeatureStore, section: Section, counts: Floats) -> dict[str, Estimate]:
+    """SRCC by pattern, on the videos that have a modality of it."""
+    test = store.split("test")
+    resampled = ResampledTarget(section.truth, counts)
+    assert np.array_equal(store.target(section.target).values[test], section.truth)
+    found = {}
+    for name, subset in subsets(store.modalities).items():
+        scored = store.available[test][:, list(subset)].any(axis=1)
+        found[name] = estimate(np.where(scored, ridge_scores(store, section.target, subset), np.nan), resampled)
+    return found
 
 
-def scores_of(predictions: pd.DataFrame, target: str, pattern: str, seeds: int) -> Floats:
-    """(seeds, n), NaN for videos without a modality of the pattern."""
-    found = predictions[(predictions["target"] == target) & (predictions["pattern"] == pattern)]
-    return np.stack([found.loc[found["seed"] == seed, "score"].to_numpy() for seed in range(seeds)])
+def ridge_scores(store: FeatureStore, target: str, subset: tuple[bool, ...]) -> Floats:
+    """Ridge regression on each channel's mean and standard deviation, zeros where a stream is absent: (n,)."""
+    x = np.concatenate([statistics(store, m) for m in itertools.compress(store.modalities, subset)], axis=1)
+    model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 21)))
+    model.fit(x[store.split("train")], store.target(target).values[store.split("train")])
+    return model.predict(x[store.split("test")])
 
 
-def compared(mcmoe: Floats, ridge: Floats, truth: Floats, scored: NDArray[np.bool_]) -> list[str]:
-    """Cells of the table. mcmoe: (targets, seeds, n); ridge, truth: (targets, n); scored: (n,)."""
-    mcmoe, ridge, truth = mcmoe[..., scored], ridge[..., scored], truth[..., scored]
-    generator = np.random.default_rng(0)
-    draws = [np.arange(truth.shape[1]), *(generator.integers(0, truth.shape[1], truth.shape[1]) for _ in range(DRAWS))]
-    by_seed = np.stack([mean_srcc(mcmoe[..., d], truth[:, None, d]) for d in draws])  # (1 + DRAWS, seeds)
-    ours = np.tanh(np.arctanh(by_seed).mean(axis=1))
-    theirs = np.stack([mean_srcc(ridge[:, d], truth[:, d]) for d in draws])
-    deviation = by_seed[0].std(ddof=1) if by_seed.shape[1] > 1 else np.nan
-    return [with_interval(ours), f"sd {deviation:.3f}", with_interval(theirs), with_interval(ours - theirs)]
+@lru_cache
+def statistics(store: FeatureStore, modality: str) -> Floats:
+    """Mean and standard deviation of each channel of each video (N, 2D)."""
+    clips = [store.read_sample(modality, row) for row in range(len(store))]
+    absent = np.zeros(2 * store.widths[modality])
+    return np.stack([np.r_[c.mean(0), c.std(0)] if len(c) else absent for c in clips])
 
 
-def mean_srcc(prediction: Floats, truth: Floats) -> Floats:
-    """Fisher-z mean over the first axis (targets) of SRCC over the last (videos)."""
-    x, y = (rankdata(v, axis=-1) for v in (prediction, truth))
-    x, y = (v - v.mean(axis=-1, keepdims=True) for v in (x, y))
-    srcc = (x * y).sum(axis=-1) / np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
-    return np.tanh(np.arctanh(srcc).mean(axis=0))
-
-
-def with_interval(values: Floats) -> str:
-    """The estimate, first, with the percentile interval of the draws, the others."""
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return f"{values[0]:.3f} [{low:.3f}, {high:.3f}]"
+def with_interval(found: Estimate) -> str:
+    """An estimate with its interval."""
+    low, high, _ = found.interval
+    return f"{found.value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 if __name__ == "__main__":

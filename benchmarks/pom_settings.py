@@ -9,11 +9,12 @@ epoch. Nine targets are trained in each fold, 27 runs a setting. A run that is t
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pom import EXPERIMENT, ridge_scores
+from pom import ridge_scores
 from tqdm import tqdm
 
 from aqa import FeatureStore, Modality, run, write_store
@@ -21,6 +22,7 @@ from aqa.metrics import srcc
 from aqa.modalities import subsets
 from aqa.reporting.tables import align
 
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "pom.yaml"
 TARGETS = [
     "confidence",
     "voice_pleasant",
@@ -107,10 +109,9 @@ def print_ridge(folds: list[Path]) -> None:
     by_pattern: dict[str, list[float]] = {}
     for path in folds:
         with FeatureStore(path) as store:
-            truth = [store.target(t).values[store.split("test")] for t in TARGETS]
-            for name, subset in subsets(store.modalities).items():
-                scores = ridge_scores(store, TARGETS, subset)
-                by_pattern.setdefault(name, []).extend(srcc(x, y) for x, y in zip(scores, truth, strict=True))
+            for (name, subset), target in itertools.product(subsets(store.modalities).items(), TARGETS):
+                truth = store.target(target).values[store.split("test")]
+                by_pattern.setdefault(name, []).append(srcc(ridge_scores(store, target, subset), truth))
     print("ridge regression:", ", ".join(f"{name} {np.mean(found):.3f}" for name, found in by_pattern.items()))
 
 

@@ -174,8 +174,8 @@ def entries(runs: Sequence[FinishedRun]) -> tuple[dict[Place, list[Entry]], list
 
 
 def _in_order(found: list[Entry]) -> list[Entry]:
-    """As they came, those selected on the test split after the others."""
-    return sorted(found, key=lambda entry: entry.selected_on == "test")
+    """By label, those selected on the test split after the others."""
+    return sorted(found, key=lambda entry: (entry.selected_on == "test", entry.label))
 
 
 def _varied(runs: Sequence[FinishedRun]) -> dict[str, dict[str, str]]:
