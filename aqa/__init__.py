@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aqa.errors import AqaError
     from aqa.experiment import run
     from aqa.models.published import load_published_mcmoe
+    from aqa.reporting.report import report
     from aqa.scoring import evaluate, predict
 
 _HOME = {
@@ -26,6 +27,7 @@ _HOME = {
     "inspect_store": "aqa.data.inspect",
     "load_published_mcmoe": "aqa.models.published",
     "predict": "aqa.scoring",
+    "report": "aqa.reporting.report",
     "run": "aqa.experiment",
     "write_store": "aqa.data.store",
 }
@@ -40,6 +42,7 @@ __all__ = [
     "load_published_mcmoe",
     "models",
     "predict",
+    "report",
     "run",
     "write_store",
 ]

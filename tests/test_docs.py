@@ -10,6 +10,7 @@ from aqa.config import Experiment, Section
 from aqa.data.inspect import inspect_store
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
+from aqa.reporting.published import load_published
 from aqa.sweeps import Sweep
 from data_prep import DATASETS
 
@@ -75,3 +76,10 @@ def test_the_example_of_own_data_runs_as_it_stands_and_is_usable(tmp_path, monke
     assert "available [" not in str(inspection)
     assert "VA: 19, V: 1" in str(inspection)
     assert [warning.split(":")[0] for warning in inspection.warnings] == ["targets"]
+
+
+def test_the_example_of_published_numbers_loads(tmp_path):
+    example = page("docs/reports.md").split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "numbers.yaml").write_text(example)
+    (row,) = load_published(tmp_path / "numbers.yaml")
+    assert row.srcc == {"VAF": 0.75, "VA": 0.70}

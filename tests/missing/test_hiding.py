@@ -1,4 +1,4 @@
-"""Which modalities patterns hide: names, invariants that every pattern keeps, and frequencies."""
+"""Which modalities patterns hide: invariants that every pattern keeps, and frequencies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aqa.errors import AqaError
 from aqa.missing import PATTERNS, Draws, parse_pattern, sample_keys
 from aqa.missing.hiding import Rates
-from aqa.modalities import subset_name, subsets
+from aqa.modalities import subsets
 
 BENCHMARK = ("visual", "audio", "flow")
 
@@ -64,34 +64,6 @@ def both(made, available, drawn):
 def close(share, probability, count):
     """Whether an observed share is within 4.5 standard errors."""
     return np.abs(share - probability) <= 4.5 * np.sqrt(np.asarray(probability) * (1 - probability) / count) + 1e-12
-
-
-# Names
-
-
-def test_subsets_go_from_the_complete_one_to_the_single_ones():
-    assert list(subsets(BENCHMARK)) == ["VAF", "VA", "VF", "AF", "V", "A", "F"]
-    assert subsets(BENCHMARK)["AF"] == (False, True, True)
-
-
-def test_modalities_that_share_an_initial_are_written_in_full():
-    assert list(subsets(["audio", "accelerometer"])) == ["audio+accelerometer", "audio", "accelerometer"]
-    assert subset_name(["visual", "velocity", "audio"], [True, False, True]) == "visual+audio"
-
-
-@pytest.mark.parametrize("count", [1, 2, 4, 5])
-def test_subsets_of_any_number_of_modalities(count):
-    modalities = [f"{letter}stream" for letter in "abcde"[:count]]
-    found = subsets(modalities)
-    assert len(found) == len(set(found.values())) == 2**count - 1
-    assert [sum(s) for s in found.values()] == sorted((sum(s) for s in found.values()), reverse=True)
-    for name, subset in found.items():
-        assert name == subset_name(modalities, subset)
-
-
-def test_too_many_modalities_to_list_are_refused_in_words():
-    with pytest.raises(AqaError, match="11 modalities have too many subsets"):
-        subsets([f"m{i}" for i in range(11)])
 
 
 # What every pattern keeps

@@ -1,0 +1,33 @@
+"""Modalities by short names, and their subsets."""
+
+import pytest
+
+from aqa.errors import AqaError
+from aqa.modalities import subset_name, subsets
+
+BENCHMARK = ("visual", "audio", "flow")
+
+
+def test_subsets_go_from_the_complete_one_to_the_single_ones():
+    assert list(subsets(BENCHMARK)) == ["VAF", "VA", "VF", "AF", "V", "A", "F"]
+    assert subsets(BENCHMARK)["AF"] == (False, True, True)
+
+
+def test_modalities_that_share_an_initial_are_written_in_full():
+    assert list(subsets(["audio", "accelerometer"])) == ["audio+accelerometer", "audio", "accelerometer"]
+    assert subset_name(["visual", "velocity", "audio"], [True, False, True]) == "visual+audio"
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5])
+def test_subsets_of_any_number_of_modalities(count):
+    modalities = [f"{letter}stream" for letter in "abcde"[:count]]
+    found = subsets(modalities)
+    assert len(found) == len(set(found.values())) == 2**count - 1
+    assert [sum(s) for s in found.values()] == sorted((sum(s) for s in found.values()), reverse=True)
+    for name, subset in found.items():
+        assert name == subset_name(modalities, subset)
+
+
+def test_too_many_modalities_to_list_are_refused_in_words():
+    with pytest.raises(AqaError, match="11 modalities have too many subsets"):
+        subsets([f"m{i}" for i in range(11)])
