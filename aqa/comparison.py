@@ -19,7 +19,7 @@ FEWEST_MODELS, FEWEST_TARGETS = 3, 2  # that Friedman's test is defined for
 SIGNIFICANCE = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Estimate:
     """An SRCC (or a difference of two), and what it comes to in every resample of the test videos (R,)."""
 

@@ -23,6 +23,7 @@ from aqa.files import load_torch, plain, write_table, write_text, written_whole
 
 CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
 HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt", "figures"
+ERRORS = "errors"  # beside the runs of a sweep: what was wrong with those that failed
 OWN_FILES = (CONFIG, STATE, CHECKPOINT, METRICS, HISTORY, PREDICTIONS, LOG)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast, where PyYAML was built with it
 

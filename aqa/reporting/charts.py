@@ -86,7 +86,7 @@ def srcc_by_missing(section: Section) -> str | None:
             style = "--" if row.on_test else "-"
             axes.plot(shares, _values(found), style, marker="o", markersize=4, color=_colour(i), label=_name(row))
             axes.fill_between(shares, lows, highs, color=_colour(i), alpha=0.12, linewidth=0)
-        axes.set_xlabel("share of modalities missing in testing")
+        axes.set_xlabel("missing rate in testing (share of modalities)")
         axes.set_ylabel("SRCC, 95 % interval")
         _legend(axes)
         return _svg(figure, f"missing {section.title}")

@@ -17,7 +17,7 @@ import yaml
 from aqa.config import in_one_line
 from aqa.errors import AqaError, first_line
 from aqa.resampling import Floats
-from aqa.runs import CONFIG, METRICS, PREDICTIONS, RunFolder, flat
+from aqa.runs import CONFIG, ERRORS, METRICS, PREDICTIONS, RunFolder, flat
 
 NEEDED = ("patterns", "average_incomplete", "selection", "data_set", "target", "model", "seed", "modalities")
 # Settings that do not make it another model: what is asked of it, by which seed, where, and what it is called.
@@ -99,6 +99,7 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[FinishedRun
         below = {folder: _read_run(folder) for folder in _folders(path)}
         finished = {folder: run for folder, run in below.items() if isinstance(run, FinishedRun)}
         unread = [f"{folder}: {why}" for folder, why in below.items() if isinstance(why, str)]
+        unread += [f"{error}: a run that failed, left out" for error in sorted(path.glob(f"{ERRORS}/*.txt"))]
         if not finished:
             raise AqaError(f"{path} holds no finished run" + (f"; {unread[0]}" if unread else ""))
         for folder, run in finished.items():

@@ -92,7 +92,7 @@ def _drawn(section: Section, published: Published) -> Drawn:
 
 
 FIGURE_KINDS: dict[str, tuple[Callable[[Section], str | None], str]] = {
-    "missing": (charts.srcc_by_missing, "SRCC against the share of modalities missing in testing"),
+    "missing": (charts.srcc_by_missing, "SRCC against the missing rate in testing"),
     "worth": (charts.worth_of_modalities, "What each modality is worth: SRCC lost when it goes"),
     "predicted": (charts.predicted_against_true, "Predicted against true scores, nothing missing, lowest seed"),
     "router": (charts.router_weights, "Router weights by pattern: which expert (column) each stream (row) listens to"),

@@ -21,7 +21,7 @@ AVERAGE = "average"  # the mean over the incomplete subsets, beside the patterns
 RATE = re.compile(r"rates\((\d*\.?\d+)\)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One model: everything by pattern, SRCC and its like over seeds by Fisher's z, the others by plain means."""
 
@@ -47,7 +47,7 @@ class Row:
         return self.selected_on == "test"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Section:
     """A target of a data set, or all of them together (target None, and how many in `targets`)."""
 

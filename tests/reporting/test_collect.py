@@ -20,9 +20,12 @@ def test_runs_are_found_below_folders_and_what_is_no_finished_run_is_noted(finis
     (first / "wandb" / "config.yaml").write_text("versions: {}")  # inside a run's folder: not looked at
     (tmp_path / "runs" / "other").mkdir()
     (tmp_path / "runs" / "other" / "config.yaml").write_text("a: 1")  # another program's
+    (tmp_path / "runs" / "errors").mkdir()
+    (tmp_path / "runs" / "errors" / "c.txt").write_text("the disk was full")
     runs, notes = find_runs([tmp_path / "runs", first])
     assert [run.folder for run in runs] == [first, second]
     assert sorted(note.split(": ")[1] for note in notes) == [
+        "a run that failed, left out",
         "metrics.json cannot be read, left out",
         "metrics.json has no average_incomplete (another version wrote it), left out",
         "unfinished, left out",
