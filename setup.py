@@ -10,6 +10,7 @@ VERSION = next(
 )
 
 WANDB = ["wandb>=0.17"]
+RAY = ["ray>=2.9"]
 REPORT = ["matplotlib>=3.8", "jinja2>=3.1"]
 
 setup(
@@ -37,7 +38,7 @@ setup(
     ],
     extras_require={
         "wandb": WANDB,
-        "ray": ["ray[default]>=2.9"],
+        "ray": RAY,
         "report": REPORT,
         "test": [
             "pytest>=8",
@@ -50,6 +51,7 @@ setup(
             "pandas-stubs",
             "scipy-stubs",
             *WANDB,
+            *RAY,
         ],
     },
     entry_points={"console_scripts": ["aqa=aqa.cli:main"]},

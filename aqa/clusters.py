@@ -13,12 +13,12 @@ import os
 import secrets
 import socket
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from aqa.errors import AqaError, first_line
 from aqa.launching import POLL, SweepFolder, is_orphan, run_if_free, stopped_by_parent
@@ -31,8 +31,6 @@ STOP_SECONDS = 10.0  # for runs to end after they are cancelled
 ROOM_SECONDS = 30.0  # for a node to join that has what a run asks for
 LOOK_SECONDS = 1.0  # between two looks at claims that others hold
 GIB = 2**30
-
-Outcome = Literal["settled", "claimed", "lost"]
 
 
 def run_on_ray(
@@ -132,7 +130,7 @@ def _drive(
     try:
         with _joined(cluster.address), _shared(points, folder) as shared, stopped_by_parent():
             parent.send("")
-            _hand_out(Work(deque(points), cluster.retries), folder, cluster, at_once or len(points), shared)
+            _hand_out(Work(deque(points)), folder, cluster, at_once or len(points), shared)
     except AqaError as error:
         problem = str(error)
     with contextlib.suppress(OSError):  # nobody listens where the parent was killed
@@ -200,13 +198,13 @@ def require_shared(shared: Shared, store: str) -> None:
         raise AqaError(f"{node}: it does not see {store}; put it on a file system that all nodes share")
 
 
-def run_on_node(point: Point, folder: SweepFolder, threads: int, shared: Shared) -> Outcome:
-    """Run a point on this node, unless somebody else has it. GPUs are those that Ray lets this process see."""
+def run_on_node(point: Point, folder: SweepFolder, threads: int, shared: Shared) -> bool:
+    """Run a point on this node; False where somebody else has it. GPUs are those that Ray lets this process see."""
     import torch
 
     require_shared(shared, point.experiment.data.store)
     torch.set_num_threads(threads)
-    return "settled" if run_if_free(point, folder) else "claimed"
+    return run_if_free(point, folder)
 
 
 @dataclass
@@ -214,22 +212,26 @@ class Work:
     """Where the points of a sweep are that are not settled."""
 
     waiting: deque[Point]  # for a place on the cluster
-    retries: int
-    running: dict[Any, Point] = field(default_factory=dict)  # by task
-    held: list[Point] = field(default_factory=list)  # claimed by others as far as we know
-    losses: Counter[str] = field(default_factory=Counter)
+    running: dict[Any, Point] = field(default_factory=dict)  # by Ray's task
+    held: list[Point] = field(default_factory=list)  # by others, or by what is left of a lost node
+    losses: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # a cause each, by run
 
-    def release(self, folder: SweepFolder) -> None:
-        """Take up held points whose claim is free; one that was lost too often is listed as failed."""
-        for point in self.held.copy():
-            state = folder.state(point.name)
-            if state == "running":
-                continue
-            self.held.remove(point)
-            if state == "waiting" and self.losses[point.name] > self.retries:
-                folder.fail(point.name, f"its worker was lost {self.losses[point.name]} times (launcher.ray.retries)")
-            elif state == "waiting":
-                self.waiting.appendleft(point)
+
+def release(work: Work, folder: SweepFolder, retries: int) -> None:
+    """Let points wait for a place again whose claim is free; one that was lost too often is listed as failed.
+
+    A node that Ray gave up may still run its point, which is then left to it.
+    """
+    for point in work.held.copy():
+        state = folder.state(point.name)
+        if state == "running":
+            continue
+        work.held.remove(point)
+        losses = work.losses[point.name]
+        if state == "waiting" and len(losses) > retries:
+            folder.fail(point.name, f"its worker was lost (times: {len(losses)}, retries: {retries}): {losses[-1]}")
+        elif state == "waiting":
+            work.waiting.appendleft(point)
 
 
 def _hand_out(work: Work, folder: SweepFolder, cluster: RayCluster, at_once: int, shared: Shared) -> None:
@@ -237,7 +239,7 @@ def _hand_out(work: Work, folder: SweepFolder, cluster: RayCluster, at_once: int
     import ray
 
     # Ray would retry by itself, but without an end where memory is short, and without a word on what was lost.
-    submit: Any = ray.remote(
+    run: Any = ray.remote(
         num_cpus=cluster.cpus,
         num_gpus=cluster.gpus,
         memory=int((cluster.memory or 0) * GIB),
@@ -247,17 +249,14 @@ def _hand_out(work: Work, folder: SweepFolder, cluster: RayCluster, at_once: int
     roomy = time.monotonic()  # when there was last a node that could take a run
     try:
         while (work.waiting or work.running or work.held) and not is_orphan():
-            roomy = _require_room(cluster, roomy)
+            roomy = _require_room(cluster, roomy)  # first: where the head is lost, no run is to blame
+            release(work, folder, cluster.retries)
             while work.waiting and len(work.running) < at_once:
                 point = work.waiting.popleft()
-                work.running[submit.remote(point, folder, cluster.cpus, shared)] = point
+                task = run.options(name=point.name).remote(point, folder, cluster.cpus, shared)
+                work.running[task] = point
             for task in _ended(list(work.running)):
-                point = work.running.pop(task)
-                outcome = _outcome(task, point)
-                if outcome != "settled":
-                    work.held.append(point)
-                work.losses[point.name] += outcome == "lost"
-            work.release(folder)
+                _take_back(task, work)
     finally:
         _cancel(list(work.running))
 
@@ -272,19 +271,27 @@ def _ended(tasks: list[Any]) -> list[Any]:
     return ray.wait(tasks, timeout=LOOK_SECONDS)[0]
 
 
-def _outcome(task: Any, point: Point) -> Outcome:
-    """How a task ended; AqaError for an error that is not the run's: a run's own are kept as its failure."""
+def _take_back(task: Any, work: Work) -> None:
+    """Note how a task ended. AqaError for an error that is not the run's: a run's own are kept as its failure."""
     import ray
 
+    point = work.running.pop(task)
     try:
-        return ray.get(task)
+        if not ray.get(task):
+            work.held.append(point)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         what = str(cause) if isinstance(cause, AqaError) else f"{point.name} cannot run on a node: {first_line(cause)}"
         raise AqaError(what) from None
+    except ray.exceptions.LocalRayletDiedError:
+        raise AqaError(
+            "this machine's node of the Ray cluster was lost; the same command goes on with another"
+        ) from None
     except ray.exceptions.RayError as error:
-        print(f"{point.name} was lost: {error}", flush=True)
-        return "lost"
+        cause = first_line(error).partition(". ")[0]
+        print(f"{time.strftime('%X')} {point.name} was lost: {cause}", flush=True)  # to the log
+        work.losses[point.name].append(cause)
+        work.held.append(point)
 
 
 def _cancel(tasks: list[Any]) -> None:
