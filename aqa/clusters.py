@@ -199,10 +199,13 @@ def require_shared(shared: Shared, store: str) -> None:
 
 
 def run_on_node(point: Point, folder: SweepFolder, threads: int, shared: Shared) -> bool:
-    """Run a point on this node; False where somebody else has it. GPUs are those that Ray lets this process see."""
+    """Run a point on this node; False where somebody else has it. It sees the GPUs that Ray gives this process."""
+    import ray
     import torch
 
     require_shared(shared, point.experiment.data.store)
+    if not ray.get_gpu_ids():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # which Ray leaves as it is where a task asks for none
     torch.set_num_threads(threads)
     return run_if_free(point, folder)
 
@@ -249,7 +252,7 @@ def _hand_out(work: Work, folder: SweepFolder, cluster: RayCluster, at_once: int
     roomy = time.monotonic()  # when there was last a node that could take a run
     try:
         while (work.waiting or work.running or work.held) and not is_orphan():
-            roomy = _require_room(cluster, roomy)  # first: where the head is lost, no run is to blame
+            roomy = require_room(cluster, roomy)  # first: where the head is lost, no run is to blame
             release(work, folder, cluster.retries)
             while work.waiting and len(work.running) < at_once:
                 point = work.waiting.popleft()
@@ -304,7 +307,7 @@ def _cancel(tasks: list[Any]) -> None:
         ray.wait(tasks, num_returns=len(tasks), timeout=STOP_SECONDS)
 
 
-def _require_room(cluster: RayCluster, roomy: float) -> float:
+def require_room(cluster: RayCluster, roomy: float) -> float:
     """The time, or `roomy` where no node of the cluster could take a run; AqaError where that lasts."""
     import ray
 

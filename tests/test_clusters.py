@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+import aqa.clusters
 import aqa.training
 from aqa.cli import main
-from aqa.clusters import Shared, Work, release, require_shared, run_on_ray
+from aqa.clusters import Shared, Work, release, require_room, require_shared, run_on_node, run_on_ray
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
 from aqa.experiment import run
@@ -236,6 +237,29 @@ def test_a_node_must_share_folder_store_and_versions(tmp_path):
     require_shared(shared, str(store))
     with pytest.raises(AqaError, match=r"it has torch .*, the sweep was started with 1\.0"):
         require_shared(Shared(token, shared.stores, {**shared.versions, "torch": "1.0"}), str(store))
+
+
+@pytest.mark.parametrize(("given", "seen"), [([], ""), ([1], "1")])
+def test_a_run_sees_the_gpus_that_ray_gives_it(here, monkeypatch, given, seen):
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    (point,), folder = sweep(here, "{}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")  # what Ray, or the node where a run asks for none, has set
+    monkeypatch.setattr(ray, "get_gpu_ids", lambda: given)
+    monkeypatch.setattr(aqa.clusters, "require_shared", lambda shared, store: None)
+    monkeypatch.setattr(aqa.clusters, "run_if_free", lambda point, folder: os.environ["CUDA_VISIBLE_DEVICES"])
+    assert run_on_node(point, folder, 1, Shared(here, frozenset(), {})) == seen
+
+
+def test_a_cluster_without_room_is_one_line(monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setattr(
+        ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": False, "Resources": {"CPU": 9.0}}]
+    )
+    assert require_room(RayCluster(cpus=4), roomy=0.0) > 0
+    just_now = time.monotonic()
+    assert require_room(RayCluster(gpus=1), just_now) == just_now
+    with pytest.raises(AqaError, match=r"what a run asks for \(launcher.ray: cpus 8, gpus 0.5\)"):
+        require_room(RayCluster(cpus=8, gpus=0.5), just_now - 60)
 
 
 def test_no_cluster_is_one_line(here, capsys):
