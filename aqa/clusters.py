@@ -14,13 +14,14 @@ import secrets
 import socket
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from aqa.errors import AqaError, first_line
+from aqa.files import write_text
 from aqa.launching import POLL, SweepFolder, is_orphan, run_if_free, stopped_by_parent
 from aqa.runs import versions
 from aqa.sweeps import Point, RayCluster
@@ -206,8 +207,14 @@ def run_on_node(point: Point, folder: SweepFolder, threads: int, shared: Shared)
     require_shared(shared, point.experiment.data.store)
     if not ray.get_gpu_ids():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # which Ray leaves as it is where a task asks for none
+    write_text(_place(folder, point), ray.get_runtime_context().get_node_id())
     torch.set_num_threads(threads)
     return run_if_free(point, folder)
+
+
+def _place(folder: SweepFolder, point: Point) -> Path:
+    """Where a task says which node it is on."""
+    return folder.path / ".claims" / f"{point.name}.node"
 
 
 @dataclass
@@ -218,6 +225,26 @@ class Work:
     running: dict[Any, Point] = field(default_factory=dict)  # by Ray's task
     held: list[Point] = field(default_factory=list)  # by others, or by what is left of a lost node
     losses: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # a cause each, by run
+
+
+def lose(work: Work, task: Any, cause: str) -> None:
+    """Note that a task was lost."""
+    point = work.running.pop(task)
+    print(f"{time.strftime('%X')} {point.name} was lost: {cause}", flush=True)  # to the log
+    work.losses[point.name].append(cause)
+    work.held.append(point)
+
+
+def lose_with_nodes(work: Work, folder: SweepFolder, dead: Collection[str]) -> None:
+    """Note what was lost with nodes that Ray gave up.
+
+    Ray fails the tasks of a node that died at once, but waits minutes for those of one that is silent: a machine that
+    was switched off, or cut off from the network.
+    """
+    for task, point in list(work.running.items()):
+        place = _place(folder, point)
+        if dead and place.is_file() and place.read_text(encoding="utf-8") in dead:
+            lose(work, task, "Ray gave up its node")
 
 
 def release(work: Work, folder: SweepFolder, retries: int) -> None:
@@ -252,10 +279,13 @@ def _hand_out(work: Work, folder: SweepFolder, cluster: RayCluster, at_once: int
     roomy = time.monotonic()  # when there was last a node that could take a run
     try:
         while (work.waiting or work.running or work.held) and not is_orphan():
-            roomy = require_room(cluster, roomy)  # first: where the head is lost, no run is to blame
+            nodes = ray.nodes()  # first: where the head is lost this ends the process, and no run is to blame
+            roomy = require_room(nodes, cluster, roomy)
+            lose_with_nodes(work, folder, {node["NodeID"] for node in nodes if not node["Alive"]})
             release(work, folder, cluster.retries)
             while work.waiting and len(work.running) < at_once:
                 point = work.waiting.popleft()
+                _place(folder, point).unlink(missing_ok=True)
                 task = run.options(name=point.name).remote(point, folder, cluster.cpus, shared)
                 work.running[task] = point
             for task in _ended(list(work.running)):
@@ -278,10 +308,9 @@ def _take_back(task: Any, work: Work) -> None:
     """Note how a task ended. AqaError for an error that is not the run's: a run's own are kept as its failure."""
     import ray
 
-    point = work.running.pop(task)
+    point = work.running[task]
     try:
-        if not ray.get(task):
-            work.held.append(point)
+        ran = ray.get(task)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         what = str(cause) if isinstance(cause, AqaError) else f"{point.name} cannot run on a node: {first_line(cause)}"
@@ -291,10 +320,11 @@ def _take_back(task: Any, work: Work) -> None:
             "this machine's node of the Ray cluster was lost; the same command goes on with another"
         ) from None
     except ray.exceptions.RayError as error:
-        cause = first_line(error).partition(". ")[0]
-        print(f"{time.strftime('%X')} {point.name} was lost: {cause}", flush=True)  # to the log
-        work.losses[point.name].append(cause)
-        work.held.append(point)
+        lose(work, task, first_line(error).partition(". ")[0])
+    else:
+        del work.running[task]
+        if not ran:
+            work.held.append(point)
 
 
 def _cancel(tasks: list[Any]) -> None:
@@ -307,13 +337,11 @@ def _cancel(tasks: list[Any]) -> None:
         ray.wait(tasks, num_returns=len(tasks), timeout=STOP_SECONDS)
 
 
-def require_room(cluster: RayCluster, roomy: float) -> float:
-    """The time, or `roomy` where no node of the cluster could take a run; AqaError where that lasts."""
-    import ray
-
+def require_room(nodes: Sequence[Mapping[str, Any]], cluster: RayCluster, roomy: float) -> float:
+    """The time, or `roomy` where no node, as Ray describes it, could take a run; AqaError where that lasts."""
     asked = {"CPU": cluster.cpus, "GPU": cluster.gpus, "memory": (cluster.memory or 0) * GIB}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    if any(all(has.get(name, 0) >= amount for name, amount in asked.items()) for has in alive):
         return time.monotonic()
     if time.monotonic() - roomy > ROOM_SECONDS:
         wants = ", ".join(f"{key} {value:g}" for key in ("cpus", "gpus", "memory") if (value := getattr(cluster, key)))

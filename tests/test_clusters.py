@@ -11,13 +11,14 @@ import tempfile
 import time
 from collections import Counter, deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import aqa.clusters
 import aqa.training
 from aqa.cli import main
-from aqa.clusters import Shared, Work, release, require_room, require_shared, run_on_node, run_on_ray
+from aqa.clusters import Shared, Work, lose_with_nodes, release, require_room, require_shared, run_on_node, run_on_ray
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
 from aqa.experiment import run
@@ -244,22 +245,31 @@ def test_a_run_sees_the_gpus_that_ray_gives_it(here, monkeypatch, given, seen):
     ray = pytest.importorskip("ray", reason="Ray is not installed")
     (point,), folder = sweep(here, "{}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")  # what Ray, or the node where a run asks for none, has set
+    folder.make()
     monkeypatch.setattr(ray, "get_gpu_ids", lambda: given)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "here"))
     monkeypatch.setattr(aqa.clusters, "require_shared", lambda shared, store: None)
     monkeypatch.setattr(aqa.clusters, "run_if_free", lambda point, folder: os.environ["CUDA_VISIBLE_DEVICES"])
     assert run_on_node(point, folder, 1, Shared(here, frozenset(), {})) == seen
 
 
-def test_a_cluster_without_room_is_one_line(monkeypatch):
-    ray = pytest.importorskip("ray", reason="Ray is not installed")
-    monkeypatch.setattr(
-        ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": False, "Resources": {"CPU": 9.0}}]
-    )
-    assert require_room(RayCluster(cpus=4), roomy=0.0) > 0
-    just_now = time.monotonic()
-    assert require_room(RayCluster(gpus=1), just_now) == just_now
+def test_what_a_silent_node_had_is_lost_and_nothing_else(here):
+    points, folder = sweep(here, "{train.seed: [0, 1, 2]}")
+    folder.make()
+    for point, place in zip(points, ("silent", "alive"), strict=False):  # the third has not begun
+        (folder.path / ".claims" / f"{point.name}.node").write_text(place)
+    work = Work(deque(), running=dict(enumerate(points)))
+    lose_with_nodes(work, folder, {"silent"})
+    assert (work.running, work.held) == ({1: points[1], 2: points[2]}, [points[0]])
+
+
+def test_a_cluster_without_room_is_one_line():
+    nodes = [{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": False, "Resources": {"CPU": 9.0, "GPU": 1.0}}]
+    assert require_room(nodes, RayCluster(cpus=4), roomy=0.0) > 0
+    now = time.monotonic()
+    assert require_room(nodes, RayCluster(gpus=1), now) == now
     with pytest.raises(AqaError, match=r"what a run asks for \(launcher.ray: cpus 8, gpus 0.5\)"):
-        require_room(RayCluster(cpus=8, gpus=0.5), just_now - 60)
+        require_room(nodes, RayCluster(cpus=8, gpus=0.5), now - 60)
 
 
 def test_no_cluster_is_one_line(here, capsys):
