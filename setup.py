@@ -10,6 +10,8 @@ VERSION = next(
 )
 
 WANDB = ["wandb>=0.17"]
+RAY = ["ray>=2.9"]
+
 setup(
     name="aqa",
     version=VERSION,
@@ -39,7 +41,7 @@ setup(
     ],
     extras_require={
         "wandb": WANDB,
-        "ray": ["ray[default]>=2.9"],
+        "ray": RAY,
         "test": [
             "pytest>=8",
             "pytest-cov>=5",
@@ -52,6 +54,7 @@ setup(
             "scipy-stubs",
             "playwright>=1.40",
             *WANDB,
+            *RAY,
         ],
     },
     entry_points={"console_scripts": ["aqa=aqa.cli:main"]},

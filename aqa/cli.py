@@ -54,7 +54,9 @@ def run(
 @app.command()
 def sweep(
     file: Annotated[Path, typer.Argument(help="A sweep file (YAML).", metavar="SWEEP")],
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time: 1 by default, with Ray as many as there is room for.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show how far the sweep is and stop.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Take up failed runs again.")] = False,
@@ -63,6 +65,7 @@ def sweep(
     ] = None,
 ) -> None:
     """Run a grid of experiments; runs that are done are not run again."""
+    from aqa.clusters import run_on_ray
     from aqa.files import write_table
     from aqa.launching import SweepFolder, run_points
     from aqa.reporting import sweep as reporting
@@ -82,13 +85,16 @@ def sweep(
         folder.forget_failures()
     if not status:
         with _sweep_bar(points, folder) as on_change:
-            run_points(points, folder, jobs, on_change)
+            if plan.launcher is None:
+                run_points(points, folder, jobs or 1, on_change)
+            else:
+                run_on_ray(points, folder, plan.launcher.ray, jobs, on_change)
     states = {point.name: folder.state(point.name) for point in points}
     found = reporting.results(points, states, folder)
     write_table(folder.path / "results.csv", found)
     parts = (
         reporting.runs_table(points, states, folder),
-        reporting.state_line(states, folder, jobs),
+        reporting.state_line(states, folder, jobs or 1),
         reporting.seeds_table(found),
     )
     typer.echo("\n\n".join(part for part in parts if part))

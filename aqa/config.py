@@ -311,8 +311,11 @@ def _keys(kind: type[pydantic.BaseModel], path: Sequence[str]) -> list[str]:
     """The keys that a section may have, below a file of the given kind."""
     section: Any = kind
     for part in path:
-        if part.isdigit():  # an item of a list
-            (section,) = get_args(section)
-        else:
-            section = section.model_fields[part].annotation
+        if not part.isdigit():  # an item of a list has the section that the list is of
+            annotation = section.model_fields[part].annotation
+            section = next((inner for inner in get_args(annotation) if _is_section(inner)), annotation)
     return list(section.model_fields)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)

@@ -11,9 +11,10 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from aqa.errors import AqaError
 from aqa.files import write_text
-from aqa.runs import METRICS, RunFolder
+from aqa.runs import ERRORS, METRICS, RunFolder
 from aqa.sweeps import Point
 
 State = Literal["done", "running", "failed", "waiting"]
@@ -41,7 +42,7 @@ class SweepFolder:
 
     def error(self, name: str) -> Path:
         """Where the error of a failed run is kept."""
-        return self.path / "errors" / f"{name}.txt"
+        return self.path / ERRORS / f"{name}.txt"
 
     def _claim(self, name: str, kind: str) -> Path:
         return self.path / ".claims" / f"{name}.{kind}"
@@ -74,16 +75,18 @@ class SweepFolder:
         with self.claimed(name) as free:
             return "waiting" if free else "running"
 
-    def holder(self, name: str) -> dict[str, float]:
-        """Who started a run last, and when: pid and time, zeros where nobody did."""
+    def holder(self, name: str) -> dict[str, Any]:
+        """Who started a run last, and when: host, pid and time; empty and zeros where nobody did."""
+        nobody = {"host": "", "pid": 0, "time": 0.0}
         try:
-            return json.loads(self._claim(name, "json").read_text(encoding="utf-8"))
+            return nobody | json.loads(self._claim(name, "json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return {"pid": 0, "time": 0.0}
+            return nobody
 
     def start(self, name: str) -> None:
         """Note that this process starts a run now."""
-        write_text(self._claim(name, "json"), json.dumps({"pid": os.getpid(), "time": time.time()}))
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+        write_text(self._claim(name, "json"), json.dumps(holder))
 
     def fail(self, name: str, error: str) -> None:
         """Keep the error of a run that failed."""
@@ -91,7 +94,7 @@ class SweepFolder:
 
     def forget_failures(self) -> None:
         """Let failed runs be taken up again."""
-        for path in (self.path / "errors").glob("*.txt"):
+        for path in (self.path / ERRORS).glob("*.txt"):
             path.unlink()
 
     def seconds(self, name: str) -> float:
@@ -100,7 +103,7 @@ class SweepFolder:
 
     def make(self) -> None:
         """Create the folder."""
-        for part in ("errors", ".claims"):
+        for part in (ERRORS, ".claims"):
             (self.path / part).mkdir(parents=True, exist_ok=True)
 
 
@@ -142,12 +145,17 @@ def run_points(
 
 def _bury(worker: Any, points: Sequence[Point], folder: SweepFolder) -> None:
     """List the run that a dead worker had as failed; AqaError where it never had one: the next would die as well."""
-    held = [point.name for point in points if folder.holder(point.name)["pid"] == worker.pid]
+    held = [point.name for point in points if _is_holder(worker, folder.holder(point.name))]
     if not held:
         raise AqaError(f"a process of the sweep died before it ran anything: {_cause(worker.exitcode)}")
     for name in held:
         if folder.state(name) == "waiting":
             folder.fail(name, f"the process that ran it died: {_cause(worker.exitcode)}")
+
+
+def _is_holder(worker: Any, holder: Mapping[str, Any]) -> bool:
+    """Whether a process of this machine is the one: another machine of the sweep may use the same pid."""
+    return holder["pid"] == worker.pid and holder["host"] == socket.gethostname()
 
 
 def _cause(exitcode: int) -> str:
@@ -161,11 +169,18 @@ def _gpus() -> list[str]:
     return allowed.split(",") if allowed else [str(i) for i in range(torch.cuda.device_count())]
 
 
-def _work(points: Sequence[Point], folder: SweepFolder, threads: int, gpu: str | None) -> None:
-    """Take runs until all are settled. Ctrl-C is for the parent, which then terminates its workers."""
+@contextlib.contextmanager
+def stopped_by_parent() -> Iterator[None]:
+    """In a child process: Ctrl-C is for the parent, whose SIGTERM then ends the block."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
+        yield
+
+
+def _work(points: Sequence[Point], folder: SweepFolder, threads: int, gpu: str | None) -> None:
+    """Take runs until all are settled."""
+    with stopped_by_parent():
         _take(points, folder, threads, gpu)
 
 
@@ -178,20 +193,25 @@ def _take(points: Sequence[Point], folder: SweepFolder, threads: int, gpu: str |
     while open_points := [p for p in points if not folder.settled(p.name)]:
         took = False
         for point in open_points:
-            if _is_orphan():
+            if is_orphan():
                 return
-            with folder.claimed(point.name) as ours:
-                if ours and not folder.settled(point.name):
-                    took = True
-                    _run_point(point, folder)
+            took |= run_if_free(point, folder)
         if not took:
             time.sleep(POLL)  # others have the rest; whoever of them dies leaves it to us
 
 
-def _is_orphan() -> bool:
-    """Whether the process that hired this worker is gone, and with it anyone who could stop it."""
+def is_orphan() -> bool:
+    """Whether the process that started this one is gone, and with it anyone who could stop it."""
     parent = multiprocessing.parent_process()
     return parent is not None and not parent.is_alive()
+
+
+def run_if_free(point: Point, folder: SweepFolder) -> bool:
+    """Run a point, unless it is settled by now; False where another process has it."""
+    with folder.claimed(point.name) as ours:
+        if ours and not folder.settled(point.name):
+            _run_point(point, folder)
+        return ours
 
 
 def _run_point(point: Point, folder: SweepFolder) -> None:

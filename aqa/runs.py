@@ -54,7 +54,7 @@ class RunFolder:
         a run's folder; with `overwrite` the former's files are removed instead (and no others).
         """
         run = cls(path)
-        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+        if run.path.exists() and not run._is_empty:
             if not run.is_run:
                 raise AqaError(f"{run.path} exists and is no run's folder; name another with output=DIR")
             if overwrite:
@@ -76,6 +76,12 @@ class RunFolder:
         if run.status != "finished":
             raise AqaError(f"{run.path} is unfinished; start its `aqa run` again to go on from where it stopped")
         return run
+
+    @property
+    def _is_empty(self) -> bool:
+        """Whether nothing is in it but what a run leaves that is killed while it writes its first file."""
+        left = f".{CONFIG}.*.partial"
+        return self.path.is_dir() and all(path.match(left) for path in self.path.iterdir())
 
     @property
     def is_run(self) -> bool:

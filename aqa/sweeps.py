@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import pydantic
 from pydantic import Field
 
 from aqa.config import Experiment, Section, in_one_line, load_experiment, read_yaml, validated
@@ -27,13 +29,37 @@ class Rule(Section):
     set: Settings
 
 
+class RayCluster(Section):
+    """A Ray cluster that runs a sweep, and what each run asks of it."""
+
+    address: str = "auto"  # HOST:PORT; auto: the cluster that this machine is in
+    cpus: int = Field(1, ge=1)  # of each run, and torch's threads
+    gpus: float = Field(0, ge=0, le=1)  # of each run; 0.5: two runs share one
+    memory: float | None = Field(None, gt=0)  # GiB that Ray sets aside for each run; no limit to what it takes
+    retries: int = Field(3, ge=0)  # how often a run is taken up again whose worker or node was lost
+
+    @pydantic.field_validator("address")
+    @classmethod
+    def _host_and_port(cls, address: str) -> str:
+        if not re.fullmatch(r"auto|[^/]+:\d+", address):
+            raise ValueError("write auto or HOST:PORT")
+        return address
+
+
+class Launcher(Section):
+    """Who runs a sweep other than processes of this machine."""
+
+    ray: RayCluster
+
+
 class Sweep(Section):
     """A sweep file.
 
     experiments: base experiment files, relative to the sweep file. set: settings of every run. grid: axis -> values; an
     axis is a dotted key with a list of values, or any name with settings by name ({no_kl: {model.kl_weight: 0}}).
     include: further points, by dotted keys. exclude: points left out, by a part of their place in the grid. rules:
-    settings for some points. A later one of set, rules and grid wins.
+    settings for some points. A later one of set, rules and grid wins. launcher: processes of this
+    machine where not given.
     """
 
     name: str
@@ -44,6 +70,7 @@ class Sweep(Section):
     exclude: list[Settings] = Field(default_factory=list)
     rules: list[Rule] = Field(default_factory=list)
     output: str | None = None  # the folder of its runs; runs/NAME where not given
+    launcher: Launcher | None = None
 
 
 @dataclass(frozen=True)

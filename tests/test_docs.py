@@ -11,7 +11,7 @@ from aqa.data.inspect import inspect_store
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
 from aqa.reporting.published import load_published
-from aqa.sweeps import Sweep
+from aqa.sweeps import RayCluster, Sweep
 from data_prep import DATASETS
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +42,10 @@ def test_every_key_of_a_sweep_and_every_sweep_is_listed():
     listed = set(re.findall(r"`([a-z_.]+)`", page("docs/sweeps.md")))
     assert set(keys(Sweep)) <= listed
     assert {path.name for path in (ROOT / "experiments" / "sweeps").glob("*.yaml")} <= listed
+
+
+def test_every_key_of_a_launcher_is_listed():
+    assert set(keys(RayCluster)) <= set(re.findall(r"^\| `([a-z_.]+)`", page("docs/cluster.md"), re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", PATTERNS.names())

@@ -303,3 +303,8 @@ def test_damaged_checkpoints_are_one_clear_line(tmp_path, zipped):
             refusals.append(str(error))
     assert len(refusals) > 100
     assert not any("\n" in refusal for refusal in refusals)
+
+
+def test_a_run_that_was_killed_before_its_config_was_written_begins_again(tmp_path):
+    (tmp_path / ".config.yaml.abc.partial").touch()
+    assert RunFolder.start(tmp_path, {"a": 1}, overwrite=False).config == {"a": 1}
