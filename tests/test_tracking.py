@@ -1,10 +1,16 @@
-"""Weights & Biases: the real package, offline, and what it wrote read back record by record."""
+"""Weights & Biases: the real package, offline, and what it wrote read back by its own `wandb sync`."""
 
+import base64
+import gzip
+import hashlib
+import http.server
 import json
-import struct
+import subprocess
 import sys
+import threading
 import time
 
+import pandas as pd
 import pytest
 
 import aqa
@@ -18,31 +24,91 @@ METRICS = {
     "average_incomplete": {"srcc": 0.4},
     "selection": {"split": "valid"},
 }
-BLOCK = 32768
 
 
-def records(path):
-    """The records of a .wandb file: a log of length-prefixed pieces in blocks, each record a protocol buffer."""
-    from wandb.proto.wandb_internal_pb2 import Record
+class Server(http.server.ThreadingHTTPServer):
+    """As much of a server of Weights & Biases as `wandb sync` asks for; it keeps what it is told."""
 
-    data, at, pieces, found = path.read_bytes(), 7, b"", []
-    assert data[:4] == b":W&B"
-    while at + 7 <= len(data):
-        left = BLOCK - at % BLOCK
-        if left < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, at)
-        pieces += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last piece
-            found.append(Record.FromString(pieces))
-            pieces = b""
-    return found
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.run, self.config, self.artifacts, self.lines, self.files = {}, {}, {}, {}, {}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def answer(self, operation, given):
+        if operation == "UpsertBucket":
+            self.run |= {key: value for key, value in given.items() if value is not None}
+            self.config |= {key: entry["value"] for key, entry in json.loads(given["config"] or "{}").items()}
+            project = {"id": "p", "name": given["project"], "entity": {"id": "e", "name": "me"}}
+            bucket = {"id": "b", "name": given["name"], "displayName": given["displayName"], "project": project}
+            return {"upsertBucket": {"bucket": {**bucket, "config": "{}", "historyLineCount": 0}, "inserted": True}}
+        if operation == "CreateArtifact":
+            self.artifacts[given["input"]["artifactTypeName"]] = given["input"]["digest"]
+            there = {"id": "a", "state": "COMMITTED", "artifactSequence": {"latestArtifact": None}}
+            return {"createArtifact": {"artifact": there}}
+        if operation == "CreateRunFiles":
+            places = [{"name": name, "uploadUrl": f"{self.address}/upload/{name}"} for name in given["files"]]
+            return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": places}}
+        return {"serverInfo": {"features": []}}
+
+    def handle_error(self, request, client_address):
+        pass  # clients leave connections open until they end
 
 
-def items(entries):
-    return {"/".join(e.nested_key) if len(e.nested_key) else e.key: json.loads(e.value_json) for e in entries}
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.body()
+        if self.path == "/graphql":
+            asked = json.loads(body)
+            return self.reply({"data": self.server.answer(asked["operationName"], asked.get("variables"))})
+        if self.path.endswith("/file_stream"):
+            for name, part in json.loads(body).get("files", {}).items():
+                self.server.lines.setdefault(name, []).extend(json.loads(line) for line in part["content"])
+        return self.reply({})
+
+    def do_PUT(self):
+        self.server.files[self.path.removeprefix("/upload/")] = self.body()
+        self.reply({})
+
+    def body(self):
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        return gzip.decompress(content) if self.headers.get("Content-Encoding") == "gzip" else content
+
+    def reply(self, answer):
+        text = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def sync(monkeypatch):
+    """A function that lets wandb read a run's offline log and send it to a server on this machine, which it returns."""
+    servers = []
+
+    def send(folder):
+        servers.append(Server())
+        monkeypatch.setenv("WANDB_BASE_URL", servers[-1].address)
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        (log,) = (folder / "wandb").glob("offline-run-*")
+        command = [sys.executable, "-m", "wandb", "sync", "--include-synced", str(log)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return servers[-1]
+
+    yield send
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -68,47 +134,53 @@ def _no_key(monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
 
 
-def test_every_number_is_in_the_file_that_an_offline_run_leaves(config):
+def test_wandb_reads_every_number_back_from_what_an_offline_run_leaves(config, sync):
     pytest.importorskip("wandb")
     result = aqa.run(config)
-    (log,) = (result.folder / "wandb").glob("offline-run-*/*.wandb")
-    found = records(log)
+    server = sync(result.folder)
 
-    runs = [r.run for r in found if r.HasField("run")]
-    assert (runs[0].project, runs[0].run_group, list(runs[0].tags), runs[0].display_name) == (
-        "tests",
-        "g",
-        ["small"],
-        "tracked",
-    )
-    logged = items(runs[0].config.update)
-    assert logged["train"]["learning_rate"] == 2e-4  # resolved: a default
-    assert logged["data"]["target"] == "score"
+    assert {key: server.run[key] for key in ("project", "groupName", "displayName", "tags")} == {
+        "project": "tests",
+        "groupName": "g",
+        "displayName": "tracked",
+        "tags": ["small"],
+    }
+    assert server.config["train"]["learning_rate"] == 2e-4  # resolved: a default
+    assert server.config["data"]["target"] == "score"
 
-    steps = [items(r.history.item) for r in found if r.HasField("history")]
-    history = [line.split(",") for line in (result.folder / "history.csv").read_text().splitlines()]
-    for row in history[1:]:
-        for name, value in zip(history[0], row, strict=True):
-            assert any(step.get(name) == pytest.approx(float(value)) for step in steps), name
+    steps = server.lines["wandb-history.jsonl"]
+    history = pd.read_csv(result.folder / "history.csv")
+    assert [step["epoch"] for step in steps] == list(history["epoch"])
+    for step, (_, row) in zip(steps, history.iterrows(), strict=True):
+        assert {name: step[name] for name in history} == pytest.approx(row.to_dict())
 
-    summary = {}
-    for record in found:
-        if record.HasField("summary"):
-            summary |= items(record.summary.update)
+    summary = json.loads(server.files["wandb-summary.json"])
     for pattern, scores in result.metrics["patterns"].items():
         for name, value in scores.items():
-            assert summary[f"test/{pattern}/{name}"] == (pytest.approx(value) if value is not None else None)
+            found = summary[f"test/{pattern}/{name}"]
+            assert found == (pytest.approx(value) if value is not None else None)
     assert summary["test/average_incomplete/srcc"] == pytest.approx(result.metrics["average_incomplete"]["srcc"])
     assert summary["selection"]["split"] == "valid"
 
-    kinds = {key: value for step in steps for key, value in step.items() if key.endswith("/_type")}
-    for figure in (result.folder / "figures").glob("*.png"):
-        assert kinds[f"figures/{figure.stem}/_type"] == "image-file"
-    assert kinds["predictions/_type"] == "table-file"
-    artifacts = [r.request.log_artifact.artifact for r in found if r.request.HasField("log_artifact")]
-    artifacts += [r.artifact for r in found if r.HasField("artifact")]
-    models = [a for a in artifacts if a.type == "model"]
-    assert [entry.path for entry in models[0].manifest.contents] == ["checkpoint.pt"]
+
+def test_wandb_reads_the_predictions_the_figures_and_the_checkpoint_back(config, sync):
+    pytest.importorskip("wandb")
+    result = aqa.run(config)  # of the test before, or anew
+    server = sync(result.folder)
+    step = server.lines["wandb-history.jsonl"][-1]
+
+    table = json.loads(server.files[step["predictions"]["path"]])
+    predictions = pd.read_csv(result.folder / "predictions.csv")
+    pd.testing.assert_frame_equal(pd.DataFrame(table["data"], columns=table["columns"]), predictions)
+
+    figures = sorted((result.folder / "figures").glob("*.png"))
+    assert figures
+    for figure in figures:
+        assert server.files[step[f"figures/{figure.stem}"]["path"]] == figure.read_bytes()
+
+    digest = base64.b64encode(hashlib.md5((result.folder / "checkpoint.pt").read_bytes()).digest()).decode()
+    manifest = f"wandb-artifact-manifest-v1\ncheckpoint.pt:{digest}\n"  # by which artifacts are told apart
+    assert server.artifacts["model"] == hashlib.md5(manifest.encode()).hexdigest()
 
 
 def test_without_a_key_a_run_is_tracked_offline_and_says_how_to_send_it_later(tmp_path):
