@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import ssl
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +16,9 @@ from aqa.config import TrackingConfig
 from aqa.errors import AqaError, first_line
 from aqa.runs import CHECKPOINT, FIGURES, PREDICTIONS
 
-# Seconds that a run may wait for a server: for the first answer, and for what is still to be sent at the end. After
-# that it goes on by itself; what was not sent lies in its folder.
-PATIENCE_AT_START, PATIENCE_AT_END = 10.0, 30.0
+# Seconds that a run may wait for a server: for any sign of it, for it to take the run, and for what is still to be sent
+# at the end. After that it goes on by itself; what was not sent lies in its folder.
+PATIENCE_FOR_A_SIGN, PATIENCE_AT_START, PATIENCE_AT_END = 3.0, 10.0, 30.0
 
 Say = Callable[[str], object]
 
@@ -67,6 +71,7 @@ class Wandb:
 
     def _send_files(self, folder: Path) -> None:
         import pandas as pd
+
         import wandb
 
         media = {f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted((folder / FIGURES).glob("*.png"))}
@@ -124,9 +129,10 @@ def _start(settings: TrackingConfig, name: str, config: Mapping[str, Any], folde
     """A run of wandb, offline where it cannot be online; None where it cannot be at all."""
     modes: list[str] = [settings.wandb]
     if settings.wandb == "online":
-        modes = ["online", "offline"] if _has_key() else ["offline"]
-        if modes == ["offline"]:
-            say(f"no key of Weights & Biases is configured; tracked offline: wandb sync {folder}/wandb/offline-run-*")
+        problem = _problem_online()
+        modes = ["offline"] if problem else ["online", "offline"]
+        if problem:
+            say(f"{problem}; tracked offline: wandb sync {folder}/wandb/offline-run-*")
     for mode in modes:
         try:
             return _init(mode, settings, name, config, folder)
@@ -163,10 +169,37 @@ def _init(mode: str, settings: TrackingConfig, name: str, config: Mapping[str, A
     )
 
 
-def _has_key() -> bool:
+def _problem_online() -> str:
+    """Why a run cannot be tracked online; "" where nothing is known to be in the way."""
     import wandb
 
     try:
-        return bool(wandb.login(prompt=False, verify=False))
+        key = wandb.login(prompt=False, verify=False)
     except Exception:  # a key that is malformed is none
-        return False
+        key = False
+    if not key:
+        return "no key of Weights & Biases is configured"
+    address = wandb.setup().settings.base_url
+    return "" if gives_a_sign(address, PATIENCE_FOR_A_SIGN) else f"{address} does not answer"
+
+
+def gives_a_sign(address: str, seconds: float) -> bool:
+    """Whether a server answers at all within some time; wandb itself would try for much longer."""
+    signs = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(address, timeout=seconds).close()
+        except urllib.error.HTTPError:
+            pass  # an answer
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ssl.SSLError):  # wandb may know certificates that Python does not
+                return
+        except OSError:
+            return
+        signs.append(True)
+
+    asking = threading.Thread(target=ask, daemon=True)  # looking a name up knows no limit of time
+    asking.start()
+    asking.join(seconds)
+    return bool(signs)

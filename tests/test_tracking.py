@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import aqa
 from aqa.config import TrackingConfig
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
-from aqa.tracking import Wandb, require_wandb, tracked
+from aqa.tracking import Wandb, gives_a_sign, require_wandb, tracked
 
 METRICS = {
     "patterns": {"VA": {"srcc": 0.5, "n": 9}},
@@ -91,24 +92,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def sync(monkeypatch):
+def sync_server():
+    server = Server()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def sync(monkeypatch, sync_server):
     """A function that lets wandb read a run's offline log and send it to a server on this machine, which it returns."""
-    servers = []
 
     def send(folder):
-        servers.append(Server())
-        monkeypatch.setenv("WANDB_BASE_URL", servers[-1].address)
+        monkeypatch.setenv("WANDB_BASE_URL", sync_server.address)
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
         (log,) = (folder / "wandb").glob("offline-run-*")
         command = [sys.executable, "-m", "wandb", "sync", "--include-synced", str(log)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        return servers[-1]
+        return sync_server
 
-    yield send
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return send
 
 
 @pytest.fixture(scope="module")
@@ -194,15 +198,37 @@ def test_without_a_key_a_run_is_tracked_offline_and_says_how_to_send_it_later(tm
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
 
 
-def test_a_server_that_is_not_there_costs_seconds_and_no_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_server_that_is_not_there_or_says_nothing_costs_seconds_and_no_run(tmp_path, monkeypatch, silent):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    said, start = [], time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        if silent:
+            monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        said, start = [], time.monotonic()
+        with tracked(TrackingConfig(wandb="online"), "name", {}, tmp_path, said.append) as tracker:
+            tracker.epoch({"epoch": 1.0, "loss": 0.5})
+    assert time.monotonic() - start < 60  # and not forever
+    assert "does not answer; tracked offline: wandb sync" in said[0]
+    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_a_server_that_answers_but_takes_no_run_is_left_for_offline(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setattr("aqa.tracking.gives_a_sign", lambda *_: True)
+    monkeypatch.setattr("aqa.tracking.PATIENCE_AT_START", 2.0)
+    said = []
     with tracked(TrackingConfig(wandb="online"), "name", {}, tmp_path, said.append) as tracker:
         tracker.epoch({"epoch": 1.0, "loss": 0.5})
-    assert time.monotonic() - start < 120  # and not forever
-    assert "tracked offline: wandb sync" in said[0]
+    assert said[0].startswith("Weights & Biases does not answer (")
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_any_answer_is_a_sign(sync_server):
+    assert gives_a_sign(sync_server.address, 5)
+    assert gives_a_sign(f"{sync_server.address}/nowhere", 5)
+    assert not gives_a_sign("http://127.0.0.1:9", 5)
 
 
 def test_wandb_asked_for_but_not_installed_is_said_at_once(monkeypatch):
