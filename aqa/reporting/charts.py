@@ -183,7 +183,9 @@ def critical_difference(ranking: Ranking, title: str) -> str:
     import scikit_posthocs  # it takes seconds to import
 
     with plt.rc_context(STYLE):
-        figure, axes = _laid_out(7.5, 0.6 + 0.28 * len(ranking.ranks), left=0.1, below=0.1, above=0.4)
+        side = 0.5 + 0.085 * max(map(len, ranking.ranks.index))  # inches for a label
+        height = 0.6 + 0.28 * len(ranking.ranks)
+        figure, axes = _laid_out(4.5 + 2 * side, height, left=side, right=side, below=0.1, above=0.4)
         scikit_posthocs.critical_difference_diagram(
             ranking.ranks,
             ranking.pairs,
@@ -202,11 +204,13 @@ def _axes(width: float, names: Sequence[str], below: float = 0.5) -> tuple[Figur
     return _laid_out(min(width, 14.0), 3.0, below=below + 0.19 * lines + 0.1 * (lines > 0))
 
 
-def _laid_out(width: float, height: float, left: float = 0.75, below: float = 0.5, above: float = 0.1) -> Any:
+def _laid_out(
+    width: float, height: float, left: float = 0.75, right: float = 0.1, below: float = 0.5, above: float = 0.1
+) -> tuple[Figure, Axes]:
     """A figure and axes of given size with given margins, in inches. Fitted ones would draw twice."""
     figure = plt.figure(figsize=(width, below + height + above))
     whole = below + height + above
-    return figure, figure.add_axes((left / width, below / whole, (width - left - 0.1) / width, height / whole))
+    return figure, figure.add_axes((left / width, below / whole, (width - left - right) / width, height / whole))
 
 
 def _values(found: Sequence[Estimate]) -> list[float]:

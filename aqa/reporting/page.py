@@ -216,7 +216,7 @@ def _runs_table(runs: Sequence[FinishedRun]) -> dict[str, Any]:
 def _ranking_text(found: Ranking) -> str:
     words = f"{found.targets} targets, {len(found.ranks)} models. Friedman's chi square {found.statistic:.2f}, "
     words += f"p = {found.p_value:.2g}. Critical difference of mean ranks {found.critical_difference:.2f}. Mean ranks: "
-    words += ", ".join(f"{model} {rank:.2f}" for model, rank in found.ranks.items()) + "."
+    words += "; ".join(f"{model} {rank:.2f}" for model, rank in found.ranks.items()) + "."
     if found.left_out:
         words += f" Left out, for want of a number for every model: {', '.join(found.left_out)}."
     return words

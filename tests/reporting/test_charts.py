@@ -1,0 +1,89 @@
+"""The figures of a report: nothing is cut off, and what they show is what the sections hold."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from aqa.comparison import draw_videos, rank_models
+from aqa.reporting import charts
+from aqa.reporting.collect import entries, find_runs, read_scores
+from aqa.reporting.published import PublishedRow
+from aqa.reporting.sections import target_section
+
+MODELS = ["mcmoe", "late_fusion", "a_model_with_a_long_name"]
+THEIRS = {"label": "theirs", "source": "a paper", "selected_on": "test", "srcc": {"VAF": 0.9, "A": 0.3}}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were drawn, kept open for the test to look at; closed after it."""
+    kept = []
+
+    def keep(figure, salt):
+        kept.append(figure)
+        return "<svg>"
+
+    monkeypatch.setattr(charts, "_svg", keep)
+    yield kept
+    for figure in kept:
+        plt.close(figure)
+
+
+@pytest.fixture
+def section(finished, tmp_path):
+    for model in MODELS:
+        for seed in (0, 1):
+            finished(f"{model}{seed}", model=model, seed=seed)
+    finished("best", noise=1, split="test")
+    by_place, _ = entries(find_runs([tmp_path / "runs"])[0])
+    ((place, found),) = by_place.items()
+    counts = draw_videos({place.target: read_scores(found[0].first.folder).ids})
+    return target_section(place, found, counts[place.target])
+
+
+def fits(figure):
+    """Whether everything that is drawn lies within the figure, to a hundredth of an inch."""
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    return min(drawn.x0, drawn.y0, width - drawn.x1, height - drawn.y1) > -0.01
+
+
+def test_no_figure_cuts_its_words_off(section, drawn):
+    published = [PublishedRow(data_set="fisv", target="TES", **THEIRS)]
+    charts.srcc_by_pattern(section, published)
+    for draw in (
+        charts.srcc_by_missing,
+        charts.worth_of_modalities,
+        charts.predicted_against_true,
+        charts.router_weights,
+    ):
+        assert draw(section) == "<svg>"
+    scores = np.random.default_rng(0).normal(size=(9, 3)) + np.arange(3)
+    charts.critical_difference(rank_models(pd.DataFrame(scores, columns=MODELS)), "all")
+    assert [fits(figure) for figure in drawn] == [True] * 6
+
+
+def test_bars_are_as_high_as_the_numbers_and_test_selection_is_hatched(section, drawn):
+    charts.srcc_by_pattern(section, [])
+    axes = drawn[0].axes[0]
+    for row, bars in zip(section.rows, axes.containers, strict=True):
+        assert [bar.get_height() for bar in bars] == [row.srcc[column].value for column in section.columns]
+        assert {bar.get_hatch() for bar in bars} == ({"///"} if row.on_test else {None})
+
+
+def test_published_numbers_are_marks(section, drawn):
+    charts.srcc_by_pattern(section, [PublishedRow(data_set="fisv", target="TES", **THEIRS)])
+    (marks,) = [c for c in drawn[0].axes[0].collections if c.get_label() == "theirs †"]
+    assert marks.get_offsets().tolist() == [[0, 0.9], [section.columns.index("A"), 0.3]]
+
+
+def test_what_there_is_nothing_of_is_not_drawn(finished, tmp_path):
+    truth = np.arange(9.0)
+    finished("a", truth=truth, predictions={"VA": truth, "V": truth}, router=False)
+    by_place, _ = entries(find_runs([tmp_path / "runs"])[0])
+    ((place, found),) = by_place.items()
+    section = target_section(place, found, draw_videos({"TES": [str(i) for i in range(9)]})["TES"])
+    assert charts.worth_of_modalities(section) is None
+    assert charts.predicted_against_true(section) is None
+    assert charts.router_weights(section) is None
+    assert charts.srcc_by_missing(section) is not None
