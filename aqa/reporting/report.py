@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from aqa.comparison import draw_videos, rank_models
-from aqa.errors import AqaError
-from aqa.files import write_table, write_text
+from aqa.files import refuse_existing, write_table, write_text
 from aqa.reporting import charts, writers
 from aqa.reporting.collect import Entry, Place, entries, find_runs, read_scores
 from aqa.reporting.page import Figure, Ranked, render
@@ -43,7 +42,8 @@ def report(
     overwritten unless asked.
     """
     out = Path(out)
-    _refuse(out, overwrite)
+    for name in (PAGE, MARKDOWN, LATEX, CSV, FIGURES):
+        refuse_existing(out / name, overwrite)
     known = [*load_published(), *(load_published(published) if published is not None else [])]
     found, warnings = find_runs(runs)
     by_place, repeated = entries(found)
@@ -59,12 +59,6 @@ def report(
     write_table(out / CSV, writers.table(sections, known))
     write_text(out / PAGE, render(title, drawn, rankings, known, found, [*warnings, *repeated]))
     return out / PAGE
-
-
-def _refuse(out: Path, overwrite: bool) -> None:
-    there = [name for name in (PAGE, MARKDOWN, LATEX, CSV, FIGURES) if (out / name).exists()]
-    if there and not overwrite:
-        raise AqaError(f"{out / there[0]} exists; choose another --out, or replace it with --overwrite")
 
 
 def _by_data_set(by_place: Mapping[Place, list[Entry]]) -> list[dict[Place, list[Entry]]]:

@@ -72,12 +72,16 @@ def markdown(sections: Sequence[Section], published: Published) -> str:
             cells = [_markdown_cell(section, row, place, column) for column in columns]
             lines.append([_marked(row), *cells, seeds(row), row.selected_on])
         for other in of_section(published, section):
-            known = other.by_column(section.modalities, columns)
-            cells = [text(known[column]) if column in known else "" for column in columns]
-            lines.append([f"*{_marked(other)}*", *cells, "", other.selected_on])
+            lines.append([f"*{_marked(other)}*", *_reported(other, section), "", other.selected_on])
         table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
         parts += [f"## {section.title}", table, *notes_of(section, published)]
     return "\n\n".join(parts) + "\n"
+
+
+def _reported(other: PublishedRow, section: Section) -> list[str]:
+    """Published numbers by column."""
+    known = other.by_column(section.modalities, section.columns)
+    return [text(known[column]) if column in known else "" for column in section.columns]
 
 
 def _markdown_cell(section: Section, row: Row, place: int, column: str) -> str:
@@ -126,8 +130,7 @@ def latex(sections: Sequence[Section], published: Published) -> str:
         others = of_section(published, section)
         lines += [r"\midrule"] if others else []
         for other in others:
-            known = other.by_column(section.modalities, columns)
-            lines.append(_tex_line([_marked(other), *(text(known[c]) if c in known else "" for c in columns), ""]))
+            lines.append(_tex_line([_marked(other), *_reported(other, section), ""]))
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}"]))
     return "\n\n".join(parts) + "\n"
 
