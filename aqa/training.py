@@ -16,6 +16,7 @@ from aqa.config import TrainConfig
 from aqa.data.batches import Batch
 from aqa.errors import AqaError
 from aqa.models import AQAModel
+from aqa.models.base import Example
 
 SECONDS_BETWEEN_SAVES = 30.0
 
@@ -48,8 +49,11 @@ def train(
 
     batches(epoch) yields an epoch's batches; target (N,) in [0, 1] is indexed by their rows. measure() returns the
     model's selection metrics on the split `measured_on`; the highest "srcc" or the lowest "mse" decides. saved: a state
-    passed to `save` earlier, from which training goes on exactly. AqaError where the loss is no longer a number.
+    passed to `save` earlier, from which training goes on exactly. A `closed_form` model is fitted in one epoch.
+    AqaError where the loss is no longer a number.
     """
+    if model.closed_form:
+        return _fitted(model, batches, target, measure, metric, measured_on, on_epoch)
     optimizer, scheduler = _optimizer(model, settings)
     progress = Progress()
     if saved is not None:
@@ -72,6 +76,7 @@ def train(
         while progress.epoch < settings.epochs and not _out_of_patience(progress, settings.patience):
             epoch = progress.epoch + 1
             learning_rate = float(scheduler.get_last_lr()[0])
+            model.start_epoch(epoch)
             losses = train_epoch(model, batches(epoch), target, optimizer, settings.gradient_clip)
             if not math.isfinite(losses["loss"]):
                 raise AqaError(f"the loss is {losses['loss']} in epoch {epoch}; a lower train.learning_rate may help")
@@ -122,6 +127,27 @@ def train_epoch(
     if not count:
         raise AqaError("missing.train leaves no training sample with a visible modality")
     return {name: float(value) / count for name, value in sums.items()}
+
+
+def _fitted(
+    model: AQAModel,
+    batches: Callable[[int], Iterator[Batch]],
+    target: Tensor,
+    measure: Callable[[], Mapping[str, float]],
+    metric: str,
+    measured_on: str,
+    on_epoch: Callable[[Mapping[str, float]], None] | None,
+) -> Progress:
+    """The one epoch of a model that is fitted in closed form; there is nothing to choose."""
+    losses = model.fit(
+        Example(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
+        for batch in batches(1)
+    )
+    measured = {f"{measured_on}_{name}": value for name, value in measure().items()}
+    row = {"epoch": 1.0, "learning_rate": 0.0, **losses, **measured}
+    if on_epoch is not None:
+        on_epoch(row)
+    return Progress(1, [row], 1, measured[f"{measured_on}_{metric}"], model.state_dict())
 
 
 def _optimizer(

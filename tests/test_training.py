@@ -135,3 +135,44 @@ def test_an_epoch_without_batches_is_a_mistake_in_the_pattern():
     config = TrainConfig(epochs=1)
     with pytest.raises(AqaError, match=r"missing\.train leaves no training sample"):
         train(Line(), lambda epoch: iter([]), torch.zeros(4), lambda: {"srcc": 0.0}, "srcc", "valid", config)
+
+
+class Staged(Line):
+    """Knows which epoch it is in, as models that are trained in stages do."""
+
+    def start_epoch(self, epoch):
+        self.seen = [*getattr(self, "seen", []), epoch]
+
+
+def test_a_model_is_told_each_epoch_and_a_resumed_one_those_that_are_left(monkeypatch):
+    monkeypatch.setattr("aqa.training.SECONDS_BETWEEN_SAVES", -1.0)
+    model, _ = fit(Staged(), epochs=3)
+    assert model.seen == [1, 2, 3]
+    states = []
+    with pytest.raises(KeyboardInterrupt):
+        fit(Staged(), save=states.append, stop_after=3, epochs=5)
+    resumed, _ = fit(Staged(), saved=states[-1], epochs=5)
+    assert states[-1]["progress"]["epoch"] == 2
+    assert resumed.seen == [3, 4, 5]
+
+
+class Mean(AQAModel):
+    """Predicts the mean target."""
+
+    closed_form = True
+
+    def __init__(self):
+        super().__init__({"visual": 1})
+        self.register_buffer("mean", torch.zeros(()))
+
+    def fit(self, batches):
+        self.mean.copy_(torch.cat([example.target for example in batches]).mean())
+        return {"loss": 0.0}
+
+
+def test_a_model_in_closed_form_is_fitted_once():
+    model, progress = fit(Mean(), measures=[0.5], epochs=7)
+    assert float(model.mean) == pytest.approx(0.9)
+    assert (progress.epoch, progress.best_epoch, progress.best_value) == (1, 1, 0.5)
+    assert len(progress.history) == 1
+    assert float(progress.best_weights["mean"]) == pytest.approx(0.9)

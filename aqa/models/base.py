@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -13,6 +13,16 @@ class Loss(NamedTuple):
 
     total: Tensor
     parts: dict[str, Tensor]
+
+
+class Example(NamedTuple):
+    """A batch with its targets (B,) in [0, 1], as `AQAModel.loss` takes them."""
+
+    features: Mapping[str, Tensor]
+    target: Tensor
+    visible: Tensor
+    available: Tensor
+    lengths: Mapping[str, Tensor] | None
 
 
 class AQAModel(nn.Module):
@@ -26,6 +36,8 @@ class AQAModel(nn.Module):
 
     #: Whether streams of different lengths T may be given; the others get streams cut to the shortest.
     takes_unaligned = False
+    #: Whether the weights come from `fit`, in one pass over the training set, and not from `loss`.
+    closed_form = False
 
     def __init__(self, widths: Mapping[str, int]):
         super().__init__()
@@ -59,6 +71,16 @@ class AQAModel(nn.Module):
         Features that are available but not visible, (B, M) bool both, may teach (as what should have been
         reconstructed); features that are not available are never looked at.
         """
+        raise NotImplementedError
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before the batches of each epoch, counted from 1: for models that are trained in stages.
+
+        What a later stage needs to know of an earlier one belongs in buffers, so that a resumed run has it.
+        """
+
+    def fit(self, batches: Iterable[Example]) -> dict[str, float]:
+        """Fit a `closed_form` model to an epoch's batches; returns "loss" and any named parts of it."""
         raise NotImplementedError
 
     def diagnostics(
