@@ -163,6 +163,7 @@ class MoME(AQAModel):
             raise AqaError(f"model 'mome': hidden_dim {hidden_dim} must be a multiple of n_head {n_head}")
         if n_encoder < 1 or n_query < 2:
             raise AqaError(f"model 'mome': n_encoder {n_encoder} must be 1 or more and n_query {n_query} 2 or more")
+        self.hidden_dim = hidden_dim
         self.expert_weight, self.self_weight, self.mutual_weight = expert_weight, self_weight, mutual_weight
         self.mask_padding, self.use_gate = mask_padding, use_gate
         feedforward = feedforward_dim or 3 * hidden_dim
@@ -206,12 +207,12 @@ class MoME(AQAModel):
             rows = visible[:, i]
             if rows.any():
                 clips = self._real_clips(features[m], lengths, m)
-                answer = self.experts[m](features[m][rows], None if clips is None else clips[rows])
+                own_tokens, own_grades = self.experts[m](features[m][rows], None if clips is None else clips[rows])
             else:
-                hidden_dim = self.experts[m].class_token.shape[0]
-                answer = (self.grades.new_zeros(0, 2, hidden_dim), self.grades.new_zeros(0, 2, len(self.grades)))
-            tokens.append(scatter_rows(answer[0], rows))
-            log_grades.append(scatter_rows(answer[1], rows))
+                own_tokens = self.grades.new_zeros(0, 2, self.hidden_dim)
+                own_grades = self.grades.new_zeros(0, 2, len(self.grades))
+            tokens.append(scatter_rows(own_tokens, rows))
+            log_grades.append(scatter_rows(own_grades, rows))
         return Outputs(torch.stack(tokens, dim=1), torch.stack(log_grades, dim=1))
 
     def weigh(self, outputs: Outputs, visible: Tensor) -> Tensor:

@@ -66,7 +66,6 @@ class Fixed(nn.Module):
     def __init__(self, seed):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.class_token = torch.zeros(16)
         self.tokens = torch.randn(2, 16, generator=generator)
         self.log_grades = torch.randn(2, 4, generator=generator).log_softmax(-1)
 
