@@ -152,9 +152,9 @@ class MoME(AQAModel):
         n_query: int = 4,
         feedforward_dim: int | None = None,
         dropout: float = 0.1,
-        expert_weight: float = 1.0,
-        self_weight: float = 0.1,
-        mutual_weight: float = 0.1,
+        expert_weight: float = 0.2,
+        self_weight: float = 0.05,
+        mutual_weight: float = 0.05,
         mask_padding: bool = True,
         use_gate: bool = True,
     ):
