@@ -1,0 +1,243 @@
+"""MoME: Mixture-of-Modality-Experts with Holistic Token Learning.
+
+Paper: https://arxiv.org/abs/2604.05947 (driver action recognition on Drive&Act, from RGB, infrared and depth video).
+
+Each modality has a transformer expert of its own, which puts out a class token and spatio-temporal tokens. A gate looks
+at what the experts put out, not at what they were given, and weighs their predictions for each sample. Holistic token
+learning (HTL) makes both kinds of token teach: inside an expert the class token and the spatio-temporal tokens guide
+each other (self-guidance); between experts each kind guides its own kind (mutual guidance).
+
+What was changed to regress scores from clip features of which some streams are missing:
+
+- A clip feature takes the place of the patches of a few frames, so that an expert's spatio-temporal tokens are its clip
+  tokens; their mean over real clips is what a second head reads.
+- A head gives a distribution over grades linspace(0, 1, n_query) in place of class probabilities, so that guidance
+  stays a divergence; its mean is the score. Squared error of the score takes the place of cross-entropy.
+- A hidden stream's expert is not run: it leaves the gate's softmax, the gate reads zeros in its place, and guidance is
+  among visible experts only. With one visible expert there is no mutual guidance.
+
+The paper's abstract and summaries could be had, its equations not. Chosen here:
+
+- an expert's prediction is the mean of its two heads' distributions;
+- the gate is one hidden layer over both tokens of all experts together, so that it can compare them;
+- each head is trained on the target too (`expert_weight`), so that it has something to teach;
+- a divergence is KL(teacher || student) with a fixed teacher (Zhang et al. 2018, Deep Mutual Learning, section 3), over
+  both directions of a pair, and the mean over the pairs of a row;
+- the weights of the terms.
+
+For ablations, `use_gate=False` weighs visible experts alike, and weights of 0 leave out what they weigh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aqa.errors import AqaError
+from aqa.models import register
+from aqa.models.base import AQAModel, Loss
+from aqa.models.layers import scatter_rows, sinusoid, xavier
+
+
+class Outputs(NamedTuple):
+    """What the experts put out, of their class token and of their clip tokens, in this order; zeros where hidden."""
+
+    tokens: Tensor  # (B, M, 2, H), the clip tokens' mean
+    log_grades: Tensor  # (B, M, 2, Q), logarithms of the distributions over grades
+
+
+class Expert(nn.Module):
+    """One modality's transformer, with a head for the class token and one for the mean of the clip tokens."""
+
+    def __init__(
+        self, width: int, hidden_dim: int, n_head: int, n_encoder: int, n_query: int, feedforward: int, dropout: float
+    ):
+        super().__init__()
+        self.projection = nn.Linear(width, hidden_dim)
+        self.class_token = nn.Parameter(0.02 * torch.randn(hidden_dim))
+        layer = nn.TransformerEncoderLayer(
+            hidden_dim, n_head, feedforward, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(
+            layer, n_encoder, norm=nn.LayerNorm(hidden_dim), enable_nested_tensor=False
+        )
+        self.class_head = nn.Linear(hidden_dim, n_query)
+        self.clip_head = nn.Linear(hidden_dim, n_query)
+        xavier(self.encoder)
+
+    def forward(self, stream: Tensor, clips: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """stream (n, T, D), clips (n, T) bool or None for all -> tokens (n, 2, H), log grades (n, 2, Q)."""
+        rows, steps, _ = stream.shape
+        if clips is None:
+            clips = torch.ones(rows, steps, dtype=torch.bool, device=stream.device)
+        real = clips.unsqueeze(-1)
+        embedded = self.projection(stream.masked_fill(~real, 0.0))
+        embedded = embedded + sinusoid(steps, embedded.shape[-1], stream.device)
+        class_token = self.class_token.expand(rows, 1, -1)
+        encoded = self.encoder(
+            torch.cat([class_token, embedded], dim=1), src_key_padding_mask=F.pad(~clips, (1, 0), value=False)
+        )
+        class_token = encoded[:, 0]
+        clip_mean = (encoded[:, 1:] * real).sum(dim=1) / real.sum(dim=1)
+        logits = torch.stack([self.class_head(class_token), self.clip_head(clip_mean)], dim=1)
+        return torch.stack([class_token, clip_mean], dim=1), logits.log_softmax(dim=-1)
+
+
+class OutputGate(nn.Module):
+    """Weigh the experts of a sample by what they put out."""
+
+    def __init__(self, n_modality: int, hidden_dim: int, dropout: float):
+        super().__init__()
+        self.weigh = nn.Sequential(
+            nn.Linear(2 * n_modality * hidden_dim, hidden_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_dim, n_modality),
+        )
+
+    def forward(self, tokens: Tensor, visible: Tensor) -> Tensor:
+        """tokens (B, M, 2, H), visible (B, M) bool -> weights (B, M): 0 where hidden, their sum 1."""
+        seen = tokens.masked_fill(~visible[:, :, None, None], 0.0)
+        return self.weigh(seen.flatten(1)).masked_fill(~visible, -torch.inf).softmax(dim=1)
+
+
+def divergence(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL(teacher || student) of log distributions (..., Q), no gradient into the teacher: (...)."""
+    return F.kl_div(student, teacher.detach(), reduction="none", log_target=True).sum(dim=-1)
+
+
+def self_guidance(log_grades: Tensor, visible: Tensor) -> Tensor:
+    """The class token and the clip tokens of an expert teach each other; the mean over visible experts, (B,).
+
+    log_grades: (B, M, 2, Q), visible: (B, M) bool.
+    """
+    by_expert = divergence(log_grades.flip(2), log_grades).sum(dim=2)  # (B, M)
+    return (by_expert * visible).sum(dim=1) / visible.sum(dim=1)
+
+
+def mutual_guidance(log_grades: Tensor, visible: Tensor) -> Tensor:
+    """Experts teach each other, token kind by token kind; the mean over ordered pairs of visible experts, (B,).
+
+    log_grades: (B, M, 2, Q), visible: (B, M) bool. 0 where only one is visible.
+    """
+    student, teacher = torch.broadcast_tensors(log_grades.unsqueeze(2), log_grades.unsqueeze(1))
+    by_pair = divergence(teacher, student).sum(dim=-1)  # (B, M, M)
+    others = ~torch.eye(visible.shape[1], dtype=torch.bool, device=visible.device)
+    pairs = visible.unsqueeze(2) & visible.unsqueeze(1) & others
+    return (by_pair * pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1)
+
+
+@register("mome", paper="Mixture-of-Modality-Experts with Holistic Token Learning, arXiv 2604.05947", year=2026)
+class MoME(AQAModel):
+    """Modality experts weighed by what they put out, whose tokens teach each other.
+
+    widths: modality -> channels D. n_query: grades a distribution is over. feedforward_dim: 3 * hidden_dim where None.
+    expert_weight, self_weight, mutual_weight: of each head's own error, of self-guidance and of mutual guidance.
+    """
+
+    takes_unaligned = True
+    grades: Tensor
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        *,
+        hidden_dim: int = 256,
+        n_head: int = 4,
+        n_encoder: int = 2,
+        n_query: int = 4,
+        feedforward_dim: int | None = None,
+        dropout: float = 0.1,
+        expert_weight: float = 0.2,
+        self_weight: float = 0.05,
+        mutual_weight: float = 0.05,
+        mask_padding: bool = True,
+        use_gate: bool = True,
+    ):
+        super().__init__(widths)
+        if hidden_dim % n_head:
+            raise AqaError(f"model 'mome': hidden_dim {hidden_dim} must be a multiple of n_head {n_head}")
+        if n_encoder < 1 or n_query < 2:
+            raise AqaError(f"model 'mome': n_encoder {n_encoder} must be 1 or more and n_query {n_query} 2 or more")
+        self.hidden_dim = hidden_dim
+        self.expert_weight, self.self_weight, self.mutual_weight = expert_weight, self_weight, mutual_weight
+        self.mask_padding, self.use_gate = mask_padding, use_gate
+        feedforward = feedforward_dim or 3 * hidden_dim
+        self.experts = nn.ModuleDict(
+            {m: Expert(d, hidden_dim, n_head, n_encoder, n_query, feedforward, dropout) for m, d in widths.items()}
+        )
+        if use_gate:
+            self.gate = OutputGate(len(widths), hidden_dim, dropout)
+        self.register_buffer("grades", torch.linspace(0, 1, n_query), persistent=False)
+
+    def score(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        outputs = self.consult(features, visible, lengths)
+        return self.mix(outputs, self.weigh(outputs, visible))
+
+    def loss(
+        self,
+        features: Mapping[str, Tensor],
+        target: Tensor,
+        visible: Tensor,
+        available: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+    ) -> Loss:
+        outputs = self.consult(features, visible, lengths)
+        score = self.mix(outputs, self.weigh(outputs, visible))
+        error = (outputs.log_grades.exp() @ self.grades - target.view(-1, 1, 1)).square()  # (B, M, 2), of each head
+
+        # A row's term counts the same whichever patterns the other rows have: a mean in each row, then over rows.
+        mse = F.mse_loss(score, target)
+        expert = ((error.mean(dim=2) * visible).sum(dim=1) / visible.sum(dim=1)).mean()
+        own = self_guidance(outputs.log_grades, visible).mean()
+        mutual = mutual_guidance(outputs.log_grades, visible).mean()
+        total = 10 * (mse + self.expert_weight * expert) + self.self_weight * own + self.mutual_weight * mutual
+        return Loss(total, {"mse": mse, "expert": expert, "self_guidance": own, "mutual_guidance": mutual})
+
+    def consult(self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None) -> Outputs:
+        """Ask each modality's expert about the rows in which it is visible."""
+        tokens, log_grades = [], []
+        for i, m in enumerate(self.modalities):
+            rows = visible[:, i]
+            if rows.any():
+                clips = self._real_clips(features[m], lengths, m)
+                own_tokens, own_grades = self.experts[m](features[m][rows], None if clips is None else clips[rows])
+            else:
+                own_tokens = self.grades.new_zeros(0, 2, self.hidden_dim)
+                own_grades = self.grades.new_zeros(0, 2, len(self.grades))
+            tokens.append(scatter_rows(own_tokens, rows))
+            log_grades.append(scatter_rows(own_grades, rows))
+        return Outputs(torch.stack(tokens, dim=1), torch.stack(log_grades, dim=1))
+
+    def weigh(self, outputs: Outputs, visible: Tensor) -> Tensor:
+        """The experts' weights in each row, (B, M): 0 where hidden, their sum 1."""
+        if not self.use_gate:
+            return visible / visible.sum(dim=1, keepdim=True)
+        return self.gate(outputs.tokens, visible)
+
+    def mix(self, outputs: Outputs, weights: Tensor) -> Tensor:
+        """The score that the experts' weighted distributions over grades have on average, (B,)."""
+        predictions = outputs.log_grades.exp().mean(dim=2)  # (B, M, Q)
+        return (weights.unsqueeze(-1) * predictions).sum(dim=1) @ self.grades
+
+    def diagnostics(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """gate_weights (B, M): how much each expert counts. expert_scores (B, M): what it says, NaN where hidden."""
+        outputs = self.consult(features, visible, lengths)
+        scores = outputs.log_grades.exp().mean(dim=2) @ self.grades
+        return {
+            "gate_weights": self.weigh(outputs, visible),
+            "expert_scores": scores.masked_fill(~visible, torch.nan),
+        }
+
+    def _real_clips(self, stream: Tensor, lengths: Mapping[str, Tensor] | None, m: str) -> Tensor | None:
+        if lengths is None or not self.mask_padding:
+            return None
+        return torch.arange(stream.shape[1], device=stream.device) < lengths[m].unsqueeze(1)  # (B, T)
