@@ -11,7 +11,8 @@ Changed to score performances from clip features:
 
 - a linear layer stands in for the convolutional backbone, whose features are given;
 - the classifier becomes a distribution over grades linspace(0, 1, n_query), whose mean is the score; cross-entropy
-  becomes 10 times the squared error, so that it is of the size of the reconstruction term, which is weighed by 1;
+  becomes 100 times the squared error, which scores that deviate by a tenth of their range bring to about 1, the size
+  of the reconstruction term;
 - which streams are dropped is the run's pattern, a row at a time, not a number of tokens drawn for the whole batch;
 - streams may lack more than what is dropped: they are predicted for the score, but are nobody's target;
 - dropout stands in for the stochastic depth of the temporal encoder, and padded clips are not attended to.
@@ -19,8 +20,9 @@ Changed to score performances from clip features:
 Where paper and published code part, the paper is followed. Its fusion takes real tokens and predicted ones (Figure 3);
 the code takes the decoder's output for real tokens too, and where nothing was dropped the encoder's, memory tokens
 first. Position encodings are added to tokens, without which two dropped streams are predicted alike; the code computes
-them, and its blocks leave them out. The paper's exact reconstruction loss could not be had: the code's is used, a
-squared error to the token normalised over its channels, whose gradient flows into the token as well.
+them, and its blocks leave them out. The paper's text on the reconstruction loss could not be had: the code's is used, a
+squared error to the token normalised over its channels, whose gradient flows into the token as well. That rewards
+tokens that say little, since these are predicted best; `stop_target=True` holds the target still.
 """
 
 from __future__ import annotations
@@ -61,15 +63,12 @@ class TemporalEncoder(nn.Module):
         self.class_token = learned_tokens(1, hidden_dim)
         self.blocks = blocks
 
-    def forward(self, stream: Tensor, clips: Tensor | None) -> Tensor:
-        """stream (n, T, D), clips (n, T) bool: which are real, or None for all -> (n, H)."""
-        if clips is not None:
-            stream = stream.masked_fill(~clips.unsqueeze(-1), 0.0)
-        embedded = self.projection(stream)
+    def forward(self, stream: Tensor, clips: Tensor) -> Tensor:
+        """stream (n, T, D), clips (n, T) bool: which are real -> (n, H)."""
+        embedded = self.projection(stream.masked_fill(~clips.unsqueeze(-1), 0.0))
         embedded = embedded + sinusoid(*embedded.shape[1:], device=stream.device)
         sequence = torch.cat([self.class_token.expand(len(stream), -1, -1), embedded], dim=1)
-        padding = None if clips is None else F.pad(~clips, (1, 0), value=False)
-        return self.blocks(sequence, src_key_padding_mask=padding)[:, 0]
+        return self.blocks(sequence, src_key_padding_mask=F.pad(~clips, (1, 0), value=False))[:, 0]
 
 
 @register("actionmae", paper="arXiv 2211.13916", year=2023)
@@ -78,7 +77,8 @@ class ActionMAE(AQAModel):
 
     widths: modality -> channels D. n_temporal, n_encoder, n_decoder, n_fusion: blocks of the temporal encoders, of the
     autoencoder's two halves and of the fusion. n_memory: memory tokens. n_query: grades. feedforward_dim:
-    4 * hidden_dim where None. normalize_target: whether tokens are normalised before they are a target.
+    4 * hidden_dim where None. normalize_target: whether tokens are normalised before they are a target. stop_target:
+    whether the reconstruction teaches the prediction alone, and not the token it is compared with.
     """
 
     takes_unaligned = True
@@ -97,9 +97,10 @@ class ActionMAE(AQAModel):
         n_query: int = 4,
         feedforward_dim: int | None = None,
         dropout: float = 0.1,
-        mse_weight: float = 10.0,
+        mse_weight: float = 100.0,
         reconstruction_weight: float = 1.0,
         normalize_target: bool = True,
+        stop_target: bool = False,
         mask_padding: bool = True,
     ):
         super().__init__(widths)
@@ -110,7 +111,7 @@ class ActionMAE(AQAModel):
                 f"model 'actionmae': n_memory must be at least 0 and n_query at least 2, got {n_memory} and {n_query}"
             )
         self.mse_weight, self.reconstruction_weight = mse_weight, reconstruction_weight
-        self.normalize_target, self.mask_padding = normalize_target, mask_padding
+        self.normalize_target, self.stop_target, self.mask_padding = normalize_target, stop_target, mask_padding
         feedforward_dim = feedforward_dim or 4 * hidden_dim
 
         def blocks(n_layer: int, dropout: float = 0.0) -> nn.Module:
@@ -153,12 +154,13 @@ class ActionMAE(AQAModel):
         """Modality tokens (B, M, H); zeros where not seen (B, M)."""
         columns = []
         for i, m in enumerate(self.modalities):
-            rows, clips = seen[:, i], None
-            if lengths is not None and self.mask_padding:
-                steps = torch.arange(features[m].shape[1], device=seen.device)
-                clips = steps < lengths[m][rows].unsqueeze(1)
+            rows = seen[:, i]
             if rows.any():
-                columns.append(scatter_rows(self.temporal[m](features[m][rows], clips), rows))
+                stream = features[m][rows]
+                clips = stream.new_ones(stream.shape[:2], dtype=torch.bool)
+                if lengths is not None and self.mask_padding:
+                    clips = torch.arange(stream.shape[1], device=stream.device) < lengths[m][rows].unsqueeze(1)
+                columns.append(scatter_rows(self.temporal[m](stream, clips), rows))
             else:
                 columns.append(features[m].new_zeros(len(rows), self.mask_token.shape[1]))
         return torch.stack(columns, dim=1)
@@ -189,5 +191,6 @@ class ActionMAE(AQAModel):
     def reconstruction(self, predicted: Tensor, tokens: Tensor, hidden: Tensor) -> Tensor:
         """Mean squared error of the predictions (B, M, H) of tokens that were hidden (B, M), a scalar."""
         truth = F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6) if self.normalize_target else tokens
+        truth = truth.detach() if self.stop_target else truth
         error = (predicted - truth).square().mean(dim=-1)  # (B, M)
         return (error * hidden).sum() / hidden.sum().clamp(min=1)
