@@ -15,7 +15,8 @@ Changed to score performances from clip features:
   of the reconstruction term;
 - which streams are dropped is the run's pattern, a row at a time, not a number of tokens drawn for the whole batch;
 - streams may lack more than what is dropped: they are predicted for the score, but are nobody's target;
-- dropout stands in for the stochastic depth of the temporal encoder, and padded clips are not attended to.
+- dropout stands in for the stochastic depth of the temporal encoders, and acts in the fusion as well;
+- padded clips are not attended to.
 
 Where paper and published code part, the paper is followed. Its fusion takes real tokens and predicted ones (Figure 3);
 the code takes the decoder's output for real tokens too, and where nothing was dropped the encoder's, memory tokens
