@@ -67,7 +67,8 @@ class TemporalEncoder(nn.Module):
     def forward(self, stream: Tensor, clips: Tensor) -> Tensor:
         """stream (n, T, D), clips (n, T) bool: which are real -> (n, H)."""
         embedded = self.projection(stream.masked_fill(~clips.unsqueeze(-1), 0.0))
-        embedded = embedded + sinusoid(*embedded.shape[1:], device=stream.device)
+        _, steps, width = embedded.shape
+        embedded = embedded + sinusoid(steps, width, stream.device)
         sequence = torch.cat([self.class_token.expand(len(stream), -1, -1), embedded], dim=1)
         return self.blocks(sequence, src_key_padding_mask=F.pad(~clips, (1, 0), value=False))[:, 0]
 
@@ -184,8 +185,9 @@ class ActionMAE(AQAModel):
 
     def grade(self, tokens: Tensor) -> Tensor:
         """The fused tokens' mean grade, (B, M, H) -> (B,)."""
-        placed = tokens + sinusoid(*tokens.shape[1:], device=tokens.device)
-        sequence = torch.cat([self.class_token.expand(len(tokens), -1, -1), placed], dim=1)
+        rows, modalities, width = tokens.shape
+        placed = tokens + sinusoid(modalities, width, tokens.device)
+        sequence = torch.cat([self.class_token.expand(rows, -1, -1), placed], dim=1)
         weights = self.grades(self.fusion(sequence)[:, 0]).softmax(dim=-1)  # (B, n_query)
         return weights @ torch.linspace(0, 1, weights.shape[1], device=weights.device)
 

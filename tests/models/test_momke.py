@@ -201,11 +201,21 @@ def experiment(store, output, epochs, **options):
     }
 
 
+STAGED = {"hidden_dim": 8, "n_encoder": 1, "dropout": 0.2, "stage_epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A store and a run of two epochs of the first stage and three of the second."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    store = make_synthetic("tiny", folder / "tiny.h5", samples=40)
+    aqa.run(experiment(store, folder / "run", 5, **STAGED))
+    return store, folder / "run"
+
+
 @pytest.mark.parametrize("broken_in", [2, 3, 5])  # in the first stage, between the stages, in the second
-def test_a_run_broken_off_in_either_stage_goes_on_to_the_same_bits(tmp_path, monkeypatch, broken_in):
-    store = make_synthetic("tiny", tmp_path / "tiny.h5", samples=40)
-    options = {"hidden_dim": 8, "n_encoder": 1, "dropout": 0.2, "stage_epochs": 2}
-    aqa.run(experiment(store, tmp_path / "whole", 5, **options))
+def test_a_run_broken_off_in_either_stage_goes_on_to_the_same_bits(unbroken, tmp_path, monkeypatch, broken_in):
+    store, whole = unbroken
     monkeypatch.setattr("aqa.training.SECONDS_BETWEEN_SAVES", -1.0)
     epoch_of_training, calls = aqa.training.train_epoch, []
 
@@ -216,14 +226,15 @@ def test_a_run_broken_off_in_either_stage_goes_on_to_the_same_bits(tmp_path, mon
         return epoch_of_training(*arguments)
 
     monkeypatch.setattr("aqa.training.train_epoch", broken_off)
+    config = experiment(store, tmp_path / "broken", 5, **STAGED)
     with pytest.raises(KeyboardInterrupt):
-        aqa.run(experiment(store, tmp_path / "broken", 5, **options))
-    aqa.run(experiment(store, tmp_path / "broken", 5, **options))
+        aqa.run(config)
+    aqa.run(config)
     assert len(calls) == 6  # five epochs, one of them begun twice
     for name in ("metrics.json", "predictions.csv", "history.csv"):
-        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "broken" / name).read_bytes() == (whole / name).read_bytes()
     first, second = (
-        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["weights"] for name in ("whole", "broken")
+        torch.load(folder / "checkpoint.pt", weights_only=True)["weights"] for folder in (whole, tmp_path / "broken")
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
 
