@@ -215,7 +215,7 @@ def test_it_learns(tmp_path):
             "data": {"store": str(store), "target": "score"},
             "model": {"name": "actionmae", **options},
             "missing": {"train": {"random_subset": {"per": "sample", "include_complete": True}}},
-            "train": {"epochs": 15, "batch_size": 32, "learning_rate": 2e-3, "seed": 0},
+            "train": {"epochs": 10, "batch_size": 32, "learning_rate": 2e-3, "seed": 0},
             "output": str(tmp_path / "run"),
         }
     ).metrics["patterns"]["VAF"]
