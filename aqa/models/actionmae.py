@@ -1,0 +1,199 @@
+"""ActionMAE: Towards Good Practices for Missing Modality Robust Action Recognition.
+
+Paper: https://arxiv.org/abs/2211.13916 (AAAI 2023). Official code: https://github.com/sangminwoo/ActionMAE.
+
+Each stream becomes one token, the output of a class token before its clips. In training some tokens are dropped. An
+encoder sees the tokens that are left and learned memory tokens; a decoder sees what it makes of them, with a mask token
+in each empty place, and predicts what was dropped. Real tokens where there are any and predicted ones elsewhere are
+fused by a transformer. The dropped tokens teach what should have been predicted (missing modality predictive coding).
+
+Changed to score performances from clip features:
+
+- a linear layer stands in for the convolutional backbone, whose features are given;
+- the classifier becomes a distribution over grades linspace(0, 1, n_query), whose mean is the score; cross-entropy
+  becomes 100 times the squared error, which scores that deviate by a tenth of their range bring to about 1, the size
+  of the reconstruction term;
+- which streams are dropped is the run's pattern, a row at a time, not a number of tokens drawn for the whole batch;
+- streams may lack more than what is dropped: they are predicted for the score, but are nobody's target;
+- dropout stands in for the stochastic depth of the temporal encoders, and acts in the fusion as well;
+- padded clips are not attended to.
+
+Where paper and published code part, the paper is followed. Its fusion takes real tokens and predicted ones (Figure 3);
+the code takes the decoder's output for real tokens too, and where nothing was dropped the encoder's, memory tokens
+first. Position encodings are added to tokens, without which two dropped streams are predicted alike; the code computes
+them, and its blocks leave them out. The paper's text on the reconstruction loss could not be had: the code's is used, a
+squared error to the token normalised over its channels, whose gradient flows into the token as well. That rewards
+tokens that say little, since these are predicted best; `stop_target=True` holds the target still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aqa.errors import AqaError
+from aqa.models import register
+from aqa.models.base import AQAModel, Loss
+from aqa.models.layers import scatter_rows, sinusoid, xavier
+
+
+def learned_tokens(count: int, hidden_dim: int) -> nn.Parameter:
+    """Tokens (count, H) that belong to the model, drawn as masked autoencoders draw them."""
+    return nn.Parameter(0.02 * torch.randn(count, hidden_dim))
+
+
+def transformer(hidden_dim: int, n_head: int, n_layer: int, feedforward_dim: int, dropout: float) -> nn.Module:
+    """Pre-norm self-attention blocks with a final LayerNorm: (B, S, H) -> (B, S, H)."""
+    layer = nn.TransformerEncoderLayer(
+        hidden_dim, n_head, feedforward_dim, dropout, activation="gelu", batch_first=True, norm_first=True
+    )
+    blocks = nn.TransformerEncoder(layer, n_layer, norm=nn.LayerNorm(hidden_dim), enable_nested_tensor=False)
+    xavier(blocks)
+    return blocks
+
+
+class TemporalEncoder(nn.Module):
+    """One modality's clips to its token, which a class token gathers from them."""
+
+    def __init__(self, width: int, hidden_dim: int, blocks: nn.Module):
+        super().__init__()
+        self.projection = nn.Linear(width, hidden_dim)
+        self.class_token = learned_tokens(1, hidden_dim)
+        self.blocks = blocks
+
+    def forward(self, stream: Tensor, clips: Tensor) -> Tensor:
+        """stream (n, T, D), clips (n, T) bool: which are real -> (n, H)."""
+        embedded = self.projection(stream.masked_fill(~clips.unsqueeze(-1), 0.0))
+        _, steps, width = embedded.shape
+        embedded = embedded + sinusoid(steps, width, stream.device)
+        sequence = torch.cat([self.class_token.expand(len(stream), -1, -1), embedded], dim=1)
+        return self.blocks(sequence, src_key_padding_mask=F.pad(~clips, (1, 0), value=False))[:, 0]
+
+
+@register("actionmae", paper="arXiv 2211.13916", year=2023)
+class ActionMAE(AQAModel):
+    """Tokens of hidden streams predicted from the visible ones and a memory, then transformer fusion.
+
+    widths: modality -> channels D. n_temporal, n_encoder, n_decoder, n_fusion: blocks of the temporal encoders, of the
+    autoencoder's two halves and of the fusion. n_memory: memory tokens. n_query: grades. feedforward_dim:
+    4 * hidden_dim where None. normalize_target: whether tokens are normalised before they are a target. stop_target:
+    whether the reconstruction teaches the prediction alone, and not the token it is compared with.
+    """
+
+    takes_unaligned = True
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        *,
+        hidden_dim: int = 256,
+        n_head: int = 8,
+        n_temporal: int = 2,
+        n_encoder: int = 2,
+        n_decoder: int = 2,
+        n_fusion: int = 4,
+        n_memory: int = 1,
+        n_query: int = 4,
+        feedforward_dim: int | None = None,
+        dropout: float = 0.1,
+        mse_weight: float = 100.0,
+        reconstruction_weight: float = 1.0,
+        normalize_target: bool = True,
+        stop_target: bool = False,
+        mask_padding: bool = True,
+    ):
+        super().__init__(widths)
+        if hidden_dim % n_head:
+            raise AqaError(f"model 'actionmae': hidden_dim {hidden_dim} must be a multiple of n_head {n_head}")
+        if n_memory < 0 or n_query < 2:
+            raise AqaError(
+                f"model 'actionmae': n_memory must be at least 0 and n_query at least 2, got {n_memory} and {n_query}"
+            )
+        self.mse_weight, self.reconstruction_weight = mse_weight, reconstruction_weight
+        self.normalize_target, self.stop_target, self.mask_padding = normalize_target, stop_target, mask_padding
+        feedforward_dim = feedforward_dim or 4 * hidden_dim
+
+        def blocks(n_layer: int, dropout: float = 0.0) -> nn.Module:
+            return transformer(hidden_dim, n_head, n_layer, feedforward_dim, dropout)
+
+        self.temporal = nn.ModuleDict(
+            {m: TemporalEncoder(width, hidden_dim, blocks(n_temporal, dropout)) for m, width in widths.items()}
+        )
+        self.memory = learned_tokens(n_memory, hidden_dim)
+        self.encoder = blocks(n_encoder)
+        self.mask_token = learned_tokens(1, hidden_dim)
+        self.decoder = blocks(n_decoder)
+        self.prediction = nn.Linear(hidden_dim, hidden_dim)
+        self.class_token = learned_tokens(1, hidden_dim)
+        self.fusion = blocks(n_fusion, dropout)
+        self.grades = nn.Linear(hidden_dim, n_query)
+
+    def score(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        tokens = self.tokens(features, visible, lengths)
+        return self.grade(self.complete(tokens, self.predict(tokens, visible), visible))
+
+    def loss(
+        self,
+        features: Mapping[str, Tensor],
+        target: Tensor,
+        visible: Tensor,
+        available: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+    ) -> Loss:
+        tokens = self.tokens(features, available, lengths)
+        predicted = self.predict(tokens, visible)
+        mse = F.mse_loss(self.grade(self.complete(tokens, predicted, visible)), target)
+        reconstruction = self.reconstruction(predicted, tokens, available & ~visible)
+        total = self.mse_weight * mse + self.reconstruction_weight * reconstruction
+        return Loss(total, {"mse": mse, "reconstruction": reconstruction})
+
+    def tokens(self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None) -> Tensor:
+        """Modality tokens (B, M, H); zeros where not seen (B, M)."""
+        columns = []
+        for i, m in enumerate(self.modalities):
+            rows = seen[:, i]
+            if rows.any():
+                stream = features[m][rows]
+                clips = stream.new_ones(stream.shape[:2], dtype=torch.bool)
+                if lengths is not None and self.mask_padding:
+                    clips = torch.arange(stream.shape[1], device=stream.device) < lengths[m][rows].unsqueeze(1)
+                columns.append(scatter_rows(self.temporal[m](stream, clips), rows))
+            else:
+                columns.append(features[m].new_zeros(len(rows), self.mask_token.shape[1]))
+        return torch.stack(columns, dim=1)
+
+    def predict(self, tokens: Tensor, visible: Tensor) -> Tensor:
+        """Every stream's token (B, M, H) as memory and the visible ones have it. Paper: ActionMAE, Figure 3."""
+        rows, modalities, width = tokens.shape
+        n_memory = len(self.memory)
+        places = sinusoid(n_memory + modalities, width, tokens.device)
+        sequence = torch.cat([self.memory.expand(rows, -1, -1), tokens], dim=1) + places
+        encoded = self.encoder(sequence, src_key_padding_mask=F.pad(~visible, (n_memory, 0), value=False))
+        memory, encoded = encoded[:, :n_memory], encoded[:, n_memory:]
+        filled = torch.where(visible.unsqueeze(-1), encoded, self.mask_token)
+        decoded = self.decoder(torch.cat([memory, filled], dim=1) + places)
+        return self.prediction(decoded[:, n_memory:])
+
+    def complete(self, tokens: Tensor, predicted: Tensor, visible: Tensor) -> Tensor:
+        """Real tokens where streams are visible, predicted ones elsewhere, (B, M, H)."""
+        return torch.where(visible.unsqueeze(-1), tokens, predicted)
+
+    def grade(self, tokens: Tensor) -> Tensor:
+        """The fused tokens' mean grade, (B, M, H) -> (B,)."""
+        rows, modalities, width = tokens.shape
+        placed = tokens + sinusoid(modalities, width, tokens.device)
+        sequence = torch.cat([self.class_token.expand(rows, -1, -1), placed], dim=1)
+        weights = self.grades(self.fusion(sequence)[:, 0]).softmax(dim=-1)  # (B, n_query)
+        return weights @ torch.linspace(0, 1, weights.shape[1], device=weights.device)
+
+    def reconstruction(self, predicted: Tensor, tokens: Tensor, hidden: Tensor) -> Tensor:
+        """Mean squared error of the predictions (B, M, H) of tokens that were hidden (B, M), a scalar."""
+        truth = F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6) if self.normalize_target else tokens
+        truth = truth.detach() if self.stop_target else truth
+        error = (predicted - truth).square().mean(dim=-1)  # (B, M)
+        return (error * hidden).sum() / hidden.sum().clamp(min=1)

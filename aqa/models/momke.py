@@ -1,0 +1,237 @@
+"""MoMKE: Leveraging Knowledge of Modality Experts for Incomplete Multimodal Learning.
+
+Paper: ACM Multimedia 2024 (Mixture of Modality Knowledge Experts). Official code: https://github.com/wxxv/MoMKE.
+
+Two stages. In unimodal expert training each modality's expert, a stack of attention layers, learns to score from its
+own modality alone. In experts mixing training every expert looks at every visible stream, and a soft router of that
+stream weighs what they make of it: its own expert gives a unimodal representation, the others what the joint one needs.
+The mixed streams are joined over channels, zeros where a stream is hidden, and scored together; the experts learn on.
+
+Changed to score performances from clip features:
+
+- a sequence was a conversation with a label an utterance; it is a video with one score, so representations are averaged
+  over the clips before the last layer. Clips are otherwise treated as utterances were: attention without positions;
+- regression as in the paper's sentiment data, by squared error, with a sigmoid that keeps scores in [0, 1];
+- the second stage sees whatever pattern the run hides streams by; the published code trains one model a pattern.
+  The first sees every stream that is available, hidden or not, as published;
+- `stage_epochs` epochs belong to the first stage. A score is the joint one in both stages, as in the published code, so
+  it says nothing before the second begins: train for more epochs than that, and have no less patience;
+- `unimodal_weight` goes on training the experts' own scores in the second stage, which the paper does not (0).
+
+The paper hands on each expert from its own best epoch. The published code means to, but its copies take no effect: it
+goes on from the last epoch, and so does this. Of the paper's text only summaries could be had; layers follow the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aqa.errors import AqaError
+from aqa.models import register
+from aqa.models.base import AQAModel, Loss
+from aqa.models.layers import real_clips, scatter_rows
+
+
+def mlp(width: int, feedforward_dim: int, out: int, dropout: float) -> nn.Sequential:
+    """Two linear layers with GELU between them: (..., width) -> (..., out)."""
+    return nn.Sequential(
+        nn.Linear(width, feedforward_dim),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(feedforward_dim, out),
+        nn.Dropout(dropout),
+    )
+
+
+def clip_mean(stream: Tensor, clips: Tensor | None) -> Tensor:
+    """Mean of (B, T, C) over real clips, (B, C). clips: (B, T) bool, or None for all."""
+    if clips is None:
+        return stream.mean(dim=1)
+    return (stream * clips.unsqueeze(-1)).sum(dim=1) / clips.sum(dim=1, keepdim=True)
+
+
+class ExpertLayer(nn.Module):
+    """Self-attention over clips and a residual MLP, without normalisation: (n, T, H) -> (n, T, H)."""
+
+    def __init__(self, hidden_dim: int, n_head: int, feedforward_dim: int, dropout: float):
+        super().__init__()
+        self.n_head = n_head
+        self.query, self.key, self.value = (nn.Linear(hidden_dim, hidden_dim) for _ in range(3))
+        self.mlp = mlp(hidden_dim, feedforward_dim, hidden_dim, dropout)
+
+    def forward(self, stream: Tensor, clips: Tensor | None) -> Tensor:
+        query, key, value = (
+            layer(stream).unflatten(-1, (self.n_head, -1)).transpose(1, 2)  # (n, heads, T, H / heads)
+            for layer in (self.query, self.key, self.value)
+        )
+        keys = None if clips is None else clips[:, None, None, :]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=keys).transpose(1, 2).flatten(2)
+        return attended + self.mlp(attended)
+
+
+class Expert(nn.Module):
+    """One modality's expert: residual attention layers, (n, T, H) -> (n, T, H)."""
+
+    def __init__(self, hidden_dim: int, n_head: int, n_layer: int, feedforward_dim: int, dropout: float):
+        super().__init__()
+        self.layers = nn.ModuleList(ExpertLayer(hidden_dim, n_head, feedforward_dim, dropout) for _ in range(n_layer))
+
+    def forward(self, stream: Tensor, clips: Tensor | None) -> Tensor:
+        for layer in self.layers:
+            stream = stream + layer(stream, clips)
+        return stream
+
+
+class Mixed(NamedTuple):
+    """What the experts make of the n rows that have a stream."""
+
+    own: Tensor  # (n, T, H) what the stream's own expert says
+    mixture: Tensor  # (n, T, H)
+    weights: Tensor  # (n, T, M) of the router
+
+
+@register("momke", paper="Xu et al., ACM MM 2024", year=2024)
+class MoMKE(AQAModel):
+    """Experts that first learn one modality each, then are mixed stream by stream by soft routers.
+
+    widths: modality -> channels D. n_encoder: layers of an expert. feedforward_dim: hidden_dim where None.
+    stage_epochs: epochs in which the experts learn alone.
+    """
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        *,
+        hidden_dim: int = 256,
+        n_head: int = 2,
+        n_encoder: int = 4,
+        feedforward_dim: int | None = None,
+        dropout: float = 0.5,
+        stage_epochs: int = 10,
+        unimodal_weight: float = 0.0,
+        mask_padding: bool = True,
+    ):
+        super().__init__(widths)
+        if hidden_dim % n_head:
+            raise AqaError(f"model 'momke': hidden_dim {hidden_dim} must be a multiple of n_head {n_head}")
+        if stage_epochs < 0:
+            raise AqaError(f"model 'momke': stage_epochs must be at least 0, got {stage_epochs}")
+        self.stage_epochs, self.unimodal_weight, self.mask_padding = stage_epochs, unimodal_weight, mask_padding
+        self.mixing = True
+        feedforward_dim = feedforward_dim or hidden_dim
+        joint = len(widths) * hidden_dim
+
+        self.projections = nn.ModuleDict(
+            {m: nn.Sequential(nn.Linear(width, hidden_dim), nn.Dropout(dropout)) for m, width in widths.items()}
+        )
+        self.experts = nn.ModuleDict(
+            {m: Expert(hidden_dim, n_head, n_encoder, feedforward_dim, dropout) for m in widths}
+        )
+        self.own_scores = nn.Linear(hidden_dim, len(widths))  # row i scores what expert i says of its own stream
+        self.routers = nn.ModuleDict({m: mlp(hidden_dim, feedforward_dim, len(widths), dropout) for m in widths})
+        self.joint = nn.Sequential(nn.Linear(joint, joint), nn.ReLU(), nn.Dropout(dropout))
+        self.joint_score = nn.Linear(joint, 1)
+
+    def start_epoch(self, epoch: int) -> None:
+        self.mixing = epoch > self.stage_epochs
+
+    def score(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        clips = self._real_clips(features, visible, lengths)
+        return self.score_together(self.mix(features, visible, clips), visible, clips)
+
+    def loss(
+        self,
+        features: Mapping[str, Tensor],
+        target: Tensor,
+        visible: Tensor,
+        available: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+    ) -> Loss:
+        if not self.mixing:
+            clips = self._real_clips(features, available, lengths)
+            unimodal = self.unimodal_error(self.listen(features, available, clips), target, available, clips)
+            return Loss(unimodal, {"unimodal": unimodal})
+        clips = self._real_clips(features, visible, lengths)
+        mixed = self.mix(features, visible, clips)
+        mse = F.mse_loss(self.score_together(mixed, visible, clips), target)
+        own = {m: said.own for m, said in mixed.items()}
+        unimodal = self.unimodal_error(own, target, visible, clips)
+        return Loss(mse + self.unimodal_weight * unimodal, {"mse": mse, "unimodal": unimodal})
+
+    def embed(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
+        """Project each stream of the rows that have it, (n, T, H); streams that no row has are left out."""
+        embedded = {}
+        for i, m in enumerate(self.modalities):
+            rows = seen[:, i]
+            if rows.any():
+                stream = features[m][rows]
+                if clips is not None:
+                    stream = stream.masked_fill(~clips[rows].unsqueeze(-1), 0.0)
+                embedded[m] = self.projections[m](stream)
+        return embedded
+
+    def listen(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
+        """Each stream through its own expert alone, (n, T, H): unimodal expert training."""
+        embedded = self.embed(features, seen, clips)
+        return {m: self.experts[m](stream, self._of(clips, seen, m)) for m, stream in embedded.items()}
+
+    def mix(self, features: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Mixed]:
+        """Each visible stream through every expert, weighed by the stream's router clip by clip."""
+        mixed = {}
+        for m, stream in self.embed(features, visible, clips).items():
+            real = self._of(clips, visible, m)
+            said = torch.stack([expert(stream, real) for expert in self.experts.values()], dim=2)  # (n, T, M, H)
+            weights = self.routers[m](stream).softmax(dim=-1)  # (n, T, M)
+            own = said[:, :, self.modalities.index(m)]
+            mixed[m] = Mixed(own, (said * weights.unsqueeze(-1)).sum(dim=2), weights)
+        return mixed
+
+    def unimodal_error(self, own: Mapping[str, Tensor], target: Tensor, seen: Tensor, clips: Tensor | None) -> Tensor:
+        """Squared errors of the experts' own scores: means over rows that have the stream, summed over streams."""
+        error = torch.zeros((), device=target.device)
+        for m, said in own.items():
+            i = self.modalities.index(m)
+            scores = self.own_scores(clip_mean(said, self._of(clips, seen, m)))[:, i].sigmoid()
+            error = error + F.mse_loss(scores, target[seen[:, i]])
+        return error
+
+    def score_together(self, mixed: Mapping[str, Mixed], visible: Tensor, clips: Tensor | None) -> Tensor:
+        """The mixed streams side by side, zeros where hidden, to scores (B,)."""
+        some = next(iter(mixed.values())).mixture
+        hidden = some.new_zeros(len(visible), *some.shape[1:])
+        streams = [
+            scatter_rows(mixed[m].mixture, visible[:, i]) if m in mixed else hidden
+            for i, m in enumerate(self.modalities)
+        ]
+        joint = torch.cat(streams, dim=-1)  # (B, T, M * H)
+        joint = joint + self.joint(joint)
+        return self.joint_score(clip_mean(joint, clips)).squeeze(-1).sigmoid()
+
+    def diagnostics(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """router_weights (B, M, M): how much stream i takes from expert j, the mean over its clips; zeros if hidden."""
+        clips = self._real_clips(features, visible, lengths)
+        weights = torch.zeros(*visible.shape, len(self.modalities), device=visible.device)
+        for m, said in self.mix(features, visible, clips).items():
+            i = self.modalities.index(m)
+            weights[visible[:, i], i] = clip_mean(said.weights, self._of(clips, visible, m))
+        return {"router_weights": weights}
+
+    def _of(self, clips: Tensor | None, seen: Tensor, m: str) -> Tensor | None:
+        """The real clips of the rows that have modality m."""
+        return None if clips is None else clips[seen[:, self.modalities.index(m)]]
+
+    def _real_clips(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None
+    ) -> Tensor | None:
+        if lengths is None or not self.mask_padding:
+            return None
+        return real_clips({m: lengths[m] for m in self.modalities}, seen, features[self.modalities[0]].shape[1])
