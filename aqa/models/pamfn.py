@@ -325,8 +325,8 @@ class PAMFN(AQAModel):
                 levels, own = self.branches[m](features[m][rows], clips[rows])
                 out[m] = [scatter_rows(x, rows) for x in (*levels, own)]
         absent = [torch.zeros_like(x) for x in next(iter(out.values()))]
-        *levels, scores = zip(*(out.get(m, absent) for m in self.modalities), strict=True)
-        return [torch.stack(level, dim=2) for level in levels], torch.stack(scores, dim=1)
+        *by_level, scores = zip(*(out.get(m, absent) for m in self.modalities), strict=True)
+        return [torch.stack(level, dim=2) for level in by_level], torch.stack(scores, dim=1)
 
     def mix(self, streams: list[Tensor], clips: Tensor, visible: Tensor) -> tuple[Tensor, list[Fused]]:
         """The mixed branch on what is visible of the branches' features; no gradient goes back into them."""
