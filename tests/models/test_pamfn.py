@@ -251,13 +251,13 @@ def test_options_that_cannot_be_are_refused(options, message):
 
 
 def test_it_learns_in_two_stages(tmp_path):
-    store = make_synthetic("tiny", tmp_path / "tiny.h5", samples=300)
+    store = make_synthetic("tiny", tmp_path / "tiny.h5", samples=500)
     found = aqa.run(
         {
             "name": "pamfn",
             "data": {"store": str(store), "target": "score"},
-            "model": {"name": "pamfn", "hidden_dim": 16, "n_fusion": 1, "dropout": 0.3, "branch_epochs": 4},
-            "missing": {"train": {"random_subset": {"per": "sample", "include_complete": True}}, "test": ["VAF", "V"]},
+            "model": {"name": "pamfn", "hidden_dim": 16, "n_fusion": 2, "dropout": 0.3, "branch_epochs": 4},
+            "missing": {"train": "none", "test": ["VAF"]},
             "train": {"epochs": 10, "batch_size": 32, "learning_rate": 5e-3, "threads": 1},
             "output": str(tmp_path / "run"),
         }
