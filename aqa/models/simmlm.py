@@ -57,7 +57,7 @@ class Expert(nn.Module):
     def forward(self, stream: Tensor, clips: Tensor) -> Tensor:
         """stream (n, T, D), clips (n, T) bool: not padding -> (n,)."""
         projected = self.projection(stream)
-        projected = projected + sinusoid(*projected.shape[1:], device=stream.device)
+        projected = projected + sinusoid(projected.shape[1], projected.shape[2], stream.device)
         encoded = self.encoder(projected, src_key_padding_mask=~clips)
         return self.head(self.dropout(clip_mean(encoded, clips))).squeeze(-1)
 
