@@ -20,8 +20,8 @@ video that has its modality, visible or not, as branches are trained apart.
 
 What else is not as in the published code, and why:
 
-- the published second stage detaches the visual and flow branches but lets gradients and batch statistics change the
-  audio one; here all branches are frozen, statistics and dropout included;
+- the published second stage detaches the visual and flow branches but lets gradients change the audio one, and batch
+  statistics all three; here all branches are frozen, statistics and dropout included;
 - in evaluation PolicyNet takes its likeliest choice instead of drawing one: a score must not change from call to call;
 - the mixed branch starts from a learned vector; the published one starts from zeros, which batch norm and ReLU keep so;
 - an odd clip at the end is averaged alone instead of dropped, so that single clips can be scored, and padding is kept

@@ -23,7 +23,8 @@ both sides; the published code draws a crop a side.
 The paper trains the experts alone first ("independent learning"), then everything ("cooperative learning"), and finds
 the first stage to help only a little: `expert_epochs` is its length, none by default.
 
-The text of the paper was read as far as its introduction; method and settings follow the published code.
+The text of the paper was read as far as its introduction; method and settings follow the published code, in a public
+fork of it.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Expert(nn.Module):
 class Gate(nn.Module):
     """The gating network G: all streams' means, zeros for absent ones, -> a weight a modality.
 
-    Its softmax runs over the visible modalities alone (section 3, DMoME).
+    Its softmax runs over the visible modalities alone.
     """
 
     def __init__(self, widths: Mapping[str, int], hidden_dim: int):
