@@ -1,0 +1,231 @@
+"""SimMLM: A Simple Framework for Multi-modal Learning with Missing Modality.
+
+Paper: https://arxiv.org/abs/2507.19264 (ICCV 2025). Official code: https://github.com/LezJ/SimMLM.
+
+One expert network a modality gives its own answer from its own stream. A gating network looks at all streams, absent
+ones as zeros, and weighs the answers; absent modalities get a weight of exactly zero and the others share one (the
+dynamic mixture of modality experts, DMoME). Training compares each sample with itself when it has fewer modalities: the
+More vs. Fewer (MoFe) ranking loss is what the task loss with more exceeds the one with fewer by, and zero otherwise.
+
+What was changed to regress scores from clip features:
+
+- the experts are small transformers over clips, with the mean over clips read off as one number, instead of U-Nets or
+  image and text backbones; what is mixed is that number before its sigmoid, as the paper mixes segmentation maps;
+- the gating network sees each stream's mean over clips, through a linear layer of its own, instead of whole scans;
+- the task loss is the squared error.
+
+Two choices stay as published: the gradient of the ranking loss flows into both sides, and the task loss counts both
+(half each). Where the paper draws two nested subsets at random, one of ours is the subset that training made visible,
+and the other is drawn: a random subset of it, or a superset that takes in available streams that were hidden. Each
+size but its own is as likely. The experts' answers do not depend on who else is there, so they are computed once for
+both sides; the published code draws a crop a side.
+
+The paper trains the experts alone first ("independent learning"), then everything ("cooperative learning"), and finds
+the first stage to help only a little: `expert_epochs` is its length, none by default.
+
+The text of the paper was read as far as its introduction; method and settings follow the published code, in a public
+fork of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aqa.errors import AqaError
+from aqa.models import register
+from aqa.models.base import AQAModel, Loss
+from aqa.models.layers import scatter_rows, sinusoid, xavier
+
+
+class Expert(nn.Module):
+    """One modality's expert: its stream (n, T, D) -> its answer, a score before the sigmoid (n,)."""
+
+    def __init__(self, width: int, hidden_dim: int, n_head: int, n_encoder: int, feedforward_dim: int, dropout: float):
+        super().__init__()
+        self.projection = nn.Linear(width, hidden_dim)
+        layer = nn.TransformerEncoderLayer(
+            hidden_dim, n_head, feedforward_dim, dropout, batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, n_encoder, enable_nested_tensor=False)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden_dim, 1)
+        xavier(self.encoder)
+
+    def forward(self, stream: Tensor, clips: Tensor) -> Tensor:
+        """stream (n, T, D), clips (n, T) bool: not padding -> (n,)."""
+        projected = self.projection(stream)
+        projected = projected + sinusoid(projected.shape[1], projected.shape[2], stream.device)
+        encoded = self.encoder(projected, src_key_padding_mask=~clips)
+        return self.head(self.dropout(clip_mean(encoded, clips))).squeeze(-1)
+
+
+class Gate(nn.Module):
+    """The gating network G: all streams' means, zeros for absent ones, -> a weight a modality.
+
+    Its softmax runs over the visible modalities alone.
+    """
+
+    def __init__(self, widths: Mapping[str, int], hidden_dim: int):
+        super().__init__()
+        self.embeddings = nn.ModuleDict({m: nn.Linear(width, hidden_dim) for m, width in widths.items()})
+        self.weigh = nn.Sequential(
+            nn.GELU(),
+            nn.Linear(len(widths) * hidden_dim, hidden_dim),
+            nn.GELU(),
+            nn.Linear(hidden_dim, len(widths)),
+        )
+
+    def forward(self, means: Mapping[str, Tensor], visible: Tensor) -> Tensor:
+        """means: modality -> (B, D), numbers everywhere; visible (B, M) bool -> (B, M), each row summing to one."""
+        embedded = torch.stack([self.embeddings[m](mean) for m, mean in means.items()], dim=1)  # (B, M, H)
+        logits = self.weigh(embedded.masked_fill(~visible.unsqueeze(-1), 0.0).flatten(1))
+        return logits.masked_fill(~visible, -torch.inf).softmax(dim=1)
+
+
+@register("simmlm", paper="SimMLM, arXiv 2507.19264", year=2025)
+class SimMLM(AQAModel):
+    """A gated mixture of modality experts for which more modalities must not be worse than fewer.
+
+    widths: modality -> channels D. feedforward_dim: 3 * hidden_dim where None. mofe_weight: weight of the ranking loss,
+    0.1 in the published settings. expert_epochs: length of the first stage, in which the experts learn alone.
+    """
+
+    takes_unaligned = True  # no expert sees another's clips
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        *,
+        hidden_dim: int = 256,
+        n_head: int = 2,
+        n_encoder: int = 2,
+        feedforward_dim: int | None = None,
+        dropout: float = 0.3,
+        mofe_weight: float = 0.1,
+        expert_epochs: int = 0,
+        mask_padding: bool = True,
+    ):
+        super().__init__(widths)
+        if hidden_dim % n_head:
+            raise AqaError(f"model 'simmlm': hidden_dim {hidden_dim} must be a multiple of n_head {n_head}")
+        if not 0 <= mofe_weight < 0.5:
+            raise AqaError(
+                f"model 'simmlm': mofe_weight {mofe_weight} must be from 0 to below 0.5, "
+                "or it would pay to get worse with fewer modalities"
+            )
+        self.mofe_weight, self.expert_epochs, self.mask_padding = mofe_weight, expert_epochs, mask_padding
+        self.experts_alone = False
+        feedforward_dim = feedforward_dim or 3 * hidden_dim
+        self.experts = nn.ModuleDict(
+            {m: Expert(width, hidden_dim, n_head, n_encoder, feedforward_dim, dropout) for m, width in widths.items()}
+        )
+        self.gate = Gate(widths, hidden_dim)
+
+    def start_epoch(self, epoch: int) -> None:
+        """The first `expert_epochs` epochs are independent learning, the others cooperative."""
+        self.experts_alone = epoch <= self.expert_epochs
+
+    def score(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        clips = self._real_clips(features, lengths)
+        weights = self.gate(self.means(features, visible, clips), visible)
+        return mixture(self.answers(features, visible, clips), weights)
+
+    def loss(
+        self,
+        features: Mapping[str, Tensor],
+        target: Tensor,
+        visible: Tensor,
+        available: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+    ) -> Loss:
+        clips = self._real_clips(features, lengths)
+        if self.experts_alone:
+            errors = (self.answers(features, available, clips).sigmoid() - target.unsqueeze(1)).square()
+            mse = errors[available].mean()
+            return Loss(mse, {"mse": mse, "mofe": torch.zeros_like(mse)})
+
+        more, fewer = nested_pair(visible, available)
+        answers, means = self.answers(features, more, clips), self.means(features, more, clips)
+        with_more, with_fewer = ((mixture(answers, self.gate(means, seen)) - target).square() for seen in (more, fewer))
+        mse = (with_more + with_fewer).mean() / 2
+        mofe = more_vs_fewer(with_more, with_fewer)
+        return Loss(mse + self.mofe_weight * mofe, {"mse": mse, "mofe": mofe})
+
+    def answers(self, features: Mapping[str, Tensor], seen: Tensor, clips: Mapping[str, Tensor]) -> Tensor:
+        """Each expert's answer, a score before the sigmoid, (B, M); zeros where its modality is not seen."""
+        found = []
+        for i, m in enumerate(self.modalities):
+            rows = seen[:, i]
+            answer = features[m].new_zeros(len(rows))
+            if rows.any():
+                real = clips[m][rows]
+                stream = features[m][rows].masked_fill(~real.unsqueeze(-1), 0.0)
+                answer = scatter_rows(self.experts[m](stream, real), rows)
+            found.append(answer)
+        return torch.stack(found, dim=1)
+
+    def means(self, features: Mapping[str, Tensor], seen: Tensor, clips: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each stream's mean over its clips, modality -> (B, D); zeros where it is not seen."""
+        return {m: clip_mean(features[m], clips[m] & seen[:, i].unsqueeze(1)) for i, m in enumerate(self.modalities)}
+
+    def diagnostics(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """gate_weights (B, M): how much each modality's answer counts; answers (B, M): what each expert alone says."""
+        clips = self._real_clips(features, lengths)
+        weights = self.gate(self.means(features, visible, clips), visible)
+        answers = self.answers(features, visible, clips).sigmoid().masked_fill(~visible, torch.nan)
+        return {"gate_weights": weights, "answers": answers}
+
+    def _real_clips(self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Which clips of each stream hold data, modality -> (B, T) bool."""
+        real = {}
+        for m in self.modalities:
+            rows, clips, _ = features[m].shape
+            place = torch.arange(clips, device=features[m].device).expand(rows, -1)
+            if lengths is None or not self.mask_padding:
+                real[m] = torch.ones_like(place, dtype=torch.bool)
+            else:
+                real[m] = place < lengths[m].clamp(min=1).unsqueeze(1)
+        return real
+
+
+def clip_mean(stream: Tensor, clips: Tensor) -> Tensor:
+    """Mean of (B, T, C) over the clips (B, T) that count, (B, C); zeros where none does. The others may be NaN."""
+    kept = stream.masked_fill(~clips.unsqueeze(-1), 0.0)
+    return kept.sum(dim=1) / clips.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def mixture(answers: Tensor, weights: Tensor) -> Tensor:
+    """The score (B,) that answers (B, M), mixed by weights (B, M) before the sigmoid, make."""
+    return (weights * answers).sum(dim=1).sigmoid()
+
+
+def more_vs_fewer(with_more: Tensor, with_fewer: Tensor) -> Tensor:
+    """The MoFe ranking loss: by how much the task loss with more modalities (B,) exceeds the one with fewer (B,).
+
+    Zero for rows that are already better with more. Returns the mean over rows.
+    """
+    return F.relu(with_more - with_fewer).mean()
+
+
+def nested_pair(visible: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:
+    """Two nested sets of modalities a row, the larger first, (B, M) bool both; one of them is `visible`.
+
+    The other is drawn: its size is any from 1 to the row's available modalities but visible's own, and its members are
+    visible ones first. A row with one available modality has nothing to be compared with: both sets are that one.
+    """
+    seen, most = visible.sum(dim=1), available.sum(dim=1)
+    draw = torch.rand(len(visible), device=visible.device)
+    size = 1 + (draw * (most - 1)).floor().clamp(max=(most - 2).clamp(min=0)).long()
+    size = torch.where(most > 1, size + (size >= seen), seen)
+    # Places in a random order in which visible modalities stand before hidden ones, and those before absent ones.
+    order = torch.rand(visible.shape, device=visible.device) + (~visible).long() + (~available).long()
+    other = order.argsort(dim=1).argsort(dim=1) < size.unsqueeze(1)
+    return visible | other, visible & other
