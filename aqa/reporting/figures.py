@@ -87,8 +87,8 @@ def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[s
     """The loss and its parts by epoch, and the selection metrics with the epoch that was kept."""
     epochs = [row["epoch"] for row in history]
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), layout="constrained")
-    for name in history[0]:
-        values = [row[name] for row in history]
+    for name in dict.fromkeys(name for row in history for name in row):  # stages of training may have their own parts
+        values = [row.get(name, np.nan) for row in history]
         if name.startswith("loss"):
             left.plot(epochs, values, label=name.removeprefix("loss_"), linewidth=2 if name == "loss" else 1)
     left.set_yscale("log")

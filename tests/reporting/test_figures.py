@@ -63,6 +63,15 @@ def test_training_curves_show_loss_parts_and_the_kept_epoch(tmp_path, kept):
     assert right.get_ylabel() == "SRCC on valid (complete)"
 
 
+def test_training_curves_show_what_only_a_later_stage_has(tmp_path, kept):
+    history = [{"epoch": 1, "loss": 1.0, "loss_own": 1.0, "valid_srcc": 0.1}]
+    history.append({"epoch": 2, "loss": 0.5, "loss_joint": 0.5, "valid_srcc": 0.2})
+    figures.training_curves(history, METRICS["selection"], tmp_path / "figure.png")
+    drawn = {line.get_label(): line.get_ydata() for line in kept[0].axes[0].lines}
+    np.testing.assert_array_equal(drawn["own"], [1.0, np.nan])
+    np.testing.assert_array_equal(drawn["joint"], [np.nan, 0.5])
+
+
 def test_router_weights_are_written_in_their_cells(tmp_path, kept):
     weights = {"VAF": np.array([[0.75, 0.25], [0.5, 0.5]]), "V": np.eye(2)}
     figures.router_weights(weights, ["visual", "audio"], tmp_path / "figure.png")
