@@ -99,3 +99,15 @@ def xavier(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
+
+
+def projection(width: int, hidden_dim: int) -> nn.Sequential:
+    """From a modality's channels to the shared space, clip by clip: (n, D) -> (n, H). Xu et al. 2022 (GDLT)."""
+    half = max(width // 2, 1)
+    return nn.Sequential(
+        nn.Linear(width, half),
+        nn.BatchNorm1d(half),
+        nn.ReLU(),
+        nn.Linear(half, hidden_dim),
+        nn.BatchNorm1d(hidden_dim),
+    )
