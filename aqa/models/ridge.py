@@ -69,10 +69,10 @@ class Ridge(AQAModel):
         inputs, target = np.concatenate(described), np.concatenate(targets)
         scaler = StandardScaler().fit(inputs)
         with np.errstate(invalid="ignore"):  # nothing can be left out of a single video, or of equal ones
-            ridge = RidgeCV(self.alphas).fit(scaler.transform(inputs), target)
+            ridge = RidgeCV(np.array(self.alphas)).fit(scaler.transform(inputs), target)
         fitted = (scaler.mean_, scaler.scale_, ridge.coef_, ridge.intercept_, ridge.alpha_)
         for buffer, value in zip((self.centre, self.scale, self.weight, self.bias, self.alpha), fitted, strict=True):
-            buffer.copy_(torch.as_tensor(value))
+            buffer.copy_(torch.as_tensor(value, dtype=torch.double))
         error = ridge.predict(scaler.transform(inputs)) - target
         return {"loss": float(np.mean(error**2))}
 

@@ -64,7 +64,9 @@ def test_scores_are_those_of_scikit_learn(alphas):
     train, test = videos(0), videos(1)
     model = build("ridge", widths=WIDTHS, alphas=alphas)
     loss = model.fit([part(train, slice(0, 30)), part(train, slice(30, None))])["loss"]
-    reference = make_pipeline(StandardScaler(), RidgeCV(alphas)).fit(statistics(train), train.target.double().numpy())
+    reference = make_pipeline(StandardScaler(), RidgeCV(list(alphas))).fit(
+        statistics(train), train.target.double().numpy()
+    )
     expected = reference.predict(statistics(test))
     assert expected.min() > 0
     assert expected.max() < 1
