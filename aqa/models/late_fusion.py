@@ -28,6 +28,8 @@ class LateFusion(AQAModel):
     triplet loss. mask_padding: padded clips stay out of statistics and attention.
     """
 
+    takes_unaligned = True
+
     def __init__(
         self,
         widths: Mapping[str, int],

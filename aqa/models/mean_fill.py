@@ -13,29 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from aqa.models import register
 from aqa.models.base import Loss
 from aqa.models.layers import EarlyFusion, fill_hidden
-
-
-class RunningMean(nn.Module):
-    """The mean (D,) of every clip that it was ever given."""
-
-    mean: Tensor
-    clips: Tensor
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("clips", torch.zeros((), dtype=torch.long))
-
-    @torch.no_grad()
-    def add(self, clips: Tensor) -> None:
-        """Take in clips (n, D); n may be 0."""
-        self.clips += len(clips)
-        self.mean += (clips - self.mean).sum(dim=0) / self.clips.clamp(min=1)
 
 
 @register(
@@ -45,6 +27,9 @@ class RunningMean(nn.Module):
 )
 class MeanFill(EarlyFusion):
     """Early fusion; the features of a hidden stream are their training mean."""
+
+    mean: Tensor  # (sum of widths,), modality by modality
+    clips: Tensor  # (M,), how many it is the mean of
 
     def __init__(
         self,
@@ -74,11 +59,16 @@ class MeanFill(EarlyFusion):
             margin=margin,
             mask_padding=mask_padding,
         )
-        self.means = nn.ModuleDict({m: RunningMean(width) for m, width in widths.items()})
+        self.register_buffer("mean", torch.zeros(sum(widths.values())))
+        self.register_buffer("clips", torch.zeros(len(widths), dtype=torch.long))
+
+    def means(self) -> dict[str, Tensor]:
+        """The mean clip (D,) of each modality so far, a view of the buffer."""
+        return dict(zip(self.modalities, self.mean.split(list(self.widths.values())), strict=True))
 
     def fill(self, features: Mapping[str, Tensor], visible: Tensor) -> dict[str, Tensor]:
         """Features (B, T, D) by modality, the mean of those that training has seen where hidden."""
-        return fill_hidden(features, visible, {m: self.means[m].mean for m in self.modalities})
+        return fill_hidden(features, visible, self.means())
 
     def loss(
         self,
@@ -89,9 +79,16 @@ class MeanFill(EarlyFusion):
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Loss:
         if self.training:
-            for m, rows in zip(self.modalities, available.T, strict=True):
-                self.means[m].add(own_clips(features[m], rows, None if lengths is None else lengths[m]))
+            self.take_in(features, available, lengths)
         return super().loss(features, target, visible, available, lengths)
+
+    @torch.no_grad()
+    def take_in(self, features: Mapping[str, Tensor], available: Tensor, lengths: Mapping[str, Tensor] | None) -> None:
+        """Bring the means up to date with the real clips of a batch."""
+        for i, (m, mean) in enumerate(self.means().items()):
+            clips = own_clips(features[m], available[:, i], None if lengths is None else lengths[m])
+            self.clips[i] += len(clips)
+            mean += (clips - mean).sum(dim=0) / self.clips[i].clamp(min=1)
 
 
 def own_clips(stream: Tensor, rows: Tensor, lengths: Tensor | None) -> Tensor:

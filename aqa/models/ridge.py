@@ -33,6 +33,7 @@ class Ridge(AQAModel):
     """
 
     closed_form = True
+    takes_unaligned = True
 
     # What was fitted, P = 2 * sum of widths numbers a video; double, as it was fitted in.
     centre: Tensor  # (P,)

@@ -20,16 +20,16 @@ ROWS, CLIPS = 80, 9
 
 
 def videos(seed, rows=ROWS):
-    """Videos of different lengths, their padding NaN, in which streams are hidden and hidden ones are NaN too."""
+    """Videos with streams of different lengths, some of them hidden; NaN in hidden streams and in the padding."""
     rng = np.random.default_rng(seed)
     visible = rng.random((rows, 3)) < 0.7
     visible[~visible.any(axis=1)] = True
     quality = rng.standard_normal(rows)
-    lengths = rng.integers(1, CLIPS + 1, rows)
+    lengths = {m: rng.integers(1, CLIPS + 1, rows) for m in WIDTHS}
     features = {}
     for i, (m, width) in enumerate(WIDTHS.items()):
         clips = rng.standard_normal((rows, CLIPS, width)) + 0.5 * quality[:, None, None]
-        clips[np.arange(CLIPS) >= lengths[:, None]] = np.nan
+        clips[np.arange(CLIPS) >= lengths[m][:, None]] = np.nan
         clips[~visible[:, i]] = np.nan
         features[m] = torch.from_numpy(clips).float()
     target = 0.5 + 0.1 * quality + 0.02 * rng.standard_normal(rows)
@@ -38,17 +38,17 @@ def videos(seed, rows=ROWS):
         torch.from_numpy(target).float(),
         torch.from_numpy(visible),
         torch.from_numpy(visible),
-        {m: torch.from_numpy(lengths) for m in WIDTHS},
+        {m: torch.from_numpy(length) for m, length in lengths.items()},
     )
 
 
 def statistics(example):
     """Each channel's mean and standard deviation by numpy, zeros where hidden, (n, P)."""
     rows = []
-    for row, length in enumerate(example.lengths["visual"].tolist()):
+    for row in range(len(example.target)):
         parts = []
         for i, (m, width) in enumerate(WIDTHS.items()):
-            clips = example.features[m][row, :length].double().numpy()
+            clips = example.features[m][row, : example.lengths[m][row]].double().numpy()
             parts += [clips.mean(0), clips.std(0)] if example.visible[row, i] else [np.zeros(2 * width)]
         rows.append(np.concatenate(parts))
     return np.stack(rows)
