@@ -241,7 +241,7 @@ def test_it_learns_what_there_is_to_learn(name, store, tmp_path):
             "data": {"store": str(store), "target": "score"},
             "model": {"name": name, "hidden_dim": 16, "n_decoder": 1, "dropout": 0.0, "alpha": 0.05},
             "missing": {"train": {"random_subset": {"per": "sample", "include_complete": True}}, "test": ["VAF"]},
-            "train": {"epochs": 12, "batch_size": 16, "learning_rate": 3e-3, "threads": 1},
+            "train": {"epochs": 6, "batch_size": 16, "learning_rate": 3e-3, "threads": 1},
             "select": {"pattern": "complete"},
             "output": str(tmp_path / "run"),
         }
