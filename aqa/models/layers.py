@@ -6,7 +6,12 @@ import math
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from aqa.errors import AqaError
+from aqa.models.base import AQAModel, Loss
+from aqa.objectives import hardest_triplet
 
 
 def sinusoid(length: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -99,3 +104,149 @@ def xavier(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
+
+
+def projection(width: int, hidden_dim: int) -> nn.Sequential:
+    """From a modality's channels to the shared space, clip by clip: (n, D) -> (n, H). Xu et al. 2022 (GDLT)."""
+    half = max(width // 2, 1)
+    return nn.Sequential(
+        nn.Linear(width, half),
+        nn.BatchNorm1d(half),
+        nn.ReLU(),
+        nn.Linear(half, hidden_dim),
+        nn.BatchNorm1d(hidden_dim),
+    )
+
+
+class GradeTransformer(nn.Module):
+    """GDLT behind its input projection: self-attention over clips, then grade prototypes. Xu et al. 2022, section 3.
+
+    The defaults of the models that use it are those of GDLT's released code. Prototypes carry a position encoding here
+    (see `GradeDecoder`) and there none: a constant that is added to what is learned anyway.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        n_head: int,
+        n_encoder: int,
+        n_decoder: int,
+        n_query: int,
+        feedforward: int | None,
+        dropout: float,
+    ):
+        super().__init__()
+        if width % n_head:
+            raise AqaError(f"grade decoder: hidden_dim {width} must be a multiple of n_head {n_head}")
+        if n_query < 2 or n_encoder < 1 or n_decoder < 1:
+            raise AqaError(
+                f"grade decoder: n_query {n_query} must be 2 or more, n_encoder {n_encoder} and n_decoder {n_decoder} "
+                "1 or more"
+            )
+        feedforward = feedforward or 3 * width
+        layer = nn.TransformerEncoderLayer(width, n_head, feedforward, dropout, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, n_encoder, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+        self.grades = GradeDecoder(width, n_query, n_head, n_decoder, feedforward, dropout)
+        xavier(self.encoder)
+        xavier(self.grades.decoder)
+
+    def forward(self, stream: Tensor, clips: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """stream (B, T, H), clips (B, T) bool or None -> scores (B,), decoded queries (B, n_query, H)."""
+        padding = None if clips is None else ~clips
+        return self.grades(self.encoder(stream, src_key_padding_mask=padding), clips)
+
+
+class EarlyFusion(AQAModel):
+    """One GDLT for all streams: each is projected, and they are joined over channels, clip by clip.
+
+    What a hidden stream is to the network is for a model to say: by `fill`, where something stands in for its features,
+    or by `project`. With one modality this is GDLT as it was published.
+
+    widths: modality -> channels D. feedforward_dim: 3 * hidden_dim where None. alpha, margin: weight and margin of the
+    triplet loss that keeps decoded queries apart. mask_padding: padded clips stay out of statistics and attention.
+    """
+
+    #: Whether the network is told which streams are visible, by a channel of ones or zeros for each.
+    tells_visible = False
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        *,
+        hidden_dim: int = 256,
+        n_head: int = 1,
+        n_encoder: int = 1,
+        n_decoder: int = 2,
+        n_query: int = 4,
+        feedforward_dim: int | None = None,
+        dropout: float = 0.3,
+        alpha: float = 1.0,
+        margin: float = 1.0,
+        mask_padding: bool = True,
+    ):
+        super().__init__(widths)
+        self.alpha, self.margin, self.mask_padding = alpha, margin, mask_padding
+        self.hidden_dim, streams = hidden_dim, len(widths)
+        self.projections = nn.ModuleDict({m: projection(width, hidden_dim) for m, width in widths.items()})
+        if streams > 1:
+            self.join = nn.Linear(streams * hidden_dim + (streams if self.tells_visible else 0), hidden_dim)
+        self.network = GradeTransformer(hidden_dim, n_head, n_encoder, n_decoder, n_query, feedforward_dim, dropout)
+
+    def fill(self, features: Mapping[str, Tensor], visible: Tensor) -> dict[str, Tensor]:
+        """Features (B, T, D) by modality, with something in the place of those that are hidden."""
+        raise NotImplementedError
+
+    def project(self, features: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
+        """Every stream in the shared space, (B, T, H) by modality."""
+        filled = self.fill(features, visible)
+        return {m: on_clips(self.projections[m], filled[m], clips) for m in self.modalities}
+
+    def fuse(self, streams: Mapping[str, Tensor], visible: Tensor) -> Tensor:
+        """Streams (B, T, H) as one, (B, T, H)."""
+        parts = list(streams.values())
+        if len(parts) == 1:
+            return parts[0]
+        if self.tells_visible:
+            parts.append(visible.unsqueeze(1).expand(-1, parts[0].shape[1], -1).to(parts[0]))
+        return self.join(torch.cat(parts, dim=-1))
+
+    def grade(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Scores (B,) and decoded queries (B, n_query, H)."""
+        clips = None
+        if lengths is not None and self.mask_padding:
+            steps = features[self.modalities[0]].shape[1]
+            clips = real_clips({m: lengths[m] for m in self.modalities}, visible, steps)
+        return self.network(self.fuse(self.project(features, visible, clips), visible), clips)
+
+    def score(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        return self.grade(features, visible, lengths)[0]
+
+    def loss(
+        self,
+        features: Mapping[str, Tensor],
+        target: Tensor,
+        visible: Tensor,
+        available: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+    ) -> Loss:
+        """Mean squared error and the triplet loss of decoded queries. Xu et al. 2022, section 3.3."""
+        score, queries = self.grade(features, visible, lengths)
+        mse, triplet = F.mse_loss(score, target), hardest_triplet(queries, self.margin)
+        return Loss(mse + self.alpha * triplet, {"mse": mse, "triplet": triplet})
+
+
+def fill_hidden(
+    features: Mapping[str, Tensor], visible: Tensor, values: Mapping[str, Tensor | float]
+) -> dict[str, Tensor]:
+    """Features (B, T, D) by modality, with its value (D,) in every clip of the rows where a modality is hidden.
+
+    visible: (B, M), its columns in the order of `values`.
+    """
+    return {
+        m: torch.where(seen.view(-1, 1, 1), features[m], value)
+        for (m, value), seen in zip(values.items(), visible.T, strict=True)
+    }

@@ -30,20 +30,8 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import GradeDecoder, on_clips, real_clips, scatter_rows, sinusoid, xavier
+from aqa.models.layers import GradeDecoder, on_clips, projection, real_clips, scatter_rows, sinusoid, xavier
 from aqa.objectives import channel_divergence, hardest_triplet, squared_error
-
-
-def projection(width: int, hidden_dim: int) -> nn.Sequential:
-    """From a modality's channels to the shared space, clip by clip: (n, D) -> (n, H)."""
-    half = max(width // 2, 1)
-    return nn.Sequential(
-        nn.Linear(width, half),
-        nn.BatchNorm1d(half),
-        nn.ReLU(),
-        nn.Linear(half, hidden_dim),
-        nn.BatchNorm1d(hidden_dim),
-    )
 
 
 class GatedGenerator(nn.Module):

@@ -1,0 +1,44 @@
+"""GDLT: Likert Scoring with Grade Decoupling for Long-term Action Assessment.
+
+Paper: Xu et al., CVPR 2022, pages 3232-3241. Official code: https://github.com/xuangch/CVPR22_GDLT.
+
+Clip features are projected and encoded by a transformer. Learned prototypes, one a grade, attend to the encoded clips;
+how strongly each answers weighs its grade, and the score is the weighted mean of the grades. A triplet loss keeps what
+the prototypes decode apart. Much of later action quality assessment, MCMoE among it, builds on this decoder.
+
+GDLT knows one modality, and with one this is GDLT. Of several, each has the paper's projection, and the projected
+streams are joined over channels. A hidden stream is zeros after its projection, so that nothing of it enters the
+projection's batch statistics, and the network is told so: one more channel a modality, 1 where it is visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from aqa.models import register
+from aqa.models.layers import EarlyFusion, on_clips, scatter_rows
+
+
+@register(
+    "grade_decoder",
+    paper="Likert Scoring with Grade Decoupling for Long-term Action Assessment, CVPR 2022",
+    year=2022,
+)
+class GradeDecoderModel(EarlyFusion):
+    """Transformer with grade prototypes (GDLT); hidden streams are zeros that it knows of."""
+
+    tells_visible = True
+
+    def project(self, features: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
+        """Visible streams in the shared space, (B, T, H) by modality; zeros where hidden."""
+        rows, steps, _ = features[self.modalities[0]].shape
+        streams = {}
+        for m, seen in zip(self.modalities, visible.T, strict=True):
+            streams[m] = torch.zeros(rows, steps, self.hidden_dim, device=visible.device)
+            if seen.any():
+                real = None if clips is None else clips[seen]
+                streams[m] = scatter_rows(on_clips(self.projections[m], features[m][seen], real), seen)
+        return streams

@@ -1,0 +1,92 @@
+"""Late fusion: a network a modality, each with a score of its own, and the mean of those that are visible.
+
+What early and late fusion are, and that the latter needs nothing for what is missing, is in Baltrusaitis et al.,
+Multimodal Machine Learning: A Survey and Taxonomy (TPAMI 2019, arXiv 1705.09406), section 6.1. The networks are those
+of `grade_decoder` for one modality, GDLT as published. Each learns by itself from the videos in which its modality is
+visible; nothing is learned of how they go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aqa.models import register
+from aqa.models.base import AQAModel, Loss
+from aqa.models.layers import GradeTransformer, on_clips, projection, scatter_rows
+from aqa.objectives import hardest_triplet
+
+
+@register("late_fusion", paper="Multimodal Machine Learning: A Survey and Taxonomy, arXiv 1705.09406", year=2017)
+class LateFusion(AQAModel):
+    """One grade decoder a modality; the mean of the visible ones' scores.
+
+    widths: modality -> channels D. feedforward_dim: 3 * hidden_dim where None. alpha, margin: weight and margin of the
+    triplet loss. mask_padding: padded clips stay out of statistics and attention.
+    """
+
+    takes_unaligned = True
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        *,
+        hidden_dim: int = 256,
+        n_head: int = 1,
+        n_encoder: int = 1,
+        n_decoder: int = 2,
+        n_query: int = 4,
+        feedforward_dim: int | None = None,
+        dropout: float = 0.3,
+        alpha: float = 1.0,
+        margin: float = 1.0,
+        mask_padding: bool = True,
+    ):
+        super().__init__(widths)
+        self.alpha, self.margin, self.mask_padding = alpha, margin, mask_padding
+        self.projections = nn.ModuleDict({m: projection(width, hidden_dim) for m, width in widths.items()})
+        self.networks = nn.ModuleDict(
+            {
+                m: GradeTransformer(hidden_dim, n_head, n_encoder, n_decoder, n_query, feedforward_dim, dropout)
+                for m in widths
+            }
+        )
+
+    def score(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        total = torch.zeros(len(visible), device=visible.device)
+        for m, rows in zip(self.modalities, visible.T, strict=True):
+            if rows.any():
+                total = total + scatter_rows(self.grade(m, features, rows, lengths)[0], rows)
+        return total / visible.sum(dim=1)
+
+    def loss(
+        self,
+        features: Mapping[str, Tensor],
+        target: Tensor,
+        visible: Tensor,
+        available: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+    ) -> Loss:
+        """The mean over modalities of what each network would be trained with alone."""
+        errors, triplets = [], []
+        for m, rows in zip(self.modalities, visible.T, strict=True):
+            if rows.any():
+                score, queries = self.grade(m, features, rows, lengths)
+                errors.append(F.mse_loss(score, target[rows]))
+                triplets.append(hardest_triplet(queries, self.margin))
+        mse, triplet = torch.stack(errors).mean(), torch.stack(triplets).mean()
+        return Loss(mse + self.alpha * triplet, {"mse": mse, "triplet": triplet})
+
+    def grade(
+        self, m: str, features: Mapping[str, Tensor], rows: Tensor, lengths: Mapping[str, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Scores (n,) and decoded queries (n, n_query, H) of modality m in the n of the rows (B,) that have it."""
+        stream, clips = features[m][rows], None
+        if lengths is not None and self.mask_padding:
+            clips = torch.arange(stream.shape[1], device=stream.device) < lengths[m][rows].unsqueeze(1)
+        return self.networks[m](on_clips(self.projections[m], stream, clips), clips)

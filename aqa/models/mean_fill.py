@@ -1,0 +1,99 @@
+"""Early fusion in which a hidden stream is the training mean of its modality's features.
+
+Filling with training means is the usual baseline beside zeros; Che et al., Recurrent Neural Networks for Multivariate
+Time Series with Missing Values (arXiv 1606.01865), compare it for deep sequence models. The mean of each channel is
+over the real clips of all training videos that have the modality, whether the pattern hides it or not, and goes on from
+batch to batch: exact once an epoch is through, and kept with the weights. The network is not told what is missing.
+
+Where `data.standardize` has brought every channel's mean to zero this is `zero_fill`, almost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from aqa.models import register
+from aqa.models.base import Loss
+from aqa.models.layers import EarlyFusion, fill_hidden
+
+
+@register(
+    "mean_fill",
+    paper="Recurrent Neural Networks for Multivariate Time Series with Missing Values, arXiv 1606.01865",
+    year=2016,
+)
+class MeanFill(EarlyFusion):
+    """Early fusion; the features of a hidden stream are their training mean."""
+
+    mean: Tensor  # (sum of widths,), modality by modality
+    clips: Tensor  # (M,), how many it is the mean of
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        *,
+        hidden_dim: int = 256,
+        n_head: int = 1,
+        n_encoder: int = 1,
+        n_decoder: int = 2,
+        n_query: int = 4,
+        feedforward_dim: int | None = None,
+        dropout: float = 0.3,
+        alpha: float = 1.0,
+        margin: float = 1.0,
+        mask_padding: bool = True,
+    ):
+        super().__init__(
+            widths,
+            hidden_dim=hidden_dim,
+            n_head=n_head,
+            n_encoder=n_encoder,
+            n_decoder=n_decoder,
+            n_query=n_query,
+            feedforward_dim=feedforward_dim,
+            dropout=dropout,
+            alpha=alpha,
+            margin=margin,
+            mask_padding=mask_padding,
+        )
+        self.register_buffer("mean", torch.zeros(sum(widths.values())))
+        self.register_buffer("clips", torch.zeros(len(widths), dtype=torch.long))
+
+    def means(self) -> dict[str, Tensor]:
+        """The mean clip (D,) of each modality so far, a view of the buffer."""
+        return dict(zip(self.modalities, self.mean.split(list(self.widths.values())), strict=True))
+
+    def fill(self, features: Mapping[str, Tensor], visible: Tensor) -> dict[str, Tensor]:
+        """Features (B, T, D) by modality, the mean of those that training has seen where hidden."""
+        return fill_hidden(features, visible, self.means())
+
+    def loss(
+        self,
+        features: Mapping[str, Tensor],
+        target: Tensor,
+        visible: Tensor,
+        available: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+    ) -> Loss:
+        if self.training:
+            self.take_in(features, available, lengths)
+        return super().loss(features, target, visible, available, lengths)
+
+    @torch.no_grad()
+    def take_in(self, features: Mapping[str, Tensor], available: Tensor, lengths: Mapping[str, Tensor] | None) -> None:
+        """Bring the means up to date with the real clips of a batch."""
+        for i, (m, mean) in enumerate(self.means().items()):
+            clips = own_clips(features[m], available[:, i], None if lengths is None else lengths[m])
+            self.clips[i] += len(clips)
+            mean += (clips - mean).sum(dim=0) / self.clips[i].clamp(min=1)
+
+
+def own_clips(stream: Tensor, rows: Tensor, lengths: Tensor | None) -> Tensor:
+    """The clips (n, D) of a stream (B, T, D) before the padding, in the rows (B,) that have it."""
+    taken = stream[rows]
+    if lengths is None:
+        return taken.flatten(0, 1)
+    return taken[torch.arange(stream.shape[1], device=stream.device) < lengths[rows].unsqueeze(1)]

@@ -1,0 +1,98 @@
+"""Ridge regression on each channel's mean and standard deviation, the baseline that takes a second.
+
+Hoerl and Kennard, Ridge Regression: Biased Estimation for Nonorthogonal Problems, Technometrics 1970; scikit-learn's
+`RidgeCV`, which chooses the penalty by leave-one-out. A video is the mean and the standard deviation of every channel
+over its real clips, zeros for streams that are hidden or absent; each of these numbers is standardised over the
+training set, in which streams are hidden as the experiment's pattern says. It is fitted once, in closed form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from sklearn.linear_model import RidgeCV
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from aqa.errors import AqaError
+from aqa.models import register
+from aqa.models.base import AQAModel, Example
+
+ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 5, 21))
+
+
+@register(
+    "ridge", paper="Ridge Regression: Biased Estimation for Nonorthogonal Problems, Technometrics 1970", year=1970
+)
+class Ridge(AQAModel):
+    """Ridge regression on channel means and deviations, fitted in closed form.
+
+    alphas: the penalties of which leave-one-out cross-validation chooses.
+    """
+
+    closed_form = True
+    takes_unaligned = True
+
+    # What was fitted, P = 2 * sum of widths numbers a video; double, as it was fitted in.
+    centre: Tensor  # (P,)
+    scale: Tensor  # (P,)
+    weight: Tensor  # (P,)
+    bias: Tensor  # ()
+    alpha: Tensor  # (), the penalty chosen
+
+    def __init__(self, widths: Mapping[str, int], *, alphas: tuple[float, ...] = ALPHAS):
+        super().__init__(widths)
+        if not alphas or min(alphas) <= 0:
+            raise AqaError(f"model 'ridge': alphas must be one or more numbers above 0, got {list(alphas)}")
+        self.alphas = alphas
+        inputs = 2 * sum(widths.values())
+        for name, start in {"centre": 0.0, "scale": 1.0, "weight": 0.0}.items():
+            self.register_buffer(name, torch.full((inputs,), start, dtype=torch.double))
+        for name in ("bias", "alpha"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.double))
+
+    def score(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        described = (self.describe(features, visible, lengths) - self.centre) / self.scale
+        return (described @ self.weight + self.bias).clamp(0, 1).float()
+
+    def fit(self, batches: Iterable[Example]) -> dict[str, float]:
+        """Fit to videos as they are visible; "loss" is the mean squared error on them."""
+        described, targets = [], []
+        for example in batches:
+            described.append(self.describe(example.features, example.visible, example.lengths).cpu().numpy())
+            targets.append(example.target.double().cpu().numpy())
+        if not described:
+            raise AqaError("missing.train leaves no training sample with a visible modality")
+        inputs, target = np.concatenate(described), np.concatenate(targets)
+        scaler = StandardScaler().fit(inputs)
+        with np.errstate(invalid="ignore"):  # nothing can be left out of a single video, or of equal ones
+            ridge = RidgeCV(np.array(self.alphas)).fit(scaler.transform(inputs), target)
+        fitted = (scaler.mean_, scaler.scale_, ridge.coef_, ridge.intercept_, ridge.alpha_)
+        for buffer, value in zip((self.centre, self.scale, self.weight, self.bias, self.alpha), fitted, strict=True):
+            buffer.copy_(torch.as_tensor(value, dtype=torch.double))
+        error = ridge.predict(scaler.transform(inputs)) - target
+        return {"loss": float(np.mean(error**2))}
+
+    def describe(self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None) -> Tensor:
+        """Mean and standard deviation of each channel, modality by modality, zeros where hidden: (B, P)."""
+        parts = []
+        for m, rows in zip(self.modalities, visible.T, strict=True):
+            part = self.centre.new_zeros(len(rows), 2 * self.widths[m])
+            part[rows] = channel_statistics(features[m][rows].double(), None if lengths is None else lengths[m][rows])
+            parts.append(part)
+        return torch.cat(parts, dim=1)
+
+
+def channel_statistics(stream: Tensor, lengths: Tensor | None) -> Tensor:
+    """Mean and standard deviation of each channel of (n, T, D) over the clips before the padding: (n, 2 D)."""
+    if lengths is None:
+        lengths = torch.full((len(stream),), stream.shape[1], device=stream.device)
+    real = (torch.arange(stream.shape[1], device=stream.device) < lengths.unsqueeze(1)).unsqueeze(-1)  # (n, T, 1)
+    count = lengths.unsqueeze(1)
+    mean = stream.masked_fill(~real, 0.0).sum(dim=1) / count
+    variance = (stream - mean.unsqueeze(1)).square().masked_fill(~real, 0.0).sum(dim=1) / count
+    return torch.cat([mean, variance.sqrt()], dim=1)
