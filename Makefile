@@ -10,7 +10,7 @@ quickstart: $(READY)
 	$(BIN)/aqa run experiments/quickstart.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -45,6 +45,7 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-cov>=5",
+            "pytest-xdist>=3.5",
             "hypothesis>=6.90",
             "ruff>=0.5",
             "mypy>=1.10",
