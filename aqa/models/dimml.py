@@ -20,10 +20,10 @@ What regression from clip features with missing streams asks for:
 - With more than two modalities the contrast is summed over ordered pairs; a pair learns from the rows that have both.
 - A modality's own objective counts every row in which it is available, since it needs no other; only the joined head,
   which has to live with missing streams, sees the visible ones alone, with zeros and a flag for the others.
-- The paper trains the joined head once the encoders are done. Here it learns beside them, from features through which
+- The official code trains the joined head once the encoders are done. Here it learns beside them, from features through which
   it passes no gradient, so that one run is enough.
-- The paper ranks dimensions in an extra pass over the training set. Here the batches of the warm-up are counted as they
-  pass: boundaries of the grades in one epoch, with these the centroids in the next, with these the hits in a third.
+- The official code ranks dimensions in an extra pass over the training set, once, after the warm-up. Here the batches of
+  the warm-up are counted as they pass: boundaries of the grades in one epoch, with these the centroids in the next, with these the hits in a third.
   Each is thus an epoch behind, and `warmup_epochs` is at least 3.
 """
 
@@ -60,7 +60,7 @@ def hits(feature: Tensor, grade: Tensor, centroids: Tensor, known: Tensor) -> Te
     """In how many rows the nearest centroid along a single dimension is that of the right grade, (H,).
 
     feature (B, H), grade (B,), centroids (n_grade, H), known (n_grade,) bool: the grades that have a centroid.
-    The mean over rows is a dimension's separability. Section 3.3 of the paper.
+    X
     """
     distance = (feature.unsqueeze(1) - centroids).abs()  # (B, n_grade, H)
     nearest = distance.masked_fill(~known.view(1, -1, 1), torch.inf).argmin(dim=1)
@@ -75,7 +75,8 @@ def effective_dimensions(separability: Tensor) -> Tensor:
 def one_way_contrast(taught: Tensor, teacher: Tensor, dimensions: Tensor, temperature: float) -> Tensor:
     """Contrast of rows (n, H) both, along some dimensions (H,) bool, that moves the taught side only. A scalar.
 
-    Each taught row is to be closer, by inner product, to the teacher's row of the same video than to those of others.
+    The DUC loss: each taught row is to be closer, by inner product, to the teacher's row of the same video than to
+    those of other videos.
     """
     similarity = (taught * dimensions) @ (teacher.detach() * dimensions).T / temperature
     return F.cross_entropy(similarity, torch.arange(len(taught), device=taught.device))
@@ -119,7 +120,7 @@ class DIMML(AQAModel):
     """Encoders trained apart, ineffective dimensions taught one way, heads weighed by their certainty.
 
     widths: modality -> channels D. feedforward_dim: 2 * hidden_dim where None. n_query: score levels of a head.
-    n_grade: grades that dimensions are ranked by. warmup_epochs: 20 in the paper. shared_weight, contrast_weight: the
+    n_grade: grades that dimensions are ranked by. warmup_epochs: 20 in the official code. shared_weight, contrast_weight: the
     weights of the shared head's objective and of the contrast, 1 in the official code, as are both temperatures.
     """
 
@@ -271,7 +272,7 @@ class DIMML(AQAModel):
         return self.joined_head(torch.cat([*kept, visible.to(kept[0].dtype)], dim=1))
 
     def contrast(self, encoded: Mapping[str, Tensor], available: Tensor) -> Tensor:
-        """Each modality is taught the dimensions that are effective in another and not in itself. Section 3.3."""
+        """Each modality is taught the dimensions that are effective in another and not in itself (the DUC loss)."""
         total = torch.zeros((), device=available.device)
         for (i, taught), (j, teacher) in permutations(enumerate(self.modalities), 2):
             rows, dimensions = available[:, i] & available[:, j], self.effective[j] & ~self.effective[i]
