@@ -20,11 +20,11 @@ What regression from clip features with missing streams asks for:
 - With more than two modalities the contrast is summed over ordered pairs; a pair learns from the rows that have both.
 - A modality's own objective counts every row in which it is available, since it needs no other; only the joined head,
   which has to live with missing streams, sees the visible ones alone, with zeros and a flag for the others.
-- The official code trains the joined head once the encoders are done. Here it learns beside them, from features through which
-  it passes no gradient, so that one run is enough.
-- The official code ranks dimensions in an extra pass over the training set, once, after the warm-up. Here the batches of
-  the warm-up are counted as they pass: boundaries of the grades in one epoch, with these the centroids in the next, with these the hits in a third.
-  Each is thus an epoch behind, and `warmup_epochs` is at least 3.
+- The official code trains the joined head once the encoders are done. Here it learns beside them, from features through
+  which it passes no gradient, so that one run is enough.
+- The official code ranks dimensions once, in an extra pass over the training set after the warm-up. Here the batches of
+  the warm-up are counted as they pass: boundaries of the grades in one epoch, with these the centroids in the next, with
+  these the hits in a third. Each is thus an epoch behind, and `warmup_epochs` is at least 3.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def hits(feature: Tensor, grade: Tensor, centroids: Tensor, known: Tensor) -> Te
     """In how many rows the nearest centroid along a single dimension is that of the right grade, (H,).
 
     feature (B, H), grade (B,), centroids (n_grade, H), known (n_grade,) bool: the grades that have a centroid.
-    X
+    The mean over rows is a dimension's separability, as `get_indices` of the official code has it.
     """
     distance = (feature.unsqueeze(1) - centroids).abs()  # (B, n_grade, H)
     nearest = distance.masked_fill(~known.view(1, -1, 1), torch.inf).argmin(dim=1)
@@ -120,8 +120,8 @@ class DIMML(AQAModel):
     """Encoders trained apart, ineffective dimensions taught one way, heads weighed by their certainty.
 
     widths: modality -> channels D. feedforward_dim: 2 * hidden_dim where None. n_query: score levels of a head.
-    n_grade: grades that dimensions are ranked by. warmup_epochs: 20 in the official code. shared_weight, contrast_weight: the
-    weights of the shared head's objective and of the contrast, 1 in the official code, as are both temperatures.
+    n_grade: grades that dimensions are ranked by. warmup_epochs: 20 in the official code. shared_weight,
+    contrast_weight: the weights of the shared head's objective and of the contrast, 1 there, as are both temperatures.
     """
 
     takes_unaligned = True
