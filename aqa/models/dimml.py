@@ -23,8 +23,8 @@ What regression from clip features with missing streams asks for:
 - The official code trains the joined head once the encoders are done. Here it learns beside them, from features through
   which it passes no gradient, so that one run is enough.
 - The official code ranks dimensions once, in an extra pass over the training set after the warm-up. Here the batches of
-  the warm-up are counted as they pass: boundaries of the grades in one epoch, with these the centroids in the next, with
-  these the hits in a third. Each is thus an epoch behind, and `warmup_epochs` is at least 3.
+  the warm-up are counted as they pass: boundaries of the grades in one epoch, with these the centroids in the next,
+  with these the hits in a third. Each is thus an epoch behind, and `warmup_epochs` is at least 3.
 """
 
 from __future__ import annotations
