@@ -15,7 +15,7 @@ Changed, to regress scores from clip features with streams missing:
 - the regression is a distribution over grades, as GDLT has it, where the paper has a class or a sentiment;
 - `mask_padding=True` keeps padded clips out of everything.
 
-No code was published and the paper's equations were not at hand, only its abstract. Chosen in their place:
+No published code was found, and of the paper no more than its abstract. Chosen for what the abstract leaves open:
 
 - predictive self-attention, after Wang et al. 2021 ("Evolving Attention with Residual Convolutions", ICML): the
   attention map of a layer is predicted from the map of the layer before by a 3 x 3 convolution, and mixed with the
@@ -61,10 +61,11 @@ def masked_softmax(logits: Tensor, allowed: Tensor) -> Tensor:
     return weights.masked_fill(~allowed, 0.0)
 
 
-def clip_mean(stream: Tensor, clips: Tensor) -> Tensor:
-    """Mean of (B, T, H) over clips (B, T) bool; zeros where there are none."""
-    kept = clips.unsqueeze(-1)
-    return (stream * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)
+def clip_means(streams: list[Tensor], clips: list[Tensor]) -> Tensor:
+    """Means of M streams (B, T_m, H) over their clips (B, T_m) bool: (B, M, H), zeros where there are none."""
+    kept = [seen.unsqueeze(-1) for seen in clips]
+    means = [(x * k).sum(dim=1) / k.sum(dim=1).clamp(min=1) for x, k in zip(streams, kept, strict=True)]
+    return torch.stack(means, dim=1)
 
 
 class Attention(nn.Module):
@@ -256,10 +257,10 @@ class MEA(AQAModel):
     ) -> Loss:
         exclusive, agnostic = self.represent(features, visible, lengths)
         mse = F.mse_loss(self.regress(exclusive, agnostic, visible), target)
-        shown = modality_loss(self.exclusive_discriminator(exclusive), visible)
-        betrayed = modality_loss(self.agnostic_discriminator(ReverseGradient.apply(agnostic)), visible)
-        total = 10 * mse + self.exclusive_weight * shown + self.agnostic_weight * betrayed
-        return Loss(total, {"mse": mse, "exclusive": shown, "agnostic": betrayed})
+        exclusive_loss = modality_loss(self.exclusive_discriminator(exclusive), visible)
+        agnostic_loss = modality_loss(self.agnostic_discriminator(ReverseGradient.apply(agnostic)), visible)
+        total = 10 * mse + self.exclusive_weight * exclusive_loss + self.agnostic_weight * agnostic_loss
+        return Loss(total, {"mse": mse, "exclusive": exclusive_loss, "agnostic": agnostic_loss})
 
     def represent(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
@@ -276,9 +277,7 @@ class MEA(AQAModel):
             clips.append(seen)
         for level in self.cross_modal_levels:
             shared = level(shared, clips)
-        return tuple(
-            torch.stack([clip_mean(*s) for s in zip(space, clips, strict=True)], 1) for space in (exclusive, shared)
-        )
+        return clip_means(exclusive, clips), clip_means(shared, clips)
 
     def regress(self, exclusive: Tensor, agnostic: Tensor, visible: Tensor) -> Tensor:
         """Scores (B,) from the two graphs' nodes, (B, M, H) both: the mean grade of a distribution over grades."""

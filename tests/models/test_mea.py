@@ -14,7 +14,7 @@ from aqa.data.store import FeatureStore, Modality, write_store
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
 from aqa.models import build
-from aqa.models.mea import GraphFusion, PredictiveEncoder, ReverseGradient, clip_mean, masked_softmax, modality_loss
+from aqa.models.mea import GraphFusion, PredictiveEncoder, ReverseGradient, clip_means, masked_softmax, modality_loss
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 CLIPS = {"visual": 10, "audio": 20, "flow": 7}
@@ -330,8 +330,8 @@ def test_nodes_exchange_what_they_know_within_their_own_space_alone():
 
 def test_clip_means_count_real_clips_only():
     stream = torch.arange(12.0).view(1, 6, 2)
-    assert clip_mean(stream, torch.tensor([[True, True, False, False, False, True]])).tolist() == [[4.0, 5.0]]
-    assert clip_mean(stream, torch.zeros(1, 6, dtype=torch.bool)).tolist() == [[0.0, 0.0]]
+    some, none = torch.tensor([[True, True, False, False, False, True]]), torch.zeros(1, 6, dtype=torch.bool)
+    assert clip_means([stream, stream], [some, none]).tolist() == [[[4.0, 5.0], [0.0, 0.0]]]
 
 
 # Options and runs
