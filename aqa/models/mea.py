@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import sinusoid
+from aqa.models.layers import on_clips, sinusoid
 
 
 class ReverseGradient(torch.autograd.Function):
@@ -185,8 +185,13 @@ class GraphFusion(nn.Module):
 
 
 def discriminator(hidden_dim: int, modalities: int) -> nn.Sequential:
-    """Tells the modality of a representation: (n, H) -> logits (n, M)."""
-    return nn.Sequential(nn.Linear(hidden_dim, hidden_dim), nn.LeakyReLU(0.1), nn.Linear(hidden_dim, modalities))
+    """Tells the modality of a representation, however small what gives it away: (n, H) -> logits (n, M)."""
+    return nn.Sequential(
+        nn.BatchNorm1d(hidden_dim, affine=False),
+        nn.Linear(hidden_dim, 4 * hidden_dim),
+        nn.LeakyReLU(0.1),
+        nn.Linear(4 * hidden_dim, modalities),
+    )
 
 
 @register("mea", paper="arXiv 2407.04955", year=2024)
@@ -226,6 +231,7 @@ class MEA(AQAModel):
         feedforward_dim = feedforward_dim or 2 * hidden_dim
 
         self.projections = nn.ModuleDict({m: nn.Conv1d(d, hidden_dim, 3, padding=1) for m, d in widths.items()})
+        self.norms = nn.ModuleDict({m: nn.BatchNorm1d(hidden_dim) for m in widths})
         self.exclusive_encoders = nn.ModuleDict({m: nn.Linear(hidden_dim, hidden_dim) for m in widths})
         self.agnostic_encoder = nn.Linear(hidden_dim, hidden_dim)
         self.self_attention = nn.ModuleDict(
@@ -257,8 +263,9 @@ class MEA(AQAModel):
     ) -> Loss:
         exclusive, agnostic = self.represent(features, visible, lengths)
         mse = F.mse_loss(self.regress(exclusive, agnostic, visible), target)
-        exclusive_loss = modality_loss(self.exclusive_discriminator(exclusive), visible)
-        agnostic_loss = modality_loss(self.agnostic_discriminator(ReverseGradient.apply(agnostic)), visible)
+        told = on_clips(self.exclusive_discriminator, exclusive, visible)
+        betrayed = on_clips(self.agnostic_discriminator, ReverseGradient.apply(agnostic), visible)
+        exclusive_loss, agnostic_loss = modality_loss(told, visible), modality_loss(betrayed, visible)
         total = 10 * mse + self.exclusive_weight * exclusive_loss + self.agnostic_weight * agnostic_loss
         return Loss(total, {"mse": mse, "exclusive": exclusive_loss, "agnostic": agnostic_loss})
 
@@ -271,6 +278,7 @@ class MEA(AQAModel):
             seen = visible[:, i : i + 1] & self._real_clips(features[m], None if lengths is None else lengths[m])
             stream = features[m].masked_fill(~seen.unsqueeze(-1), 0.0)
             stream = self.projections[m](stream.transpose(1, 2)).transpose(1, 2)
+            stream = on_clips(self.norms[m], stream, seen) if seen.any() else stream
             place = sinusoid(*stream.shape[1:], stream.device)
             exclusive.append(self.self_attention[m](self.exclusive_encoders[m](stream) + place, seen))
             shared.append(self.agnostic_encoder(stream) + place)

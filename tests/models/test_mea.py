@@ -14,6 +14,7 @@ from aqa.data.store import FeatureStore, Modality, write_store
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
 from aqa.models import build
+from aqa.models.layers import on_clips
 from aqa.models.mea import GraphFusion, PredictiveEncoder, ReverseGradient, clip_means, masked_softmax, modality_loss
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
@@ -172,8 +173,8 @@ def test_the_agnostic_encoder_gets_the_reverse_of_its_discriminators_gradient_an
     plain = model()
     exclusive, agnostic = plain.represent(inputs(), ALL, LENGTHS)
     direct = {
-        "agnostic": modality_loss(plain.agnostic_discriminator(agnostic), ALL),
-        "exclusive": modality_loss(plain.exclusive_discriminator(exclusive), ALL),
+        "agnostic": modality_loss(on_clips(plain.agnostic_discriminator, agnostic), ALL),
+        "exclusive": modality_loss(on_clips(plain.exclusive_discriminator, exclusive), ALL),
     }
     parts = plain.loss(inputs(), TARGET, ALL, ALL, LENGTHS).parts
     for space, sign in (("agnostic", -1), ("exclusive", 1)):
@@ -218,12 +219,12 @@ def streams(store, split):
 
 
 def fresh_accuracy(train, test):
-    """How well a new classifier, trained on representations (n, M, H), tells the modality of others."""
+    """How well a new linear classifier, trained on representations (n, M, H), tells the modality of others."""
     torch.manual_seed(1)
     width, modalities = train.shape[-1], train.shape[1]
     mean, std = train.flatten(0, 1).mean(0), train.flatten(0, 1).std(0) + 1e-6
     train, test = (train - mean) / std, (test - mean) / std
-    classifier = nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, modalities))
+    classifier = nn.Linear(width, modalities)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-2)
     every = torch.ones(train.shape[:2], dtype=torch.bool)
     for _ in range(150):
@@ -252,8 +253,8 @@ def accuracies(store, **options):
         unseen = trained.represent(unseen_features, every[: len(unseen_target)], unseen_lengths)
     found = {}
     for i, space in enumerate(("exclusive", "agnostic")):
-        judge = getattr(trained, f"{space}_discriminator")
-        guessed = judge(unseen[i]).argmax(-1)
+        judge = getattr(trained, f"{space}_discriminator").eval()
+        guessed = judge(unseen[i].flatten(0, 1)).view(-1, 3, 3).argmax(-1)
         found[space] = (guessed == torch.arange(3)).float().mean().item()
         found[f"fresh {space}"] = fresh_accuracy(seen[i], unseen[i])
     return found
