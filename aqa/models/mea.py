@@ -52,7 +52,7 @@ class ReverseGradient(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return -gradient
 
 
@@ -126,7 +126,7 @@ class PredictiveEncoder(nn.Module):
         self.prediction = prediction
         self.layers = nn.ModuleList(Layer(hidden_dim, n_head, feedforward_dim, dropout) for _ in range(n_layer))
         self.predictors = nn.ModuleList(nn.Conv2d(n_head, n_head, 3, padding=1) for _ in range(n_layer - 1))
-        for predictor in self.predictors:
+        for predictor in cast(Iterable[nn.Conv2d], self.predictors):
             nn.init.dirac_(predictor.weight)  # the first guess is the map of the layer before, unchanged
 
     def forward(self, stream: Tensor, clips: Tensor) -> Tensor:
