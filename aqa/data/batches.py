@@ -111,14 +111,18 @@ class Features:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """`clips` clips of each sample: features (B, clips, D) and lengths (B,) by modality.
 
-        Longer streams are cropped: the middle, or at `place` (B,) in [0, 1) between the first and the last possible
-        start, the same for all streams of a video. Shorter ones are followed by zeros.
+        A video with longer streams is cropped: the middle, or at `place` (B,) in [0, 1) between the first and the last
+        possible start, the same for all its streams. Of streams that differ in length the longest fills the window and
+        the others keep the same share of their clips, so that all show the same stretch of the video. Shorter streams
+        are followed by zeros.
         """
         length = self.lengths[rows]  # (B, M)
-        spare = np.maximum(length - clips, 0)
+        longest = np.maximum(length.max(axis=1, keepdims=True), 1)
+        keep = -(-length * np.minimum(longest, clips) // longest)  # rounded up
+        spare = length - keep
         start = spare // 2 if place is None else np.floor(place[:, None] * (spare + 1)).astype(np.int64)
         first = torch.from_numpy(self.offsets[rows] + start).to(self.device)
-        kept = torch.from_numpy(np.minimum(length, clips)).to(self.device)
+        kept = torch.from_numpy(keep).to(self.device)
         clip = torch.arange(clips, device=self.device)
         features, lengths = {}, {}
         for i, m in enumerate(self.modalities):

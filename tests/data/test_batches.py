@@ -158,6 +158,15 @@ def test_unaligned_streams_keep_their_own_lengths(load):
     assert (length["visual"].item(), length["audio"].item()) == (2, 3)
 
 
+@pytest.mark.parametrize(("place", "visual", "audio"), [(0.0, [1, 2], [1, 2, 3, 4]), (0.99, [3, 4], [5, 6, 7, 8])])
+def test_a_crop_of_unaligned_streams_shows_the_same_stretch_of_the_video(load, place, visual, audio):
+    features = load(align="none", lengths={"visual": [4], "audio": [8], "flow": [0]}, splits={"test": [0]})
+    window, length = features.window(np.array([0]), 4, np.array([place]))
+    assert clip_numbers(window["visual"][0]) == [*visual, 0, 0]
+    assert clip_numbers(window["audio"][0]) == audio
+    assert [length[m].item() for m in WIDTHS] == [2, 4, 0]
+
+
 @pytest.mark.parametrize("bad", EVERY)
 def test_a_videos_clips_never_reach_anothers_window(load, bad):
     features, others = load(), np.delete(EVERY, bad)
