@@ -267,10 +267,10 @@ def accuracies(store):
 STEPS = 200
 
 
-def test_training_hides_the_modality_in_agnostic_and_shows_it_in_exclusive_representations(tiny):
+def test_a_trained_models_agnostic_representations_hide_what_its_exclusive_ones_show(tiny):
     found = accuracies(tiny / "tiny.h5")
     assert found["agnostic"] < 0.5
-    assert found["fresh agnostic"] < 0.8  # one that the encoders never met still finds a little
+    assert found["fresh agnostic"] < 0.65  # a linear one that the encoders never met; chance is a third
     assert found["exclusive"] > 0.95
     assert found["fresh exclusive"] > 0.95
 
