@@ -71,7 +71,6 @@ class Wandb:
 
     def _send_files(self, folder: Path) -> None:
         import pandas as pd
-
         import wandb
 
         media = {f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted((folder / FIGURES).glob("*.png"))}
