@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -49,3 +52,26 @@ def tiny_store(tmp_path):
         return tmp_path / name
 
     return write
+
+
+SWEEP = """
+import signal, sys
+from aqa.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
+sys.exit(main(["sweep", "s.yaml", *sys.argv[1:]]))
+"""
+
+
+@pytest.fixture
+def start_sweep():
+    """A function that starts `aqa sweep s.yaml` in a folder; what still runs after the test is killed."""
+    started = []
+
+    def start(folder, *arguments):
+        started.append(subprocess.Popen([sys.executable, "-c", SWEEP, *arguments], cwd=folder))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

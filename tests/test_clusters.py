@@ -119,10 +119,6 @@ def sweep(here, grid, epochs=2, **launcher):
     return points_of(load_sweep("s.yaml"), here), SweepFolder(here / "runs" / "s")
 
 
-def start(here, *arguments):
-    return subprocess.Popen([sys.executable, "-m", "aqa.cli", "sweep", "s.yaml", *arguments], cwd=here)
-
-
 def wait_for(condition, seconds=120):
     until = time.monotonic() + seconds
     while not condition():
@@ -153,11 +149,11 @@ def begin(points, folder, monkeypatch):
                 run(config.model_dump(mode="json", exclude={"targets", "versions"}))
 
 
-def test_a_lost_node_costs_time_and_no_run(here, address, monkeypatch):
+def test_a_lost_node_costs_time_and_no_run(here, address, monkeypatch, start_sweep):
     points, folder = sweep(here, "{train.seed: [0, 1, 2]}", epochs=40, address=address)
     begin(points, folder, monkeypatch)
     with node("--address", address) as second:
-        process = start(here)
+        process = start_sweep(here)
 
         def half_way():  # in training: a run that only draws its figures any more has no epoch to lose
             pids = members(second)
@@ -175,10 +171,10 @@ def test_a_lost_node_costs_time_and_no_run(here, address, monkeypatch):
     assert [lines(folder, p, "epoch 40:") for p in points] == [1] * 3
 
 
-def test_an_error_and_a_dead_worker_cost_their_run_and_no_other(here, address, capsys):
+def test_an_error_and_a_dead_worker_cost_their_run_and_no_other(here, address, capsys, start_sweep):
     grid = "{train.learning_rate: [1.0e+9, 1.0e-3, 1.0e-4]}"
     (wrong, killed, fine), folder = sweep(here, grid, epochs=20, address=address, retries=0)
-    process = start(here)
+    process = start_sweep(here)
     wait_for(lambda: lines(folder, killed, "epoch 1:"))
     os.kill(folder.holder(killed.name)["pid"], signal.SIGKILL)
     assert process.wait(240) == 1
@@ -190,9 +186,9 @@ def test_an_error_and_a_dead_worker_cost_their_run_and_no_other(here, address, c
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_sweep_that_is_stopped_leaves_nothing_running_and_goes_on(here, address, how):
+def test_a_sweep_that_is_stopped_leaves_nothing_running(here, address, how, start_sweep):
     points, folder = sweep(here, "{train.seed: [0, 1]}", epochs=10**6, address=address)
-    process = start(here, "--jobs", "1")
+    process = start_sweep(here, "--jobs", "1")
     wait_for(lambda: lines(folder, points[0], "epoch 2:"))
     assert [folder.state(p.name) for p in points] == ["running", "waiting"]
     process.send_signal(how)
@@ -201,11 +197,11 @@ def test_a_sweep_that_is_stopped_leaves_nothing_running_and_goes_on(here, addres
     assert [folder.state(p.name) for p in points] == ["waiting"] * 2
 
 
-def test_a_run_that_another_has_is_left_to_it_and_not_lost(here, address):
+def test_a_run_that_another_has_is_left_to_it_and_not_lost(here, address, start_sweep):
     (held, other), folder = sweep(here, "{train.seed: [0, 1]}", address=address)
     folder.make()
     with folder.claimed(held.name):
-        process = start(here)
+        process = start_sweep(here)
         wait_for(lambda: folder.settled(other.name))
         time.sleep(2)
         assert process.poll() is None

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pandas as pd
@@ -38,10 +36,6 @@ def sweep(here, grid, **settings):
         f"name: s\nexperiments: [base.yaml]\ngrid: {grid}\n" + (f"set:\n{lines}" if lines else "")
     )
     return points_of(load_sweep("s.yaml"), here)
-
-
-def start(here, *arguments):
-    return subprocess.Popen([sys.executable, "-m", "aqa.cli", "sweep", "s.yaml", *arguments], cwd=here)
 
 
 def wait_for(condition, seconds=120):
@@ -95,19 +89,19 @@ def test_failed_runs_are_taken_up_again_when_asked(here):
     assert folder.state(point.name) == "done"
 
 
-def test_two_sweeps_on_one_folder_share_the_work(here):
+def test_two_sweeps_on_one_folder_share_the_work(here, start_sweep):
     points = sweep(here, "{train.seed: [0, 1, 2, 3, 4, 5]}", **{"train.epochs": 6})
-    processes = [start(here), start(here)]
+    processes = [start_sweep(here), start_sweep(here)]
     assert [process.wait(240) for process in processes] == [0, 0]
     assert logs(here, points) == [1] * 6
     holders = {SweepFolder(here / "runs" / "s").holder(p.name)["pid"] for p in points}
     assert len(holders) == 2
 
 
-def test_a_worker_that_is_killed_costs_its_run_and_no_other(here, capsys):
+def test_a_worker_that_is_killed_costs_its_run_and_no_other(here, capsys, start_sweep):
     points = sweep(here, "{train.seed: [0, 1]}", **{"train.epochs": 150})
     folder = SweepFolder(here / "runs" / "s")
-    process = start(here)
+    process = start_sweep(here)
     wait_for(lambda: folder.holder(points[0].name)["pid"])
     assert main(["sweep", "s.yaml", "--status"]) == 0
     assert "0 done, 1 running, 0 failed, 1 waiting" in capsys.readouterr().out
@@ -120,18 +114,10 @@ def test_a_worker_that_is_killed_costs_its_run_and_no_other(here, capsys):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_sweep_that_is_stopped_goes_on_where_it_was(here, how):
+def test_a_sweep_that_is_stopped_goes_on_where_it_was(here, how, start_sweep):
     points = sweep(here, "{train.seed: [0, 1, 2]}", **{"train.epochs": 8})
     folder = SweepFolder(here / "runs" / "s")
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from aqa.cli import main; sys.exit(main(['sweep', 's.yaml']))",
-        ],
-        cwd=here,
-    )
+    process = start_sweep(here)
     wait_for(lambda: folder.settled(points[0].name) == "done")
     os.kill(process.pid, how)
     process.wait(60)

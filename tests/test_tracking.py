@@ -108,7 +108,7 @@ def sync(monkeypatch, sync_server):
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
         (log,) = (folder / "wandb").glob("offline-run-*")
         command = [sys.executable, "-m", "wandb", "sync", "--include-synced", str(log)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return sync_server
 
