@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import scatter_rows, sinusoid, xavier
+from aqa.models.layers import before_padding, scatter_rows, sinusoid, xavier
 
 
 def learned_tokens(count: int, hidden_dim: int) -> nn.Parameter:
@@ -161,7 +161,7 @@ class ActionMAE(AQAModel):
                 stream = features[m][rows]
                 clips = stream.new_ones(stream.shape[:2], dtype=torch.bool)
                 if lengths is not None and self.mask_padding:
-                    clips = torch.arange(stream.shape[1], device=stream.device) < lengths[m][rows].unsqueeze(1)
+                    clips = before_padding(lengths[m][rows], stream.shape[1])
                 columns.append(scatter_rows(self.temporal[m](stream, clips), rows))
             else:
                 columns.append(features[m].new_zeros(len(rows), self.mask_token.shape[1]))

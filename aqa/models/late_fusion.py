@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import GradeTransformer, on_clips, projection, scatter_rows
+from aqa.models.layers import GradeTransformer, before_padding, on_clips, projection, scatter_rows
 from aqa.objectives import hardest_triplet
 
 
@@ -88,5 +88,5 @@ class LateFusion(AQAModel):
         """Scores (n,) and decoded queries (n, n_query, H) of modality m in the n of the rows (B,) that have it."""
         stream, clips = features[m][rows], None
         if lengths is not None and self.mask_padding:
-            clips = torch.arange(stream.shape[1], device=stream.device) < lengths[m][rows].unsqueeze(1)
+            clips = before_padding(lengths[m][rows], stream.shape[1])
         return self.networks[m](on_clips(self.projections[m], stream, clips), clips)

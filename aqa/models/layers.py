@@ -24,13 +24,17 @@ def sinusoid(length: int, width: int, device: torch.device | None = None) -> Ten
     return encoding
 
 
+def before_padding(lengths: Tensor, clips: int) -> Tensor:
+    """Which of the T clips come before the padding, (B, T) bool. lengths: (B,)."""
+    return torch.arange(clips, device=lengths.device) < lengths.unsqueeze(1)
+
+
 def real_clips(lengths: Mapping[str, Tensor], seen: Tensor, clips: int) -> Tensor:
     """Which of the T clips of each video hold data rather than padding, (B, T) bool.
 
     lengths: modality -> (B,), aligned streams; seen: (B, M), the streams whose lengths may be used.
     """
-    longest = (torch.stack(list(lengths.values()), dim=1) * seen).amax(dim=1)
-    return torch.arange(clips, device=seen.device) < longest.unsqueeze(1)
+    return before_padding((torch.stack(list(lengths.values()), dim=1) * seen).amax(dim=1), clips)
 
 
 def on_clips(module: nn.Module, x: Tensor, clips: Tensor | None = None) -> Tensor:

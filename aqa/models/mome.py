@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import scatter_rows, sinusoid, xavier
+from aqa.models.layers import before_padding, scatter_rows, sinusoid, xavier
 
 
 class Outputs(NamedTuple):
@@ -240,4 +240,4 @@ class MoME(AQAModel):
     def _real_clips(self, stream: Tensor, lengths: Mapping[str, Tensor] | None, m: str) -> Tensor | None:
         if lengths is None or not self.mask_padding:
             return None
-        return torch.arange(stream.shape[1], device=stream.device) < lengths[m].unsqueeze(1)  # (B, T)
+        return before_padding(lengths[m], stream.shape[1])
