@@ -203,15 +203,28 @@ def inspect(store: Annotated[Path, typer.Argument(help="A feature store (HDF5)."
 
 @app.command()
 def models() -> None:
-    """List the models."""
-    from aqa.models import MODELS
+    """List the models, with their parameters by default on streams of 1024, 768 and 1024 channels (Fis-V)."""
+    from aqa.errors import AqaError
+    from aqa.models import MODELS, build
     from aqa.reporting.tables import align
 
+    def parameters(name: str) -> str:
+        try:
+            return f"{build(name, widths={'visual': 1024, 'audio': 768, 'flow': 1024}).parameter_count:,}"
+        except AqaError:  # it has an option without a default
+            return "depends"
+
     rows = [
-        [entry.name, str(entry.about.get("year", "")), str(entry.about.get("paper", "")), entry.summary]
+        [
+            entry.name,
+            str(entry.about.get("year", "")),
+            parameters(entry.name),
+            entry.summary,
+            str(entry.about.get("paper", "")),
+        ]
         for entry in MODELS.entries()
     ]
-    for line in align([["model", "year", "paper", "what it is"], *rows]):
+    for line in align([["model", "year", "parameters", "what it is", "paper"], *rows], left=(0, 3, 4)):
         typer.echo(line)
 
 

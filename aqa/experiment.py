@@ -197,7 +197,7 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
             "model": config.model.name,
             "seed": config.train.seed,
             "samples": {name: len(split) for name, split in prepared.rowsets._asdict().items()},
-            "parameters": sum(parameter.numel() for parameter in scorer.model.parameters()),
+            "parameters": scorer.model.parameter_count,
             "modalities": scorer.features.modalities,
             "router_weights": {pattern: weights.tolist() for pattern, weights in router_weights.items()},
         }

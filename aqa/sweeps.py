@@ -142,9 +142,13 @@ def _product(axes: Mapping[str, Mapping[str, Settings]]) -> Iterator[dict[str, s
 
 
 def _matches(rule: Mapping[str, Any], place: Mapping[str, Any], path: Path) -> bool:
-    """Whether a point of the experiment at `path` is one that a rule speaks of."""
+    """Whether a point of the experiment at `path` is one that a rule speaks of; a list is any of its values."""
     where = {**place, "experiment": path.stem}
-    return all(key in where and in_one_line(value) == in_one_line(where[key]) for key, value in rule.items())
+
+    def meant(value: Any) -> set[str]:
+        return {in_one_line(value), *map(in_one_line, value if isinstance(value, list) else ())}
+
+    return all(key in where and in_one_line(where[key]) in meant(value) for key, value in rule.items())
 
 
 def _point(sweep: Sweep, path: Path, place: Mapping[str, Any], axes: Mapping[str, Mapping[str, Settings]]) -> Point:

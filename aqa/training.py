@@ -155,9 +155,23 @@ def _optimizer(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Adam or AdamW, and the cosine along which its learning rate falls, an epoch a step."""
     make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-    optimizer = make(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = make(
+        parameter_groups(model, settings.learning_rate), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
     lowest = settings.learning_rate * settings.final_learning_rate
     return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)
+
+
+def parameter_groups(model: AQAModel, learning_rate: float) -> list[dict[str, Any]]:
+    """The parameters that learn at the given rate, then a group for each part that learns at another."""
+    groups: list[dict[str, Any]] = [{"params": []}]
+    places = {}
+    for part, factor in model.learning_rate_factors.items():
+        places[part] = len(groups)
+        groups.append({"params": [], "lr": factor * learning_rate})
+    for name, parameter in model.named_parameters():
+        groups[places.get(name.split(".")[0], 0)]["params"].append(parameter)
+    return groups
 
 
 def _better(value: float, best: float, metric: str) -> bool:

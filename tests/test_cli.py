@@ -107,7 +107,9 @@ def test_inspect_says_by_its_status_that_a_store_is_not_usable(here, capsys):
 
 def test_models_are_listed(capsys):
     assert aqa("models") == 0
-    assert "mcmoe" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "mcmoe             2025   9,384,711  Gated modality generator" in listed
+    assert "ridge             1970       5,633  Ridge regression" in listed
 
 
 MISTAKES = {

@@ -128,8 +128,8 @@ PRESETS: dict[str, Preset] = {
         phi=0.9,
         nuisance_dims=8,
     ),
-    # Fis-V's lengths and training videos at a sixteenth of its channels, with more videos to test on: for comparisons of
-    # many models, which at full width take days on a CPU.
+    # Fis-V's lengths and training videos at a sixteenth of its channels, with more videos to test on: for comparisons
+    # of many models, which at full width take days on a CPU.
     "fisv_small": Preset(
         streams=_streams(64, 48, 64),
         targets={"TES": Score(0, 45, 0.54, _TECHNICAL), "PCS": Score(0, 40, 0.56, _MUSICAL)},

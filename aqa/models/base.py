@@ -48,6 +48,16 @@ class AQAModel(nn.Module):
         """Names of the modalities, in the order of the columns of `visible`."""
         return tuple(self.widths)
 
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers are learned."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def learning_rate_factors(self) -> Mapping[str, float]:
+        """A part's name (the attribute) -> factor on the learning rate of its parameters; 1 for the others."""
+        return {}
+
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:

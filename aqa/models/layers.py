@@ -37,6 +37,17 @@ def real_clips(lengths: Mapping[str, Tensor], seen: Tensor, clips: int) -> Tenso
     return before_padding((torch.stack(list(lengths.values()), dim=1) * seen).amax(dim=1), clips)
 
 
+def clip_mean(stream: Tensor, clips: Tensor | None = None) -> Tensor:
+    """Mean of (B, T, C) over the clips (B, T) bool that count, or all, (B, C): zeros where none does.
+
+    The other clips may be NaN.
+    """
+    if clips is None:
+        return stream.mean(dim=1)
+    kept = stream.masked_fill(~clips.unsqueeze(-1), 0.0)
+    return kept.sum(dim=1) / clips.sum(dim=1, keepdim=True).clamp(min=1)
+
+
 def on_clips(module: nn.Module, x: Tensor, clips: Tensor | None = None) -> Tensor:
     """Apply a module that works on single clips, (n, C) -> (n, C'), to a batch (B, T, C) -> (B, T, C').
 

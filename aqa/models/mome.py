@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import before_padding, scatter_rows, sinusoid, xavier
+from aqa.models.layers import before_padding, clip_mean, scatter_rows, sinusoid, xavier
 
 
 class Outputs(NamedTuple):
@@ -82,9 +82,9 @@ class Expert(nn.Module):
             torch.cat([class_token, embedded], dim=1), src_key_padding_mask=F.pad(~clips, (1, 0), value=False)
         )
         class_token = encoded[:, 0]
-        clip_mean = (encoded[:, 1:] * real).sum(dim=1) / real.sum(dim=1)
-        logits = torch.stack([self.class_head(class_token), self.clip_head(clip_mean)], dim=1)
-        return torch.stack([class_token, clip_mean], dim=1), logits.log_softmax(dim=-1)
+        pooled = clip_mean(encoded[:, 1:], clips)
+        logits = torch.stack([self.class_head(class_token), self.clip_head(pooled)], dim=1)
+        return torch.stack([class_token, pooled], dim=1), logits.log_softmax(dim=-1)
 
 
 class OutputGate(nn.Module):

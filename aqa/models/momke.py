@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import real_clips, scatter_rows
+from aqa.models.layers import clip_mean, real_clips, scatter_rows
 
 
 def mlp(width: int, feedforward_dim: int, out: int, dropout: float) -> nn.Sequential:
@@ -46,13 +46,6 @@ def mlp(width: int, feedforward_dim: int, out: int, dropout: float) -> nn.Sequen
         nn.Linear(feedforward_dim, out),
         nn.Dropout(dropout),
     )
-
-
-def clip_mean(stream: Tensor, clips: Tensor | None) -> Tensor:
-    """Mean of (B, T, C) over real clips, (B, C). clips: (B, T) bool, or None for all."""
-    if clips is None:
-        return stream.mean(dim=1)
-    return (stream * clips.unsqueeze(-1)).sum(dim=1) / clips.sum(dim=1, keepdim=True)
 
 
 class ExpertLayer(nn.Module):

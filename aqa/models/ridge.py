@@ -53,6 +53,10 @@ class Ridge(AQAModel):
         for name in ("bias", "alpha"):
             self.register_buffer(name, torch.zeros((), dtype=torch.double))
 
+    @property
+    def parameter_count(self) -> int:
+        return len(self.weight) + 1
+
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:

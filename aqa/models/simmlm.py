@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import scatter_rows, sinusoid, xavier
+from aqa.models.layers import clip_mean, scatter_rows, sinusoid, xavier
 
 
 class Expert(nn.Module):
@@ -194,12 +194,6 @@ class SimMLM(AQAModel):
             else:
                 real[m] = place < lengths[m].clamp(min=1).unsqueeze(1)
         return real
-
-
-def clip_mean(stream: Tensor, clips: Tensor) -> Tensor:
-    """Mean of (B, T, C) over the clips (B, T) that count, (B, C); zeros where none does. The others may be NaN."""
-    kept = stream.masked_fill(~clips.unsqueeze(-1), 0.0)
-    return kept.sum(dim=1) / clips.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def mixture(answers: Tensor, weights: Tensor) -> Tensor:

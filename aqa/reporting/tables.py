@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 UNDEFINED = "undefined"
@@ -56,11 +56,12 @@ def average_text(average: Mapping[str, Any]) -> str:
     return text + (f", ceiling {number(average['ceiling'])}" if "ceiling" in average else "")
 
 
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table: the first column to the left, the others to the right."""
+def align(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
+    """Lines of a table: the columns `left` to the left, by default the first, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    sides = [str.ljust if i in left else str.rjust for i in range(len(widths))]
     lines = [
-        "  ".join([row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)])
+        "  ".join(side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)).rstrip()
         for row in rows
     ]
     return [lines[0], "-" * len(lines[0]), *lines[1:]]

@@ -14,7 +14,8 @@ from aqa.data.store import FeatureStore, Modality, write_store
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
 from aqa.models import build
-from aqa.models.mea import GraphFusion, PredictiveEncoder, ReverseGradient, clip_means, masked_softmax, modality_loss
+from aqa.models.mea import GraphFusion, PredictiveEncoder, ReverseGradient, masked_softmax, modality_loss
+from aqa.training import parameter_groups
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 CLIPS = {"visual": 10, "audio": 20, "flow": 7}
@@ -26,7 +27,7 @@ LENGTHS = {
 ALL = torch.ones(6, 3, dtype=torch.bool)
 MIXED = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]], dtype=torch.bool)
 TARGET = torch.linspace(0.1, 0.9, 6)
-STEPS = 200  # of training, before the discriminators are asked
+STEPS = 640  # of training, before the discriminators are asked
 
 
 def model(**options):
@@ -176,7 +177,7 @@ def test_the_agnostic_encoder_gets_the_reverse_of_its_discriminators_gradient_an
         "exclusive": modality_loss(plain.exclusive_discriminator(exclusive), ALL),
     }
     parts = plain.loss(inputs(), TARGET, ALL, ALL, LENGTHS).parts
-    for space, sign in (("agnostic", -1), ("exclusive", 1)):
+    for space, sign in (("agnostic", -plain.agnostic_weight), ("exclusive", 1)):
         assert torch.allclose(parts[space], direct[space])
         judge = list(getattr(plain, f"{space}_discriminator").parameters())
         encoder = list((plain.agnostic_encoder if space == "agnostic" else plain.exclusive_encoders).parameters())
@@ -188,11 +189,11 @@ def test_the_agnostic_encoder_gets_the_reverse_of_its_discriminators_gradient_an
             assert torch.allclose(found, factor * expected, atol=1e-7)
 
 
-def test_reversal_is_the_identity_forward_and_minus_one_backward():
+def test_reversal_is_the_identity_forward_and_minus_the_weight_backward():
     x = torch.randn(3, requires_grad=True)
-    assert torch.equal(ReverseGradient.apply(x), x)
-    (ReverseGradient.apply(x) * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
-    assert x.grad.tolist() == [-1, -2, -3]
+    assert torch.equal(ReverseGradient.apply(x, 0.5), x)
+    (ReverseGradient.apply(x, 0.5) * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert x.grad.tolist() == [-0.5, -1, -1.5]
 
 
 def test_the_modality_loss_of_a_blind_discriminator_is_log_of_the_modalities():
@@ -205,7 +206,7 @@ def test_the_modality_loss_of_a_blind_discriminator_is_log_of_the_modalities():
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mea")
-    make_synthetic("tiny", folder / "tiny.h5", samples=400)
+    make_synthetic("tiny", folder / "tiny.h5")
     return folder
 
 
@@ -233,14 +234,13 @@ def fresh_accuracy(train, test):
     return (classifier(test).argmax(-1) == torch.arange(modalities)).float().mean().item()
 
 
-def accuracies(store):
+def accuracies(store, **options):
     """After training: accuracies on unseen videos of the trained discriminators and of fresh ones, by space."""
     torch.manual_seed(0)
     features, lengths, target = streams(store, "train")
-    trained = build(
-        "mea", widths={m: x.shape[-1] for m, x in features.items()}, hidden_dim=16, n_encoder=1, n_level=1, dropout=0.0
-    )
-    optimizer = torch.optim.Adam(trained.parameters(), lr=3e-3)
+    options = {"hidden_dim": 16, "n_encoder": 1, "n_level": 1, "dropout": 0.0, **options}
+    trained = build("mea", widths={m: x.shape[-1] for m, x in features.items()}, **options)
+    optimizer = torch.optim.Adam(parameter_groups(trained, 1e-3))
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     every = torch.ones(len(target), 3, dtype=torch.bool)
     for _ in range(STEPS):
@@ -269,10 +269,15 @@ STEPS = 200
 
 def test_a_trained_models_agnostic_representations_hide_what_its_exclusive_ones_show(tiny):
     found = accuracies(tiny / "tiny.h5")
-    assert found["agnostic"] < 0.5
-    assert found["fresh agnostic"] < 0.65  # a linear one that the encoders never met; chance is a third
+    assert found["agnostic"] < 0.45  # chance is a third
+    assert found["fresh agnostic"] < 0.65  # a linear one that the encoders never met
     assert found["exclusive"] > 0.95
     assert found["fresh exclusive"] > 0.95
+
+
+def test_without_the_reversed_gradient_agnostic_representations_show_their_modality(tiny):
+    found = accuracies(tiny / "tiny.h5", agnostic_weight=0.0)
+    assert found["agnostic"] > 0.8
 
 
 # Hidden modalities
@@ -331,12 +336,6 @@ def test_nodes_exchange_what_they_know_within_their_own_space_alone():
     changed = nodes.clone()
     changed[1, 1] = 100.0
     assert torch.equal(graph(changed, visible), fused)
-
-
-def test_clip_means_count_real_clips_only():
-    stream = torch.arange(12.0).view(1, 6, 2)
-    some, none = torch.tensor([[True, True, False, False, False, True]]), torch.zeros(1, 6, dtype=torch.bool)
-    assert clip_means([stream, stream], [some, none]).tolist() == [[[4.0, 5.0], [0.0, 0.0]]]
 
 
 # Options and runs
