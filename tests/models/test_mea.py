@@ -269,7 +269,7 @@ STEPS = 200
 
 def test_a_trained_models_agnostic_representations_hide_what_its_exclusive_ones_show(tiny):
     found = accuracies(tiny / "tiny.h5")
-    assert found["agnostic"] < 0.45  # chance is a third
+    assert found["agnostic"] < 0.5  # chance is a third; 0.93 without the reversed gradient
     assert found["fresh agnostic"] < 0.65  # a linear one that the encoders never met
     assert found["exclusive"] > 0.95
     assert found["fresh exclusive"] > 0.95
