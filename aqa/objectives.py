@@ -42,4 +42,6 @@ def channel_divergence(stream: Tensor, reference: Tensor, clips: Tensor | None =
 
     The mean is over elements, not clips, as the published MCMoE has it. Returns a value a row (B,).
     """
-    return row_mean(F.kl_div(stream.log_softmax(-1), reference.softmax(-1), reduction="none"), clips)
+    return row_mean(
+        F.kl_div(stream.log_softmax(-1), reference.log_softmax(-1), reduction="none", log_target=True), clips
+    )

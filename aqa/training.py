@@ -156,7 +156,10 @@ def _optimizer(
     """Adam or AdamW, and the cosine along which its learning rate falls, an epoch a step."""
     make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     optimizer = make(
-        parameter_groups(model, settings.learning_rate), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        parameter_groups(model, settings.learning_rate),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
     lowest = settings.learning_rate * settings.final_learning_rate
     return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)

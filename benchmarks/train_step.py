@@ -58,7 +58,7 @@ def training_step(rows: int, clips: int, device: torch.device) -> Callable[[], o
     """A step at the published size, two of three streams visible in every row."""
     torch.manual_seed(0)
     model = build("mcmoe", widths=WIDTHS).to(device).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4, fused=True)
     features = {m: torch.randn(rows, clips, width, device=device) for m, width in WIDTHS.items()}
     target = torch.rand(rows, device=device)
     available = torch.ones(rows, len(WIDTHS), dtype=torch.bool, device=device)

@@ -20,6 +20,7 @@ For ablations, `use_generator=False` leaves hidden streams zero and `use_experts
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -31,6 +32,7 @@ from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import GradeDecoder, on_clips, projection, real_clips, scatter_rows, sinusoid, xavier
+from aqa.models.transformer import Encoder
 from aqa.objectives import channel_divergence, hardest_triplet, squared_error
 
 
@@ -53,16 +55,35 @@ class GatedGenerator(nn.Module):
         rows, _, width = context.shape
         if self.queries == "temporal":
             stream = sinusoid(clips, width, context.device).expand(rows, -1, -1)
+            for attention in self.attention:
+                stream, _ = attention(stream, context, context, key_padding_mask=hidden_keys, need_weights=False)
         else:
             stream = context.new_zeros(rows, 1, width)
-        for attention in self.attention:
-            stream, _ = attention(stream, context, context, key_padding_mask=hidden_keys, need_weights=False)
+            for attention in self.attention:
+                stream = attend_once(attention, stream, context, hidden_keys)
         gate = self.gate(torch.cat([stream.mean(dim=1), context_mean], dim=-1)).sigmoid()
         return (gate.unsqueeze(1) * stream).expand(-1, clips, -1)
 
 
+def attend_once(attention: nn.MultiheadAttention, query: Tensor, context: Tensor, hidden_keys: Tensor) -> Tensor:
+    """Multi-head attention of one query (B, 1, H) to a context (B, S, H), without keys and values for all of it.
+
+    A head's logits q . (K c) are (K' q) . c, up to what the bias of K adds to all alike, and its values sum before V
+    instead of after. hidden_keys: (B, S) bool, not to be looked at. Returns (B, 1, H).
+    """
+    heads, size = attention.num_heads, attention.head_dim
+    query_weight, key_weight, value_weight = attention.in_proj_weight.chunk(3)
+    query_bias, _, value_bias = attention.in_proj_bias.chunk(3)
+    asked = F.linear(query, query_weight, query_bias).unflatten(-1, (heads, size)).transpose(1, 2)  # (B, h, 1, H / h)
+    asked = (asked @ key_weight.unflatten(0, (heads, size))).squeeze(2) / math.sqrt(size)  # (B, h, H)
+    logits = (asked @ context.transpose(1, 2)).masked_fill(hidden_keys.unsqueeze(1), -torch.inf)  # (B, h, S)
+    found = logits.softmax(dim=-1) @ context  # (B, h, H)
+    values = (found.unsqueeze(2) @ value_weight.unflatten(0, (heads, size)).transpose(1, 2)).squeeze(2)  # (B, h, H / h)
+    return attention.out_proj(values.flatten(1) + value_bias).unsqueeze(1)
+
+
 class Expert(nn.Module):
-    """One modality's expert, which looks at every stream: (B, T, H) -> (B, T, H)."""
+    """One modality's expert, which looks at every stream clip by clip, between its neighbours: -> (B, T, H)."""
 
     def __init__(self, hidden_dim: int):
         super().__init__()
@@ -74,8 +95,19 @@ class Expert(nn.Module):
             nn.BatchNorm1d(hidden_dim),
         )
 
-    def forward(self, stream: Tensor, clips: Tensor | None = None) -> Tensor:
-        return on_clips(self.rest, self.conv(stream.transpose(1, 2)).transpose(1, 2), clips)
+    def forward(self, windows: Tensor, clips: Tensor | None = None) -> Tensor:
+        """windows (B, T, 3 H): every clip of a stream between its neighbours, as `neighbours` makes them."""
+        taps = self.conv.weight.transpose(1, 2).flatten(1)  # (H / 2, 3 H)
+        return on_clips(self.rest, F.linear(windows, taps, self.conv.bias), clips)
+
+
+def neighbours(stream: Tensor) -> Tensor:
+    """Each clip with the one before and the one after it, zeros beyond the ends: (B, T, H) -> (B, T, 3 H).
+
+    A convolution over three clips is one matrix product with these, and all experts share them.
+    """
+    padded = F.pad(stream, (0, 0, 1, 1))
+    return torch.cat([padded[:, :-2], stream, padded[:, 2:]], dim=-1)
 
 
 @register("mcmoe", paper="arXiv 2511.17397", year=2025)
@@ -115,10 +147,7 @@ class MCMoE(AQAModel):
         feedforward_dim = feedforward_dim or 3 * hidden_dim
 
         self.projections = nn.ModuleDict({m: projection(width, hidden_dim) for m, width in widths.items()})
-        layer = nn.TransformerEncoderLayer(hidden_dim, n_head, feedforward_dim, dropout, batch_first=True)
-        self.encoder = nn.TransformerEncoder(
-            layer, n_encoder, norm=nn.LayerNorm(hidden_dim), enable_nested_tensor=False
-        )
+        self.encoder = Encoder(n_encoder, hidden_dim, n_head, feedforward_dim, dropout)
         self.use_generator, self.use_experts = use_generator, use_experts
         if use_generator:
             self.generators = nn.ModuleDict({m: GatedGenerator(hidden_dim, generator_queries) for m in widths})
@@ -186,7 +215,7 @@ class MCMoE(AQAModel):
                 projected.append(on_clips(self.projections[m], features[m][rows], real))
                 paddings += [] if real is None else [~real]
         padding = torch.cat(paddings) if paddings else None
-        encoded = self.encoder(torch.cat(projected), src_key_padding_mask=padding)
+        encoded = self.encoder(torch.cat(projected), padding)
         if clips is not None:
             encoded = encoded.masked_fill(torch.cat(paddings).unsqueeze(-1), 0.0)
         streams = encoded.split(seen.sum(dim=0).tolist())
@@ -218,9 +247,10 @@ class MCMoE(AQAModel):
             return dict(streams)
         mixed = {}
         for m, stream in streams.items():
-            opinions = torch.stack([expert(stream, clips) for expert in self.experts.values()], dim=2)  # (B, T, M, H)
+            windows = neighbours(stream)
             weights = self.router(stream).softmax(dim=-1)  # (B, T, M)
-            mixed[m] = (opinions * weights.unsqueeze(-1)).sum(dim=2)
+            opinions = [expert(windows, clips) for expert in self.experts.values()]  # M of (B, T, H)
+            mixed[m] = sum(o * w for o, w in zip(opinions, weights.split(1, dim=-1), strict=True))
         return mixed
 
     def fuse(self, mixed: Mapping[str, Tensor], clips: Tensor | None) -> Tensor:
@@ -251,6 +281,6 @@ class MCMoE(AQAModel):
     def _expert_on_own(self, m: str, encoded: Tensor, rows: Tensor, clips: Tensor | None) -> Tensor:
         """Expert m on the true feature of m; rows that lack it stay out of its batch statistics."""
         if rows.all():
-            return self.experts[m](encoded, clips)
+            return self.experts[m](neighbours(encoded), clips)
         every_clip = rows.unsqueeze(1).expand(encoded.shape[:2])
-        return self.experts[m](encoded, every_clip if clips is None else every_clip & clips)
+        return self.experts[m](neighbours(encoded), every_clip if clips is None else every_clip & clips)
