@@ -38,6 +38,7 @@ from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import before_padding, scatter_rows, sinusoid, xavier
+from aqa.models.transformer import Encoder
 
 
 def learned_tokens(count: int, hidden_dim: int) -> nn.Parameter:
@@ -47,10 +48,7 @@ def learned_tokens(count: int, hidden_dim: int) -> nn.Parameter:
 
 def transformer(hidden_dim: int, n_head: int, n_layer: int, feedforward_dim: int, dropout: float) -> nn.Module:
     """Pre-norm self-attention blocks with a final LayerNorm: (B, S, H) -> (B, S, H)."""
-    layer = nn.TransformerEncoderLayer(
-        hidden_dim, n_head, feedforward_dim, dropout, activation="gelu", batch_first=True, norm_first=True
-    )
-    blocks = nn.TransformerEncoder(layer, n_layer, norm=nn.LayerNorm(hidden_dim), enable_nested_tensor=False)
+    blocks = Encoder(n_layer, hidden_dim, n_head, feedforward_dim, dropout, norm_first=True, activation=F.gelu)
     xavier(blocks)
     return blocks
 
@@ -70,7 +68,7 @@ class TemporalEncoder(nn.Module):
         _, steps, width = embedded.shape
         embedded = embedded + sinusoid(steps, width, stream.device)
         sequence = torch.cat([self.class_token.expand(len(stream), -1, -1), embedded], dim=1)
-        return self.blocks(sequence, src_key_padding_mask=F.pad(~clips, (1, 0), value=False))[:, 0]
+        return self.blocks(sequence, F.pad(~clips, (1, 0), value=False))[:, 0]
 
 
 @register("actionmae", paper="arXiv 2211.13916", year=2023)
@@ -173,7 +171,7 @@ class ActionMAE(AQAModel):
         n_memory = len(self.memory)
         places = sinusoid(n_memory + modalities, width, tokens.device)
         sequence = torch.cat([self.memory.expand(rows, -1, -1), tokens], dim=1) + places
-        encoded = self.encoder(sequence, src_key_padding_mask=F.pad(~visible, (n_memory, 0), value=False))
+        encoded = self.encoder(sequence, F.pad(~visible, (n_memory, 0), value=False))
         memory, encoded = encoded[:, :n_memory], encoded[:, n_memory:]
         filled = torch.where(visible.unsqueeze(-1), encoded, self.mask_token)
         decoded = self.decoder(torch.cat([memory, filled], dim=1) + places)

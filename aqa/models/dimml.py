@@ -40,6 +40,7 @@ from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import real_clips, scatter_rows, xavier
+from aqa.models.transformer import Encoder
 
 #: Steps of the cumulative histogram of targets from which quantiles are read.
 EDGES = 1000
@@ -102,15 +103,14 @@ class ClipEncoder(nn.Module):
     def __init__(self, width: int, hidden_dim: int, n_encoder: int, n_head: int, feedforward: int, dropout: float):
         super().__init__()
         self.projection = nn.Linear(width, hidden_dim)
-        layer = nn.TransformerEncoderLayer(hidden_dim, n_head, feedforward, dropout, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, n_encoder, enable_nested_tensor=False)
+        self.encoder = Encoder(n_encoder, hidden_dim, n_head, feedforward, dropout, norm=False)
         self.norm = nn.LayerNorm(hidden_dim)
         xavier(self.encoder)
 
     def forward(self, stream: Tensor, clips: Tensor) -> Tensor:
         """clips (n, T) bool: those that hold data."""
         stream = stream.masked_fill(~clips.unsqueeze(-1), 0.0)
-        encoded = self.encoder(self.projection(stream), src_key_padding_mask=~clips)
+        encoded = self.encoder(self.projection(stream), ~clips)
         encoded = encoded.masked_fill(~clips.unsqueeze(-1), 0.0)
         return self.norm(encoded.sum(dim=1) / clips.sum(dim=1, keepdim=True))
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from aqa.errors import AqaError
 from aqa.models.base import AQAModel, Loss
+from aqa.models.transformer import Decoder, Encoder
 from aqa.objectives import hardest_triplet
 
 
@@ -95,8 +96,7 @@ class GradeDecoder(nn.Module):
         super().__init__()
         self.position = position
         self.prototypes = nn.Parameter(torch.randn(n_query, width))
-        layer = nn.TransformerDecoderLayer(width, n_head, feedforward, dropout, batch_first=True)
-        self.decoder = nn.TransformerDecoder(layer, n_layer, norm=nn.LayerNorm(width))
+        self.decoder = Decoder(n_layer, width, n_head, feedforward, dropout)
         self.regressor = nn.Linear(width, n_query)
 
     def forward(self, memory: Tensor, clips: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -108,7 +108,7 @@ class GradeDecoder(nn.Module):
         else:
             prototypes = prototypes + sinusoid(len(memory), width, memory.device).unsqueeze(1)
         padding = None if clips is None else ~clips
-        queries = self.decoder(prototypes, memory, memory_key_padding_mask=padding)
+        queries = self.decoder(prototypes, memory, padding)
         weights = self.regressor(queries).diagonal(dim1=-2, dim2=-1).sigmoid()  # (B, n_query)
         weights = weights / weights.sum(dim=1, keepdim=True)
         return weights @ torch.linspace(0, 1, n_query, device=memory.device), queries
@@ -159,8 +159,7 @@ class GradeTransformer(nn.Module):
                 "1 or more"
             )
         feedforward = feedforward or 3 * width
-        layer = nn.TransformerEncoderLayer(width, n_head, feedforward, dropout, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, n_encoder, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+        self.encoder = Encoder(n_encoder, width, n_head, feedforward, dropout)
         self.grades = GradeDecoder(width, n_query, n_head, n_decoder, feedforward, dropout)
         xavier(self.encoder)
         xavier(self.grades.decoder)
@@ -168,7 +167,7 @@ class GradeTransformer(nn.Module):
     def forward(self, stream: Tensor, clips: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """stream (B, T, H), clips (B, T) bool or None -> scores (B,), decoded queries (B, n_query, H)."""
         padding = None if clips is None else ~clips
-        return self.grades(self.encoder(stream, src_key_padding_mask=padding), clips)
+        return self.grades(self.encoder(stream, padding), clips)
 
 
 class EarlyFusion(AQAModel):

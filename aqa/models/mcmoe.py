@@ -20,9 +20,8 @@ For ablations, `use_generator=False` leaves hidden streams zero and `use_experts
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +31,7 @@ from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import GradeDecoder, on_clips, projection, real_clips, scatter_rows, sinusoid, xavier
-from aqa.models.transformer import Encoder
+from aqa.models.transformer import Encoder, FewQueryAttention
 from aqa.objectives import channel_divergence, hardest_triplet, squared_error
 
 
@@ -45,7 +44,7 @@ class GatedGenerator(nn.Module):
     def __init__(self, hidden_dim: int, queries: str):
         super().__init__()
         self.queries = queries
-        self.attention = nn.ModuleList(nn.MultiheadAttention(hidden_dim, 4, batch_first=True) for _ in range(2))
+        self.attention = nn.ModuleList(FewQueryAttention(hidden_dim, 4, batch_first=True) for _ in range(2))
         self.gate = nn.Linear(2 * hidden_dim, hidden_dim)
 
     def forward(self, context: Tensor, hidden_keys: Tensor, clips: int) -> Tensor:
@@ -55,35 +54,16 @@ class GatedGenerator(nn.Module):
         rows, _, width = context.shape
         if self.queries == "temporal":
             stream = sinusoid(clips, width, context.device).expand(rows, -1, -1)
-            for attention in self.attention:
-                stream, _ = attention(stream, context, context, key_padding_mask=hidden_keys, need_weights=False)
         else:
             stream = context.new_zeros(rows, 1, width)
-            for attention in self.attention:
-                stream = attend_once(attention, stream, context, hidden_keys)
+        for attention in self.attention:
+            stream = attention(stream, context, hidden_keys)
         gate = self.gate(torch.cat([stream.mean(dim=1), context_mean], dim=-1)).sigmoid()
         return (gate.unsqueeze(1) * stream).expand(-1, clips, -1)
 
 
-def attend_once(attention: nn.MultiheadAttention, query: Tensor, context: Tensor, hidden_keys: Tensor) -> Tensor:
-    """Multi-head attention of one query (B, 1, H) to a context (B, S, H), without keys and values for all of it.
-
-    A head's logits q . (K c) are (K' q) . c, up to what the bias of K adds to all alike, and its values sum before V
-    instead of after. hidden_keys: (B, S) bool, not to be looked at. Returns (B, 1, H).
-    """
-    heads, size = attention.num_heads, attention.head_dim
-    query_weight, key_weight, value_weight = attention.in_proj_weight.chunk(3)
-    query_bias, _, value_bias = attention.in_proj_bias.chunk(3)
-    asked = F.linear(query, query_weight, query_bias).unflatten(-1, (heads, size)).transpose(1, 2)  # (B, h, 1, H / h)
-    asked = (asked @ key_weight.unflatten(0, (heads, size))).squeeze(2) / math.sqrt(size)  # (B, h, H)
-    logits = (asked @ context.transpose(1, 2)).masked_fill(hidden_keys.unsqueeze(1), -torch.inf)  # (B, h, S)
-    found = logits.softmax(dim=-1) @ context  # (B, h, H)
-    values = (found.unsqueeze(2) @ value_weight.unflatten(0, (heads, size)).transpose(1, 2)).squeeze(2)  # (B, h, H / h)
-    return attention.out_proj(values.flatten(1) + value_bias).unsqueeze(1)
-
-
 class Expert(nn.Module):
-    """One modality's expert, which looks at every stream clip by clip, between its neighbours: -> (B, T, H)."""
+    """One modality's expert, which looks at every stream (B, T, H) -> (B, T, H)."""
 
     def __init__(self, hidden_dim: int):
         super().__init__()
@@ -95,17 +75,20 @@ class Expert(nn.Module):
             nn.BatchNorm1d(hidden_dim),
         )
 
-    def forward(self, windows: Tensor, clips: Tensor | None = None) -> Tensor:
-        """windows (B, T, 3 H): every clip of a stream between its neighbours, as `neighbours` makes them."""
-        taps = self.conv.weight.transpose(1, 2).flatten(1)  # (H / 2, 3 H)
-        return on_clips(self.rest, F.linear(windows, taps, self.conv.bias), clips)
+    def forward(self, stream: Tensor, clips: Tensor | None = None) -> Tensor:
+        return ask([self], stream, clips)[0]
+
+
+def ask(experts: Sequence[Expert], stream: Tensor, clips: Tensor | None) -> list[Tensor]:
+    """What each expert says of a stream (B, T, H): (B, T, H) each. Their convolutions are one matrix product."""
+    taps = torch.cat([expert.conv.weight.transpose(1, 2).flatten(1) for expert in experts])  # (E H / 2, 3 H)
+    bias = torch.cat([cast(Tensor, expert.conv.bias) for expert in experts])
+    heard = F.linear(neighbours(stream), taps, bias).chunk(len(experts), dim=-1)
+    return [on_clips(e.rest, h.contiguous(), clips) for e, h in zip(experts, heard, strict=True)]
 
 
 def neighbours(stream: Tensor) -> Tensor:
-    """Each clip with the one before and the one after it, zeros beyond the ends: (B, T, H) -> (B, T, 3 H).
-
-    A convolution over three clips is one matrix product with these, and all experts share them.
-    """
+    """Each clip with the one before and the one after it, zeros beyond the ends: (B, T, H) -> (B, T, 3 H)."""
     padded = F.pad(stream, (0, 0, 1, 1))
     return torch.cat([padded[:, :-2], stream, padded[:, 2:]], dim=-1)
 
@@ -245,11 +228,11 @@ class MCMoE(AQAModel):
         """Every stream through every expert, mixed by the router clip by clip."""
         if not self.use_experts:
             return dict(streams)
+        experts = cast(Sequence[Expert], list(self.experts.values()))
         mixed = {}
         for m, stream in streams.items():
-            windows = neighbours(stream)
             weights = self.router(stream).softmax(dim=-1)  # (B, T, M)
-            opinions = [expert(windows, clips) for expert in self.experts.values()]  # M of (B, T, H)
+            opinions = ask(experts, stream, clips)  # M of (B, T, H)
             mixed[m] = sum(o * w for o, w in zip(opinions, weights.split(1, dim=-1), strict=True))
         return mixed
 
@@ -281,6 +264,6 @@ class MCMoE(AQAModel):
     def _expert_on_own(self, m: str, encoded: Tensor, rows: Tensor, clips: Tensor | None) -> Tensor:
         """Expert m on the true feature of m; rows that lack it stay out of its batch statistics."""
         if rows.all():
-            return self.experts[m](neighbours(encoded), clips)
+            return self.experts[m](encoded, clips)
         every_clip = rows.unsqueeze(1).expand(encoded.shape[:2])
-        return self.experts[m](neighbours(encoded), every_clip if clips is None else every_clip & clips)
+        return self.experts[m](encoded, every_clip if clips is None else every_clip & clips)

@@ -41,6 +41,7 @@ from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import before_padding, clip_mean, scatter_rows, sinusoid, xavier
+from aqa.models.transformer import Encoder
 
 
 class Outputs(NamedTuple):
@@ -59,12 +60,7 @@ class Expert(nn.Module):
         super().__init__()
         self.projection = nn.Linear(width, hidden_dim)
         self.class_token = nn.Parameter(0.02 * torch.randn(hidden_dim))
-        layer = nn.TransformerEncoderLayer(
-            hidden_dim, n_head, feedforward, dropout, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(
-            layer, n_encoder, norm=nn.LayerNorm(hidden_dim), enable_nested_tensor=False
-        )
+        self.encoder = Encoder(n_encoder, hidden_dim, n_head, feedforward, dropout, norm_first=True, activation=F.gelu)
         self.class_head = nn.Linear(hidden_dim, n_query)
         self.clip_head = nn.Linear(hidden_dim, n_query)
         xavier(self.encoder)
@@ -78,9 +74,7 @@ class Expert(nn.Module):
         embedded = self.projection(stream.masked_fill(~real, 0.0))
         embedded = embedded + sinusoid(steps, embedded.shape[-1], stream.device)
         class_token = self.class_token.expand(rows, 1, -1)
-        encoded = self.encoder(
-            torch.cat([class_token, embedded], dim=1), src_key_padding_mask=F.pad(~clips, (1, 0), value=False)
-        )
+        encoded = self.encoder(torch.cat([class_token, embedded], dim=1), F.pad(~clips, (1, 0), value=False))
         class_token = encoded[:, 0]
         pooled = clip_mean(encoded[:, 1:], clips)
         logits = torch.stack([self.class_head(class_token), self.clip_head(pooled)], dim=1)

@@ -39,6 +39,7 @@ from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import clip_mean, scatter_rows, sinusoid, xavier
+from aqa.models.transformer import Encoder
 
 
 class Expert(nn.Module):
@@ -47,10 +48,7 @@ class Expert(nn.Module):
     def __init__(self, width: int, hidden_dim: int, n_head: int, n_encoder: int, feedforward_dim: int, dropout: float):
         super().__init__()
         self.projection = nn.Linear(width, hidden_dim)
-        layer = nn.TransformerEncoderLayer(
-            hidden_dim, n_head, feedforward_dim, dropout, batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, n_encoder, enable_nested_tensor=False)
+        self.encoder = Encoder(n_encoder, hidden_dim, n_head, feedforward_dim, dropout, norm=False, norm_first=True)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden_dim, 1)
         xavier(self.encoder)
@@ -59,7 +57,7 @@ class Expert(nn.Module):
         """stream (n, T, D), clips (n, T) bool: not padding -> (n,)."""
         projected = self.projection(stream)
         projected = projected + sinusoid(projected.shape[1], projected.shape[2], stream.device)
-        encoded = self.encoder(projected, src_key_padding_mask=~clips)
+        encoded = self.encoder(projected, ~clips)
         return self.head(self.dropout(clip_mean(encoded, clips))).squeeze(-1)
 
 

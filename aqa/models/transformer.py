@@ -1,13 +1,14 @@
-"""Transformer encoder layers that compute what torch's do, with less passing over memory.
+"""Transformer layers that compute what torch's do, with less passing over memory.
 
-Parameters carry the names of `torch.nn.TransformerEncoder`, so that weights go either way. What differs is dropout on a
-CPU, where half of a training step of torch's layers is drawing random numbers and copying.
+Parameters carry the names of `torch.nn.TransformerEncoder` and `torch.nn.TransformerDecoder`, so that weights go either
+way. What differs is dropout on a CPU, where torch spends a fifth of a training step on random numbers.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,34 +16,38 @@ from torch import Tensor, nn
 
 
 class _ByteDropout(torch.autograd.Function):
-    """Dropout by one random byte an element; the byte is kept for the way back."""
+    """Dropout by one random byte an element, added to a residual; the bytes are kept for the way back."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, residual: Tensor, dropped: int) -> Tensor:
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         ctx.bytes, ctx.dropped = words.view(torch.uint8)[: x.numel()].view(x.shape), dropped
-        return _ByteDropout._apply(x, ctx.bytes, dropped)
+        ctx.added = residual.dim() > 0
+        return _ByteDropout._apply(x, residual, ctx.bytes, dropped)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _ByteDropout._apply(gradient, ctx.bytes, ctx.dropped), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        kept = _ByteDropout._apply(gradient, gradient.new_zeros(()), ctx.bytes, ctx.dropped)
+        return kept, gradient if ctx.added else None, None
 
     @staticmethod
-    def _apply(x: Tensor, random: Tensor, dropped: int) -> Tensor:
+    def _apply(x: Tensor, residual: Tensor, random: Tensor, dropped: int) -> Tensor:
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         torch.ge(random, dropped, out=out)
-        return torch.addcmul(x.new_zeros(()), out, x, value=256 / (256 - dropped), out=out)
+        return torch.addcmul(residual, out, x, value=256 / (256 - dropped), out=out)
 
 
-def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Zeros in the place of elements drawn at `rate`, the others scaled so that the mean stays. Srivastava et al. 2014.
+def dropout(x: Tensor, rate: float, training: bool, residual: Tensor | None = None) -> Tensor:
+    """Zeros in the place of elements drawn at `rate`, the others scaled so that the mean stays; plus the residual.
 
     On a CPU the rate is rounded to a 256th (and the scale goes with it): a byte is drawn for each element.
+    Srivastava et al. 2014, section 4.
     """
     dropped = min(round(256 * rate), 255)
     if x.device.type != "cpu" or not training or not dropped:
-        return F.dropout(x, rate, training)
-    return _ByteDropout.apply(x, dropped)
+        x = F.dropout(x, rate, training)
+        return x if residual is None else residual + x
+    return _ByteDropout.apply(x, x.new_zeros(()) if residual is None else residual, dropped)
 
 
 class SelfAttention(nn.MultiheadAttention):
@@ -67,12 +72,48 @@ class SelfAttention(nn.MultiheadAttention):
         return torch.bmm(dropout(logits.softmax(dim=-1), self.dropout, self.training), value)
 
 
-class EncoderLayer(nn.Module):
-    """Self-attention and a feed-forward network, each with a residual and a norm after it (or before: norm_first)."""
+class FewQueryAttention(nn.MultiheadAttention):
+    """Multi-head attention of few queries to a long context, without keys and values of it all. Section 3.2, regrouped.
 
-    def __init__(self, width: int, n_head: int, feedforward: int, dropout: float, norm_first: bool = False):
+    A head's logits q . (K c) are (K' q) . c, up to what the bias of K adds to all alike, and the values are summed
+    before they go through V instead of after. For Q queries that takes Q S instead of S H products a row and channel.
+    """
+
+    def forward(  # type: ignore[override]
+        self, queries: Tensor, context: Tensor, padding: Tensor | None = None
+    ) -> Tensor:
+        """queries (B, Q, H), context (B, S, H), padding (B, S) bool: not to be looked at -> (B, Q, H)."""
+        heads, size, count = self.num_heads, self.head_dim, queries.shape[1]
+        query_weight, key_weight, value_weight = self.in_proj_weight.chunk(3)
+        query_bias, _, value_bias = self.in_proj_bias.chunk(3)
+        asked = F.linear(queries, query_weight, query_bias).unflatten(-1, (heads, size)).transpose(1, 2)
+        asked = asked @ key_weight.unflatten(0, (heads, size)) / math.sqrt(size)  # (B, h, Q, H)
+        logits = asked.flatten(1, 2) @ context.transpose(1, 2)  # (B, h Q, S)
+        if padding is not None:
+            logits = logits.masked_fill(padding.unsqueeze(1), -torch.inf)
+        weights = dropout(logits.softmax(dim=-1), self.dropout, self.training)
+        found = (weights @ context).unflatten(1, (heads, count))  # (B, h, Q, H)
+        # Dropped weights do not sum to one, so that what the bias of V adds is not the bias itself.
+        shares = weights.sum(dim=-1).unflatten(1, (heads, count)).unsqueeze(-1)  # (B, h, Q, 1)
+        values = found @ value_weight.unflatten(0, (heads, size)).transpose(1, 2)  # (B, h, Q, H / h)
+        values = values + shares * value_bias.view(heads, 1, size)
+        return self.out_proj(values.transpose(1, 2).flatten(2))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and a feed-forward network, each with a residual and a norm after it, or before: norm_first."""
+
+    def __init__(
+        self,
+        width: int,
+        n_head: int,
+        feedforward: int,
+        dropout: float,
+        norm_first: bool = False,
+        activation: Callable[[Tensor], Tensor] = F.relu,
+    ):
         super().__init__()
-        self.rate, self.norm_first = dropout, norm_first
+        self.rate, self.norm_first, self.activation = dropout, norm_first, activation
         self.self_attn = SelfAttention(width, n_head, dropout=dropout, batch_first=True)
         self.linear1 = nn.Linear(width, feedforward)
         self.linear2 = nn.Linear(feedforward, width)
@@ -80,29 +121,72 @@ class EncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """x (B, T, H), padding (B, T) bool: which clips not to look at -> (B, T, H)."""
         if self.norm_first:
-            x = x + self._drop(self.self_attn(self.norm1(x), padding))
-            return x + self._drop(self._feedforward(self.norm2(x)))
-        x = self.norm1(x + self._drop(self.self_attn(x, padding)))
-        return self.norm2(x + self._drop(self._feedforward(x)))
+            x = self._add(x, self.self_attn(self.norm1(x), padding))
+            return self._add(x, self._feedforward(self.norm2(x)))
+        x = self.norm1(self._add(x, self.self_attn(x, padding)))
+        return self.norm2(self._add(x, self._feedforward(x)))
 
     def _feedforward(self, x: Tensor) -> Tensor:
-        return self.linear2(self._drop(F.relu(self.linear1(x))))
+        return self.linear2(dropout(self.activation(self.linear1(x)), self.rate, self.training))
 
-    def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.rate, self.training)
+    def _add(self, x: Tensor, branch: Tensor) -> Tensor:
+        return dropout(branch, self.rate, self.training, residual=x)
 
 
 class Encoder(nn.Module):
-    """Encoder layers over the clips of a stream, (B, T, H) -> (B, T, H), and a norm after the last."""
+    """Encoder layers over the clips of a stream, and a norm after the last."""
 
-    def __init__(self, n_layer: int, width: int, n_head: int, feedforward: int, dropout: float, norm: bool = True):
+    def __init__(
+        self,
+        n_layer: int,
+        width: int,
+        n_head: int,
+        feedforward: int,
+        dropout: float,
+        norm: bool = True,
+        norm_first: bool = False,
+        activation: Callable[[Tensor], Tensor] = F.relu,
+    ):
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(width, n_head, feedforward, dropout) for _ in range(n_layer))
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, n_head, feedforward, dropout, norm_first, activation) for _ in range(n_layer)
+        )
         self.norm = nn.LayerNorm(width) if norm else nn.Identity()
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        """padding: (B, T) bool, which clips not to look at."""
+        """x (B, T, H), padding (B, T) bool: which clips not to look at -> (B, T, H)."""
         for layer in self.layers:
             x = layer(x, padding)
         return self.norm(x)
+
+
+class DecoderLayer(EncoderLayer):
+    """An encoder layer over few queries that look at a context between the two."""
+
+    def __init__(self, width: int, n_head: int, feedforward: int, dropout: float):
+        super().__init__(width, n_head, feedforward, dropout)
+        self.multihead_attn = FewQueryAttention(width, n_head, dropout=dropout, batch_first=True)
+        self.norm3 = nn.LayerNorm(width)
+
+    def decode(self, queries: Tensor, context: Tensor, padding: Tensor | None = None) -> Tensor:
+        """queries (B, Q, H), context (B, T, H), padding (B, T) bool: which clips not to look at -> (B, Q, H)."""
+        queries = self.norm1(self._add(queries, self.self_attn(queries)))
+        queries = self.norm2(self._add(queries, self.multihead_attn(queries, context, padding)))
+        return self.norm3(self._add(queries, self._feedforward(queries)))
+
+
+class Decoder(nn.Module):
+    """Decoder layers, and a norm after the last."""
+
+    def __init__(self, n_layer: int, width: int, n_head: int, feedforward: int, dropout: float):
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(width, n_head, feedforward, dropout) for _ in range(n_layer))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, queries: Tensor, context: Tensor, padding: Tensor | None = None) -> Tensor:
+        """queries (B, Q, H), context (B, T, H), padding (B, T) bool: which clips not to look at -> (B, Q, H)."""
+        for layer in self.layers:
+            queries = cast(DecoderLayer, layer).decode(queries, context, padding)
+        return self.norm(queries)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from aqa.errors import AqaError
 from aqa.models import build
@@ -56,7 +57,9 @@ def test_one_shared_query_gives_what_equal_queries_at_every_clip_give():
     context = torch.randn(2, 20, 16)
     stream = torch.zeros(2, 10, 16)
     for attention in generator.attention:
-        stream, _ = attention(stream, context, context)
+        published = nn.MultiheadAttention(16, 4, batch_first=True)
+        published.load_state_dict(attention.state_dict())
+        stream, _ = published(stream, context, context)
     gate = generator.gate(torch.cat([stream.mean(1), context.mean(1)], -1)).sigmoid()
     ours = generator(context, torch.zeros(2, 20, dtype=torch.bool), clips=10)
     assert torch.allclose(ours, gate.unsqueeze(1) * stream, atol=1e-6)
@@ -157,7 +160,7 @@ def test_sinusoid_is_the_transformers_for_even_and_odd_widths():
 
 
 def test_on_clips_lets_only_real_clips_into_batch_statistics():
-    norm = torch.nn.BatchNorm1d(4)
+    norm = nn.BatchNorm1d(4)
     x = torch.randn(3, 5, 4)
     clips = torch.arange(5) < torch.tensor([[5], [2], [3]])
     x[~clips] = 1e6
