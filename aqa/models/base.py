@@ -19,7 +19,8 @@ class Loss(NamedTuple):
 class PatternScores(NamedTuple):
     """Scores (P, B) of a batch under P patterns, NaN where a pattern leaves a row with nothing visible.
 
-    diagnostics: for each pattern, named (n, ...) tensors of the n rows that it scores; empty where not asked for.
+    diagnostics: for each pattern, named (n, ...) tensors of the n rows that it scores; empty where it scores none, or
+    where they were not asked for.
     """
 
     score: Tensor

@@ -28,8 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
-from aqa.models import register
-from aqa.models import mcmoe_patterns
+from aqa.models import mcmoe_patterns, register
 from aqa.models.base import AQAModel, Loss, PatternScores
 from aqa.models.layers import GradeDecoder, clip_mean, on_clips, projection, real_clips, scatter_rows, sinusoid, xavier
 from aqa.objectives import channel_divergence, hardest_triplet, squared_error

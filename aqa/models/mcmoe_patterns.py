@@ -8,14 +8,15 @@ hides, and that is little:
 - The fusion's first layer is linear, a sum of one part a modality: real parts once, generated ones a pattern.
 - Where few queries attend to many clips, the queries are taken to the clips and no clip is projected.
 
-All of this is algebra: the scores are those of `MCMoE.score`, but for rounding. P patterns, B rows, M modalities, T clips.
+All of this is algebra: the scores are those of `MCMoE.score`, but for rounding. Below P counts patterns, B rows, M
+modalities, T clips, and K the clips that stand for the T of a generated stream.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +35,7 @@ PATTERNS_AT_ONCE = 8  # bounds the memory: the 7 subsets of three modalities go 
 class Hidden(NamedTuple):
     """One modality where patterns hide it, in n pairs of a row and a pattern.
 
-    pairs: (B, P) bool. stream: (n, K, H), what takes its place, in the few clips that stand for all. clips: (n, K) bool,
-    which of them are real, None where all are.
+    pairs: (B, P) bool. stream: (n, K, H), what takes its place. clips: (n, K) bool, the real ones, None where all are.
     """
 
     pairs: Tensor
@@ -47,7 +47,8 @@ def score_patterns(
     model: MCMoE, encoded: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None, diagnose: bool
 ) -> PatternScores:
     """Scores and, where asked, router weights under visible (P, B, M). encoded: streams (B, T, H), finite."""
-    first, second = (fuse_linear_bn_eval(model.fusion[i], model.fusion[i + 1]) for i in (0, 3))
+    linear, norm, _, second_linear, second_norm = cast("Iterable[Any]", model.fusion)
+    first, second = fuse_linear_bn_eval(linear, norm), fuse_linear_bn_eval(second_linear, second_norm)
     weights = dict(zip(model.modalities, first.weight.chunk(len(model.modalities), dim=1), strict=True))
     real = torch.stack([F.linear(x, weights[m]) for m, x in model.mix(encoded, clips).items()], dim=1)  # (B, M, T, 2H)
     few_clips, spread = stand_in(model, encoded, clips)
@@ -67,13 +68,12 @@ def score_patterns(
     diagnostics: list[dict[str, Tensor]] = [{} for _ in visible]
     if router_weights:
         by_pattern = torch.cat(router_weights, dim=1).transpose(0, 1)
-        diagnostics = [{"router_weights": w[rows]} for w, rows in zip(by_pattern, scored, strict=True)]
+        for found, weight, rows in zip(diagnostics, by_pattern, scored, strict=True):
+            found.update({"router_weights": weight[rows]} if rows.any() else {})
     return PatternScores(torch.cat(scores, dim=1).T.masked_fill(~scored, torch.nan), diagnostics)
 
 
-def stand_in(
-    model: MCMoE, encoded: Mapping[str, Tensor], clips: Tensor | None
-) -> tuple[Tensor | None, Tensor]:
+def stand_in(model: MCMoE, encoded: Mapping[str, Tensor], clips: Tensor | None) -> tuple[Tensor | None, Tensor]:
     """Which of the K clips that stand for all T are real, (B, K) bool or None, and for which they stand, (B, T, K)."""
     some = next(iter(encoded.values()))
     rows, steps, _ = some.shape
@@ -88,11 +88,16 @@ def stand_in(
 
 
 def fill_in(
-    model: MCMoE, encoded: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None, few_clips: Tensor | None, count: int
+    model: MCMoE,
+    encoded: Mapping[str, Tensor],
+    seen: Tensor,
+    clips: Tensor | None,
+    few_clips: Tensor | None,
+    count: int,
 ) -> dict[str, Hidden]:
     """What takes the place of each modality where patterns hide it from rows that they leave something of."""
     context = torch.cat(list(encoded.values()), dim=1)  # (B, M * T, H)
-    rows, steps, width = encoded[model.modalities[0]].shape
+    _, steps, width = encoded[model.modalities[0]].shape
     ignored = (~seen).repeat_interleave(steps, dim=2)  # (B, P, M * T)
     if clips is not None:
         ignored = ignored | ~clips.repeat(1, len(model.modalities)).unsqueeze(1)
@@ -108,7 +113,7 @@ def fill_in(
             stream = model.generators[m](context[row], ignored[pairs], steps)
         else:
             some = pairs.any(dim=0)  # the patterns that hide it from any row
-            stream = generate(model.generators[m], context, ignored[:, some])[pairs[:, some]]
+            stream = generate(cast("GatedGenerator", model.generators[m]), context, ignored[:, some])[pairs[:, some]]
             stream = stream.unsqueeze(1).expand(-1, count, -1)
         kept = None if few_clips is None else few_clips[row]
         found[m] = Hidden(pairs, stream if kept is None else stream * kept.unsqueeze(2), kept)
@@ -120,7 +125,7 @@ def generate(generator: GatedGenerator, context: Tensor, ignored: Tensor) -> Ten
     taken = (~ignored).to(context)
     context_mean = taken @ context / taken.sum(dim=2, keepdim=True)
     stream = torch.zeros_like(context_mean)
-    for attention in generator.attention:
+    for attention in cast("Iterable[nn.MultiheadAttention]", generator.attention):
         stream = attend(attention, stream, context, ignored)
     return generator.gate(torch.cat([stream, context_mean], dim=2)).sigmoid() * stream
 
@@ -138,11 +143,11 @@ def decode(grades: GradeDecoder, memory: Tensor, clips: Tensor | None) -> Tensor
     memory = memory.flatten(0, 1)
     ignored = None if clips is None else ~clips.repeat_interleave(patterns, dim=0).unsqueeze(1)
     queries = grades.placed(rows).repeat_interleave(patterns, dim=0)  # (B * P, n_query, H)
-    for layer in grades.decoder.layers:
+    for layer in cast("Iterable[Any]", grades.decoder.layers):
         queries = layer.norm1(queries + layer.self_attn(queries, queries, queries, need_weights=False)[0])
         queries = layer.norm2(queries + attend(layer.multihead_attn, queries, memory, ignored))
         queries = layer.norm3(queries + layer.linear2(layer.activation(layer.linear1(queries))))
-    return grades.vote(grades.decoder.norm(queries)).view(rows, patterns)
+    return grades.vote(cast(nn.LayerNorm, grades.decoder.norm)(queries)).view(rows, patterns)
 
 
 def attend(attention: nn.MultiheadAttention, queries: Tensor, memory: Tensor, ignored: Tensor | None) -> Tensor:
