@@ -126,17 +126,18 @@ class AQAModel(nn.Module):
         One pattern after the other, each on the rows that it leaves something of. A model in which patterns have work
         in common does it once instead. diagnose: `diagnostics` too.
         """
-        score = torch.full(visible.shape[:2], torch.nan, device=visible.device)
+        scores: list[Tensor] = []
         diagnostics: list[dict[str, Tensor]] = []
-        for of_pattern, seen in zip(score, visible, strict=True):
+        for seen in visible:
             rows = seen.any(dim=1)
+            scores.append(torch.full(rows.shape, torch.nan, device=rows.device))
             diagnostics.append({})
             if rows.any():
                 taken = _rows_of(features, rows), seen[rows], None if lengths is None else _rows_of(lengths, rows)
-                of_pattern[rows] = self.score(*taken)
+                scores[-1][rows] = self.score(*taken)
                 if diagnose:
                     diagnostics[-1] = self.diagnostics(*taken)
-        return PatternScores(score, diagnostics)
+        return PatternScores(torch.stack(scores), diagnostics)
 
 
 def _rows_of(tensors: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
