@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from aqa import metrics
-from aqa.data.batches import Batch, Features, Rows, scoring_batches
+from aqa.data.batches import Features, Rows, scoring_batches, scoring_visibility
 from aqa.data.store import Target
 from aqa.errors import AqaError, nearest
 from aqa.missing import MissingPattern, parse_pattern
@@ -20,6 +20,7 @@ from aqa.modalities import subsets
 from aqa.models import AQAModel
 
 Predictions = dict[str, NDArray[np.float64]]
+RouterWeights = dict[str, NDArray[np.float64]]  # pattern -> (streams, experts), means over samples
 
 
 @dataclass(frozen=True)
@@ -34,42 +35,59 @@ class Scorer:
     batch_size: int
     seed: int
 
-    def _batches(self, rows: Rows, pattern: MissingPattern) -> Iterator[Batch]:
-        self.model.eval()
-        yield from scoring_batches(self.features, rows, pattern, clips=self.clips, size=self.batch_size, seed=self.seed)
-
     def predict(self, rows: Rows, patterns: Mapping[str, MissingPattern]) -> Predictions:
         """Scores by pattern in the target's units, (n,); NaN for a sample that a pattern leaves with no modality.
 
         AqaError where the model's score of a sample is not a number.
         """
-        predictions = {}
-        for name, pattern in patterns.items():
-            by_row = np.full(len(self.features.ids), np.nan)
-            for batch in self._batches(rows, pattern):
-                with torch.inference_mode():
-                    score = self.model.score(batch.features, batch.visible, batch.lengths).double().cpu().numpy()
-                at = batch.rows.cpu().numpy()
-                if not np.isfinite(score).all():
-                    wrong = self.features.ids[at[~np.isfinite(score)][0]]
-                    raise AqaError(f"the model's score of '{wrong}' under {name} is not a number")
-                by_row[at] = self.low + score * (self.high - self.low)
-            predictions[name] = by_row[rows]
-        return predictions
+        return self._score(rows, patterns, diagnose=False)[0]
 
-    def router_weights(self, rows: Rows, patterns: Mapping[str, MissingPattern]) -> dict[str, NDArray[np.float64]]:
-        """By pattern, a model's router weights (streams, experts), means over samples; empty for models with none."""
-        result = {}
-        for name, pattern in patterns.items():
-            found = []
-            for batch in self._batches(rows, pattern):
+    def predict_and_diagnose(
+        self, rows: Rows, patterns: Mapping[str, MissingPattern]
+    ) -> tuple[Predictions, RouterWeights]:
+        """Scores as from `predict`, and router weights by pattern; empty for models that have none."""
+        return self._score(rows, patterns, diagnose=True)
+
+    def _score(
+        self, rows: Rows, patterns: Mapping[str, MissingPattern], diagnose: bool
+    ) -> tuple[Predictions, RouterWeights]:
+        self.model.eval()
+        by_row = {name: np.full(len(self.features.ids), np.nan) for name in patterns}
+        routed: dict[str, list[NDArray[np.float64]]] = {name: [] for name in patterns}
+        for names in self._scored_together(rows, patterns):
+            together = [patterns[name] for name in names]
+            for batch in scoring_batches(
+                self.features, rows, together, clips=self.clips, size=self.batch_size, seed=self.seed
+            ):
                 with torch.inference_mode():
-                    diagnostics = self.model.diagnostics(batch.features, batch.visible, batch.lengths)
-                if "router_weights" in diagnostics:
-                    found.append(diagnostics["router_weights"].double().cpu().numpy())
-            if found:
-                result[name] = np.concatenate(found).mean(axis=0)
-        return result
+                    found = self.model.score_patterns(batch.features, batch.visible, batch.lengths, diagnose=diagnose)
+                scores, scored = found.score.double().cpu().numpy(), batch.visible.any(dim=2).cpu().numpy()
+                at = batch.rows.cpu().numpy()
+                for p, name in enumerate(names):
+                    wrong = scored[p] & ~np.isfinite(scores[p])
+                    if wrong.any():
+                        sample = self.features.ids[at[wrong][0]]
+                        raise AqaError(f"the model's score of '{sample}' under {name} is not a number")
+                    by_row[name][at] = self.low + scores[p] * (self.high - self.low)
+                    if "router_weights" in found.diagnostics[p]:
+                        routed[name].append(found.diagnostics[p]["router_weights"].double().cpu().numpy())
+        predictions = {name: scores[rows] for name, scores in by_row.items()}
+        return predictions, {name: np.concatenate(weights).mean(axis=0) for name, weights in routed.items() if weights}
+
+    def _scored_together(self, rows: Rows, patterns: Mapping[str, MissingPattern]) -> list[list[str]]:
+        """Names of the patterns that one pass over the rows can score: those that leave the features as they are.
+
+        A model that numbers the rows of a batch needs the same rows in it under each pattern, too.
+        """
+        groups: dict[Hashable, list[str]] = {}
+        for name, pattern in patterns.items():
+            same: Hashable = None
+            if pattern.damages:
+                same = name
+            elif self.model.numbers_rows:
+                same = scoring_visibility(self.features, rows, pattern, self.seed).any(axis=1).tobytes()
+            groups.setdefault(same, []).append(name)
+        return list(groups.values())
 
 
 def incomplete(patterns: Mapping[str, MissingPattern]) -> list[str]:

@@ -185,8 +185,7 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
     """Score the selected weights under every test pattern and fill the run's folder; returns its metrics."""
     config, scorer, rows, patterns = prepared.config, prepared.scorer, prepared.rowsets.test, prepared.test_patterns
     checkpoint = describe_checkpoint(config, scorer, prepared.target, progress, prepared.statistics)
-    predictions = scorer.predict(rows, patterns)
-    router_weights = scorer.router_weights(rows, patterns)
+    predictions, router_weights = scorer.predict_and_diagnose(rows, patterns)
     truth = prepared.target.values[rows]
     result = plain(
         {

@@ -25,7 +25,10 @@ Statistics = dict[str, tuple[Tensor, Tensor]]  # modality -> mean (D,), standard
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples as a model takes them; rows are their row numbers in the store."""
+    """Samples as a model takes them; rows are their row numbers in the store.
+
+    available and visible: (B, M); visible is (P, B, M) where samples are scored under P patterns.
+    """
 
     rows: Tensor
     features: dict[str, Tensor]
@@ -183,13 +186,22 @@ def training_batches(
 
 
 def scoring_batches(
-    features: Features, rows: Rows, pattern: MissingPattern, *, clips: int, size: int, seed: int
+    features: Features, rows: Rows, patterns: Sequence[MissingPattern], *, clips: int, size: int, seed: int
 ) -> Iterator[Batch]:
-    """The rows that the pattern leaves something of, in order, with middle crops."""
+    """The rows that some pattern leaves something of, in order, with middle crops; visible is (P, B, M).
+
+    All the patterns are given the same features: a pattern that damages features has to be the only one.
+    """
     draws = Draws.once(seed, features.keys[rows])
-    available = pattern.remaining(features.available[rows], draws)
-    visible = pattern.visible(available, draws)
-    scorable = np.flatnonzero(visible.any(axis=1))
+    available = features.available[rows]
+    visible = np.stack([scoring_visibility(features, rows, pattern, seed) for pattern in patterns])
+    scorable = np.flatnonzero(visible.any(axis=(0, 2)))
     for start in range(0, len(scorable), size):
         at = scorable[start : start + size]
-        yield features.batch(rows[at], clips, pattern, draws.at(at), available[at], visible[at], crop="middle")
+        yield features.batch(rows[at], clips, patterns[0], draws.at(at), available[at], visible[:, at], crop="middle")
+
+
+def scoring_visibility(features: Features, rows: Rows, pattern: MissingPattern, seed: int) -> NDArray[np.bool_]:
+    """What a pattern leaves of some rows when they are scored, (n, M)."""
+    draws = Draws.once(seed, features.keys[rows])
+    return pattern.visible(pattern.remaining(features.available[rows], draws), draws)

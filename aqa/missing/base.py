@@ -101,6 +101,11 @@ class MissingPattern:
         """The features as the model gets them. features: modality -> (B, T, D); lengths: modality -> (B,)."""
         return dict(features)
 
+    @property
+    def damages(self) -> bool:
+        """Whether `damage` may change features."""
+        return type(self).damage is not MissingPattern.damage
+
     def _index(self, names: Sequence[str] | None) -> list[str]:
         """Modalities that an option names, all where it names none."""
         for name in names or ():

@@ -77,3 +77,7 @@ class Combine(MissingPattern):
         for i, pattern in enumerate(self.patterns):
             features = pattern.damage(features, lengths, draws.of_part(str(i)))
         return dict(features)
+
+    @property
+    def damages(self) -> bool:
+        return any(pattern.damages for pattern in self.patterns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -13,6 +14,17 @@ class Loss(NamedTuple):
 
     total: Tensor
     parts: dict[str, Tensor]
+
+
+class PatternScores(NamedTuple):
+    """Scores (P, B) of a batch under P patterns, NaN where a pattern leaves a row with nothing visible.
+
+    diagnostics: for each pattern, named (n, ...) tensors of the n rows that it scores; empty where it scores none, or
+    where they were not asked for.
+    """
+
+    score: Tensor
+    diagnostics: list[dict[str, Tensor]]
 
 
 class Example(NamedTuple):
@@ -36,6 +48,8 @@ class AQAModel(nn.Module):
 
     #: Whether streams of different lengths T may be given; the others get streams cut to the shortest.
     takes_unaligned = False
+    #: Whether a score depends on where in which batch the row is, so that patterns go together only on the same rows.
+    numbers_rows = False
     #: Whether the weights come from `fit`, in one pass over the training set, and not from `loss`.
     closed_form = False
 
@@ -98,3 +112,34 @@ class AQAModel(nn.Module):
     ) -> dict[str, Tensor]:
         """Named (B, ...) tensors worth plotting, such as router weights; none by default."""
         return {}
+
+    def score_patterns(
+        self,
+        features: Mapping[str, Tensor],
+        visible: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+        *,
+        diagnose: bool = False,
+    ) -> PatternScores:
+        """Scores of the same features under P patterns, in evaluation mode. visible: (P, B, M) bool.
+
+        One pattern after the other, each on the rows that it leaves something of. A model in which patterns have work
+        in common does it once instead. diagnose: `diagnostics` too.
+        """
+        scores: list[Tensor] = []
+        diagnostics: list[dict[str, Tensor]] = []
+        for seen in visible:
+            rows = seen.any(dim=1)
+            scores.append(torch.full(rows.shape, torch.nan, device=rows.device))
+            diagnostics.append({})
+            if rows.any():
+                taken = _rows_of(features, rows), seen[rows], None if lengths is None else _rows_of(lengths, rows)
+                scores[-1][rows] = self.score(*taken)
+                if diagnose:
+                    diagnostics[-1] = self.diagnostics(*taken)
+        return PatternScores(torch.stack(scores), diagnostics)
+
+
+def _rows_of(tensors: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    """Some rows (B,) bool of a batch, without a copy where they are all."""
+    return {m: x if rows.all() else x[rows] for m, x in tensors.items()}

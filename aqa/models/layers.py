@@ -101,17 +101,23 @@ class GradeDecoder(nn.Module):
 
     def forward(self, memory: Tensor, clips: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """memory (B, T, H), clips (B, T) bool or None -> scores (B,), decoded queries (B, n_query, H)."""
-        prototypes = self.prototypes.expand(len(memory), -1, -1)
+        padding = None if clips is None else ~clips
+        queries = self.decoder(self.placed(len(memory)), memory, padding)
+        return self.vote(queries), queries
+
+    def placed(self, rows: int) -> Tensor:
+        """The prototypes with their position encoding, for a batch of so many rows: (B, n_query, H)."""
+        prototypes = self.prototypes.expand(rows, -1, -1)
         n_query, width = self.prototypes.shape
         if self.position == "query":
-            prototypes = prototypes + sinusoid(n_query, width, memory.device)
-        else:
-            prototypes = prototypes + sinusoid(len(memory), width, memory.device).unsqueeze(1)
-        padding = None if clips is None else ~clips
-        queries = self.decoder(prototypes, memory, padding)
+            return prototypes + sinusoid(n_query, width, prototypes.device)
+        return prototypes + sinusoid(rows, width, prototypes.device).unsqueeze(1)
+
+    def vote(self, queries: Tensor) -> Tensor:
+        """Decoded queries (B, n_query, H) -> scores (B,)."""
         weights = self.regressor(queries).diagonal(dim1=-2, dim2=-1).sigmoid()  # (B, n_query)
         weights = weights / weights.sum(dim=1, keepdim=True)
-        return weights @ torch.linspace(0, 1, n_query, device=memory.device), queries
+        return weights @ torch.linspace(0, 1, weights.shape[1], device=weights.device)
 
 
 def xavier(module: nn.Module) -> None:

@@ -28,9 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
-from aqa.models import register
-from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import GradeDecoder, on_clips, projection, real_clips, scatter_rows, sinusoid, xavier
+from aqa.models import mcmoe_patterns, register
+from aqa.models.base import AQAModel, Loss, PatternScores
+from aqa.models.layers import GradeDecoder, clip_mean, on_clips, projection, real_clips, scatter_rows, sinusoid, xavier
 from aqa.models.transformer import Encoder, FewQueryAttention
 from aqa.objectives import channel_divergence, hardest_triplet, squared_error
 
@@ -127,6 +127,8 @@ class MCMoE(AQAModel):
             raise AqaError(f"model 'mcmoe': hidden_dim {hidden_dim} must be a multiple of 4 and of n_head {n_head}")
         self.alpha, self.margin, self.mask_padding = alpha, margin, mask_padding
         self.reconstruction_weight, self.kl_weight = reconstruction_weight, kl_weight
+        self.numbers_rows = prototype_position == "batch_row"
+        self.generator_queries = generator_queries
         feedforward_dim = feedforward_dim or 3 * hidden_dim
 
         self.projections = nn.ModuleDict({m: projection(width, hidden_dim) for m, width in widths.items()})
@@ -158,6 +160,22 @@ class MCMoE(AQAModel):
         clips = self._real_clips(features, lengths, visible)
         streams = self.complete(self.encode(features, visible, clips), visible, clips)
         return self.grades(self.fuse(self.mix(streams, clips), clips), clips)[0]
+
+    def score_patterns(
+        self,
+        features: Mapping[str, Tensor],
+        visible: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+        *,
+        diagnose: bool = False,
+    ) -> PatternScores:
+        """Scores under P patterns, (P, B, M), in little more than the time of one: see `mcmoe_patterns`."""
+        seen = visible.any(dim=0)
+        clips = self._real_clips(features, lengths, seen)
+        encoded = self.encode(features, seen, clips)
+        if self._one_encoding_serves(encoded, seen, clips, lengths):
+            return mcmoe_patterns.score_patterns(self, encoded, visible, clips, diagnose)
+        return super().score_patterns(features, visible, lengths, diagnose=diagnose)
 
     def loss(
         self,
@@ -248,11 +266,12 @@ class MCMoE(AQAModel):
             return {}
         clips = self._real_clips(features, lengths, visible)
         streams = self.complete(self.encode(features, visible, clips), visible, clips)
-        weights = torch.stack([self.router(stream).softmax(dim=-1) for stream in streams.values()], dim=1)
-        if clips is None:
-            return {"router_weights": weights.mean(dim=2)}
-        real = clips[:, None, :, None]
-        return {"router_weights": (weights * real).sum(dim=2) / real.sum(dim=2)}
+        weights = [self.mean_router_weights(stream, clips) for stream in streams.values()]
+        return {"router_weights": torch.stack(weights, dim=1)}
+
+    def mean_router_weights(self, stream: Tensor, clips: Tensor | None) -> Tensor:
+        """How much a stream (B, T, H) listens to each expert, the mean over its clips: (B, M)."""
+        return clip_mean(self.router(stream).softmax(dim=-1), clips)
 
     def _real_clips(
         self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor] | None, seen: Tensor
@@ -260,6 +279,21 @@ class MCMoE(AQAModel):
         if lengths is None or not self.mask_padding:
             return None
         return real_clips({m: lengths[m] for m in self.modalities}, seen, features[self.modalities[0]].shape[1])
+
+    def _one_encoding_serves(
+        self,
+        encoded: Mapping[str, Tensor],
+        seen: Tensor,
+        clips: Tensor | None,
+        lengths: Mapping[str, Tensor] | None,
+    ) -> bool:
+        """Whether streams are the same under all patterns, and finite, so that where hidden they come to nothing."""
+        if lengths is not None and clips is not None:
+            every = torch.stack([lengths[m] for m in self.modalities], dim=1)
+            longest = (every * seen).amax(dim=1, keepdim=True)
+            if (seen & (every != longest)).any():
+                return False
+        return all(bool(stream.isfinite().all()) for stream in encoded.values())
 
     def _expert_on_own(self, m: str, encoded: Tensor, rows: Tensor, clips: Tensor | None) -> Tensor:
         """Expert m on the true feature of m; rows that lack it stay out of its batch statistics."""

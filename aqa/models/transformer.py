@@ -82,21 +82,22 @@ class FewQueryAttention(nn.MultiheadAttention):
     def forward(  # type: ignore[override]
         self, queries: Tensor, context: Tensor, padding: Tensor | None = None
     ) -> Tensor:
-        """queries (B, Q, H), context (B, S, H), padding (B, S) bool: not to be looked at -> (B, Q, H)."""
+        """queries (B, Q, H), context (B, S, H) -> (B, Q, H). padding: (B, S) or (B, Q, S) bool, not to be looked at."""
         heads, size, count = self.num_heads, self.head_dim, queries.shape[1]
+        if count * (heads - 1) > self.embed_dim and (padding is None or padding.dim() == 2):  # many queries: as usual
+            return super().forward(queries, context, context, key_padding_mask=padding, need_weights=False)[0]
         query_weight, key_weight, value_weight = self.in_proj_weight.chunk(3)
         query_bias, _, value_bias = self.in_proj_bias.chunk(3)
         asked = F.linear(queries, query_weight, query_bias).unflatten(-1, (heads, size)).transpose(1, 2)
         asked = asked @ key_weight.unflatten(0, (heads, size)) / math.sqrt(size)  # (B, h, Q, H)
-        logits = asked.flatten(1, 2) @ context.transpose(1, 2)  # (B, h Q, S)
+        logits = (asked.flatten(1, 2) @ context.transpose(1, 2)).unflatten(1, (heads, count))  # (B, h, Q, S)
         if padding is not None:
-            logits = logits.masked_fill(padding.unsqueeze(1), -torch.inf)
+            logits = logits.masked_fill(padding.view(len(padding), 1, -1, padding.shape[-1]), -torch.inf)
         weights = dropout(logits.softmax(dim=-1), self.dropout, self.training)
-        found = (weights @ context).unflatten(1, (heads, count))  # (B, h, Q, H)
-        # Dropped weights do not sum to one, so that what the bias of V adds is not the bias itself.
-        shares = weights.sum(dim=-1).unflatten(1, (heads, count)).unsqueeze(-1)  # (B, h, Q, 1)
+        found = (weights.flatten(1, 2) @ context).unflatten(1, (heads, count))  # (B, h, Q, H)
         values = found @ value_weight.unflatten(0, (heads, size)).transpose(1, 2)  # (B, h, Q, H / h)
-        values = values + shares * value_bias.view(heads, 1, size)
+        # Dropped weights do not sum to one, so that what the bias of V adds is not the bias itself.
+        values = values + weights.sum(dim=-1, keepdim=True) * value_bias.view(heads, 1, size)
         return self.out_proj(values.transpose(1, 2).flatten(2))
 
 

@@ -45,7 +45,7 @@ def train_on(features, rows=EVERY, spec="none", available=None, size=3, seed=0, 
 
 def score_on(features, rows=EVERY, spec="none", size=3, clips=4):
     made = pattern(spec, features.modalities)
-    return list(scoring_batches(features, rows, made, clips=clips, size=size, seed=0))
+    return list(scoring_batches(features, rows, [made], clips=clips, size=size, seed=0))
 
 
 def rows_of(batches):
@@ -336,7 +336,7 @@ def test_damage_is_done_to_training_batches(load):
 def test_scoring_keeps_the_order_and_leaves_out_rows_without_anything_visible(load):
     batches = score_on(load(), rows=np.array([7, 4, 6, 0, 3]), spec="VA", size=2)
     assert [batch.rows.tolist() for batch in batches] == [[7, 4], [0, 3]]
-    assert torch.cat([batch.visible for batch in batches]).tolist() == [
+    assert torch.cat([batch.visible for batch in batches], dim=1)[0].tolist() == [
         [True, True, False],
         [False, True, False],
         [True, True, False],
@@ -356,7 +356,7 @@ def test_scoring_under_a_random_pattern_does_not_depend_on_batches_or_other_rows
     def by_row(rows, size):
         batches = score_on(features, rows, spec="random_subset", size=size)
         return dict(
-            zip(rows_of(batches), torch.cat([batch.visible for batch in batches]).tolist(), strict=True),
+            zip(rows_of(batches), torch.cat([batch.visible for batch in batches], dim=1)[0].tolist(), strict=True),
         )
 
     whole = by_row(np.arange(30), 7)

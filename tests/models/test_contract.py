@@ -104,6 +104,21 @@ def test_a_score_does_not_depend_on_hidden_values(name, poison):
 
 
 @EVERY_MODEL
+def test_patterns_together_are_scored_as_each_alone_and_nothing_hidden_in_one_leaks_from_another(name):
+    model, features = small(name), inputs(7)
+    visible = torch.stack([SUBSETS, SUBSETS.roll(2, dims=0), SUBSETS & torch.tensor([True, False, True])])
+    features["audio"][0] = float("nan")  # visible to row 0 in the first pattern only
+    visible[1, 0, 1] = False
+    with torch.no_grad():
+        together = model.score_patterns(features, visible, lengths(7)).score
+    assert torch.equal(together.isnan()[1:], ~visible.any(dim=2)[1:])
+    for scores, seen in zip(together, visible, strict=True):
+        rows = seen.any(dim=1)
+        alone = score(model, {m: x[rows] for m, x in features.items()}, seen[rows])
+        torch.testing.assert_close(scores[rows], alone, rtol=0, atol=1e-6, equal_nan=True)
+
+
+@EVERY_MODEL
 def test_a_score_depends_on_visible_values(name):
     model, features = small(name), inputs(7)
     changed = {

@@ -60,6 +60,26 @@ def test_training_without_dropout_has_torchs_gradients():
         assert torch.allclose(parameter.grad, expected[name].grad, atol=1e-4), name
 
 
+@pytest.mark.parametrize("mask", ["none", "a row", "a query"])
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_attention_of_few_or_many_queries_is_torchs(mask, count):
+    torch.manual_seed(0)
+    theirs = nn.MultiheadAttention(8, 2, batch_first=True)
+    nn.init.normal_(theirs.in_proj_bias)
+    nn.init.normal_(theirs.out_proj.bias)
+    ours = FewQueryAttention(8, 2, batch_first=True)
+    ours.load_state_dict(theirs.state_dict())
+    queries, context = torch.randn(3, count, 8), torch.randn(3, 6, 8)
+    padding = {"none": None, "a row": PADDING, "a query": torch.rand(3, count, 6) < 0.5}[mask]
+    if mask == "a query":
+        padding[:, :, 0] = False
+        each = [theirs(queries[:, [i]], context, context, key_padding_mask=padding[:, i])[0] for i in range(count)]
+        expected = torch.cat(each, dim=1)
+    else:
+        expected = theirs(queries, context, context, key_padding_mask=padding)[0]
+    assert torch.allclose(ours(queries, context, padding), expected, atol=1e-6)
+
+
 def test_dropped_attention_weights_count_in_what_a_bias_of_values_adds():
     """With weights dropped, attention is the same sum over keys and values as without regrouping."""
     torch.manual_seed(0)

@@ -1,0 +1,157 @@
+"""MCMoE under several missing patterns at once: what they have in common is done once.
+
+A stream is the same under every pattern that shows it, and so is what the experts make of it. Each pattern adds what it
+hides, and that is little:
+
+- A generated stream is constant over time (but for `generator_queries="temporal"`). The experts' convolutions look one
+  clip to each side, so what they make of it differs only in the first and the last clip: three clips stand for all.
+- The fusion's first layer is linear, a sum of one part a modality: real parts once, generated ones a pattern.
+- Where few queries attend to many clips, the queries are taken to the clips and no clip is projected.
+
+All of this is algebra: the scores are those of `MCMoE.score`, but for rounding. Below P counts patterns, B rows, M
+modalities, T clips, and K the clips that stand for the T of a generated stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.fusion import fuse_linear_bn_eval
+
+from aqa.models.base import PatternScores
+from aqa.models.layers import GradeDecoder, before_padding
+
+if TYPE_CHECKING:
+    from aqa.models.mcmoe import GatedGenerator, MCMoE
+
+PATTERNS_AT_ONCE = 8  # bounds the memory: the 7 subsets of three modalities go together, the 127 of seven do not
+
+
+class Hidden(NamedTuple):
+    """One modality where patterns hide it, in n pairs of a row and a pattern.
+
+    pairs: (B, P) bool. stream: (n, K, H), what takes its place. clips: (n, K) bool, the real ones, None where all are.
+    """
+
+    pairs: Tensor
+    stream: Tensor
+    clips: Tensor | None
+
+
+def score_patterns(
+    model: MCMoE, encoded: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None, diagnose: bool
+) -> PatternScores:
+    """Scores and, where asked, router weights under visible (P, B, M). encoded: streams (B, T, H), finite."""
+    linear, norm, _, second_linear, second_norm = cast("Iterable[Any]", model.fusion)
+    first, second = fuse_linear_bn_eval(linear, norm), fuse_linear_bn_eval(second_linear, second_norm)
+    weights = dict(zip(model.modalities, first.weight.chunk(len(model.modalities), dim=1), strict=True))
+    real = torch.stack([F.linear(x, weights[m]) for m, x in model.mix(encoded, clips).items()], dim=1)  # (B, M, T, 2H)
+    few_clips, spread = stand_in(model, encoded, clips)
+
+    scores, router_weights = [], []
+    for seen in visible.transpose(0, 1).split(PATTERNS_AT_ONCE, dim=1):  # (B, P, M)
+        hidden = fill_in(model, encoded, seen, clips, few_clips, spread.shape[2])
+        generated = first.bias.repeat(*seen.shape[:2], spread.shape[2], 1)  # (B, P, K, 2H)
+        for m, filled in hidden.items():
+            generated[filled.pairs] += F.linear(model.mix({m: filled.stream}, filled.clips)[m], weights[m])
+        memory = second(fuse(real, seen, generated, spread))  # (B, P, T, H)
+        scores.append(decode(model.grades, memory, clips))
+        if diagnose and model.use_experts:
+            router_weights.append(routed(model, encoded, seen, clips, hidden))
+
+    scored = visible.any(dim=2)
+    diagnostics: list[dict[str, Tensor]] = [{} for _ in visible]
+    if router_weights:
+        by_pattern = torch.cat(router_weights, dim=1).transpose(0, 1)
+        for found, weight, rows in zip(diagnostics, by_pattern, scored, strict=True):
+            found.update({"router_weights": weight[rows]} if rows.any() else {})
+    return PatternScores(torch.cat(scores, dim=1).T.masked_fill(~scored, torch.nan), diagnostics)
+
+
+def stand_in(model: MCMoE, encoded: Mapping[str, Tensor], clips: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    """Which of the K clips that stand for all T are real, (B, K) bool or None, and for which they stand, (B, T, K)."""
+    some = next(iter(encoded.values()))
+    rows, steps, _ = some.shape
+    if model.use_generator and model.generator_queries == "temporal":
+        return clips, torch.eye(steps, device=some.device).expand(rows, -1, -1)
+    count = min(steps, 3)
+    length = some.new_full((rows,), steps, dtype=torch.long) if clips is None else clips.sum(dim=1)
+    clip = torch.arange(steps, device=some.device)
+    last = length.clamp(max=count).unsqueeze(1) - 1
+    place = torch.where(clip == length.unsqueeze(1) - 1, last, clip.clamp(max=1))  # (B, T)
+    return None if clips is None else before_padding(length, count), F.one_hot(place, count).to(some)
+
+
+def fill_in(
+    model: MCMoE,
+    encoded: Mapping[str, Tensor],
+    seen: Tensor,
+    clips: Tensor | None,
+    few_clips: Tensor | None,
+    count: int,
+) -> dict[str, Hidden]:
+    """What takes the place of each modality where patterns hide it from rows that they leave something of."""
+    context = torch.cat(list(encoded.values()), dim=1)  # (B, M * T, H)
+    _, steps, width = encoded[model.modalities[0]].shape
+    ignored = (~seen).repeat_interleave(steps, dim=2)  # (B, P, M * T)
+    if clips is not None:
+        ignored = ignored | ~clips.repeat(1, len(model.modalities)).unsqueeze(1)
+    found = {}
+    for i, m in enumerate(model.modalities):
+        pairs = seen.any(dim=2) & ~seen[:, :, i]
+        if not pairs.any():
+            continue
+        row = pairs.nonzero()[:, 0]
+        if not model.use_generator:
+            stream = context.new_zeros(len(row), count, width)
+        elif model.generator_queries == "temporal":
+            stream = model.generators[m](context[row], ignored[pairs], steps)
+        else:
+            some = pairs.any(dim=0)  # the patterns that hide it from any row
+            stream = generate(cast("GatedGenerator", model.generators[m]), context, ignored[:, some])[pairs[:, some]]
+            stream = stream.unsqueeze(1).expand(-1, count, -1)
+        kept = None if few_clips is None else few_clips[row]
+        found[m] = Hidden(pairs, stream if kept is None else stream * kept.unsqueeze(2), kept)
+    return found
+
+
+def generate(generator: GatedGenerator, context: Tensor, ignored: Tensor) -> Tensor:
+    """The one clip of a stream for each row and pattern: context (B, S, H), ignored (B, P, S) bool -> (B, P, H)."""
+    taken = (~ignored).to(context)
+    context_mean = taken @ context / taken.sum(dim=2, keepdim=True)
+    stream = torch.zeros_like(context_mean)
+    for attention in generator.attention:
+        stream = attention(stream, context, ignored)
+    return generator.gate(torch.cat([stream, context_mean], dim=2)).sigmoid() * stream
+
+
+def fuse(real: Tensor, seen: Tensor, generated: Tensor, spread: Tensor) -> Tensor:
+    """The fusion's first half, of real parts (B, M, T, C) and generated ones (B, P, K, C): (B, P, T, C)."""
+    fused = torch.bmm(seen.to(real), real.flatten(2)).unflatten(2, real.shape[2:])
+    fused.flatten(0, 1).baddbmm_(spread.repeat_interleave(seen.shape[1], dim=0), generated.flatten(0, 1))
+    return fused.relu_()
+
+
+def decode(grades: GradeDecoder, memory: Tensor, clips: Tensor | None) -> Tensor:
+    """The decoder's scores (B, P) of memory (B, P, T, H), of which clips (B, T) bool are real, None where all are."""
+    rows, patterns = memory.shape[:2]
+    padding = None if clips is None else ~clips.repeat_interleave(patterns, dim=0)
+    queries = grades.placed(rows).repeat_interleave(patterns, dim=0)  # (B * P, n_query, H)
+    return grades.vote(grades.decoder(queries, memory.flatten(0, 1), padding)).view(rows, patterns)
+
+
+def routed(
+    model: MCMoE, encoded: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None, hidden: Mapping[str, Hidden]
+) -> Tensor:
+    """Router weights (B, P, M, M), means over clips, of the real streams and of those in the place of hidden ones."""
+    found = []
+    for m, stream in encoded.items():
+        weights = model.mean_router_weights(stream, clips).unsqueeze(1).repeat(1, seen.shape[1], 1)  # (B, P, M)
+        if m in hidden:
+            weights[hidden[m].pairs] = model.mean_router_weights(hidden[m].stream, hidden[m].clips)
+        found.append(weights)
+    return torch.stack(found, dim=2)
