@@ -4,7 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test lint types check
+# Every benchmark of speed; those of sweeps, reports and tracking have their own commands.
+BENCHMARKS := train_step epoch models growth
+
+.PHONY: quickstart test lint types check bench bench-gpu
 
 quickstart: $(READY)
 	$(BIN)/aqa run experiments/quickstart.yaml
@@ -20,6 +23,13 @@ types: $(READY)
 	$(BIN)/mypy
 
 check: test lint types
+
+# About ten minutes on two cores; every sample goes to benchmarks/results. BENCH_OPTIONS goes to each benchmark.
+bench: $(READY)
+	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --device cpu $(BENCH_OPTIONS); done
+
+bench-gpu: $(READY)
+	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --device cuda $(BENCH_OPTIONS); done
 
 # torch goes first and by its exact version, so that an index or a wheel folder with a CPU build can serve it.
 $(READY): setup.py requirements.txt

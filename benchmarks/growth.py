@@ -2,10 +2,10 @@
 
     python benchmarks/growth.py                    figures, and benchmarks/results/growth.png
 
-Sizes are small where they are not what grows, so that it is quick. Along each axis the exponent of size in time and in
-memory is fitted on log-log over all sizes; the exponent between the two largest shows what growth tends to, once what
-does not grow no longer counts. All sizes take turns. Memory is what a process of its own takes beyond what it held before
-the model was built (on a GPU: what torch allocates).
+Sizes are small where they are not what grows, so that it is quick. All sizes of an axis take turns. Memory is what a
+process of its own takes beyond what it held before the model was built (on a GPU: what torch allocates). Of both the
+exponent of size is given: fitted on log-log over all sizes; between the two largest; and, since much of either does not
+grow at all at these sizes, p of c + a size^p through the three largest, which is what growth tends to.
 
 For attention over T clips nothing may grow faster than T^2, and memory no faster than T where attention is fused. What
 the step keeps for its backward pass of size T x T is listed, with the line that keeps it.
@@ -13,6 +13,7 @@ the step keeps for its backward pass of size T x T is listed, with the line that
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import traceback
@@ -44,7 +45,8 @@ CLIPS_CHECKED = 512  # where tensors of T x T are looked for
 
 @dataclass(frozen=True)
 class Axis:
-    """What grows, through which sizes; the highest exponents that are right, of time and of memory; what else is set."""
+    """What grows, through which sizes, evenly spaced on a logarithmic axis; the highest exponents of time and of memory
+    that are right; what else is set."""
 
     sizes: tuple[int, ...]
     time: float
@@ -58,7 +60,7 @@ AXES = {
     "clips, scoring": LONG,
     "batch": Axis((8, 16, 32, 64, 128), 1, 1, {"clips": 64, "hidden_dim": 32, "modalities": 3}),
     "hidden_dim": Axis((32, 64, 128, 256, 512), 2, 2, {"batch": 4, "clips": 32, "modalities": 3}),
-    "modalities": Axis((2, 3, 4, 6, 8), 2, 2, {"batch": 16, "clips": 64, "hidden_dim": 32}),
+    "modalities": Axis((2, 4, 8), 2, 2, {"batch": 16, "clips": 64, "hidden_dim": 32}),
     "videos": Axis((64, 256, 1024, 4096), 1, 1, {"batch": 32, "clips": 32, "modalities": 3}),
 }
 
@@ -82,10 +84,23 @@ class Growth:
         """Between the two largest sizes."""
         return exponent(self.sizes[-2:], self.values[-2:])
 
+    @property
+    def growing_exponent(self) -> float:
+        """p of c + a size^p through the three largest sizes; NaN where values do not grow."""
+        return growing_exponent(self.sizes[-3:], self.values[-3:])
+
 
 def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
     """The slope of the least-squares line through log values over log sizes."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def growing_exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
+    """p of c + a size^p through three values at sizes a constant factor apart; NaN where they do not grow."""
+    first, second = np.diff(values)
+    if first <= 0 or second <= 0:
+        return math.nan
+    return float(np.log(second / first) / np.log(sizes[-1] / sizes[-2]))
 
 
 def main() -> None:
@@ -136,7 +151,10 @@ def measure(
     grown = [Growth(sizes, medians, "s", axis.time), Growth(sizes, memory, "MiB", axis.memory)]
     for what, growth in zip(("time", "memory"), grown, strict=True):
         report.value(f"{what}: exponent over all sizes", growth.exponent)
-        report.value(f"{what}: exponent of the two largest", growth.last_exponent, f"(at most {growth.limit} is right)")
+        report.value(f"{what}: exponent of the two largest", growth.last_exponent)
+        report.value(
+            f"{what}: exponent of the part that grows", growth.growing_exponent, f"(at most {growth.limit:g} is right)"
+        )
     return grown
 
 
@@ -152,7 +170,7 @@ def scoring_at(settings: Mapping[str, Any], device: torch.device) -> Callable[[]
 
 def model_and_batch(settings: Mapping[str, Any], device: torch.device) -> tuple[AQAModel, Example]:
     shape = small_shape(settings["modalities"], WIDTH, settings["clips"], settings["batch"])
-    wanted = {"n_encoder": 1, "n_decoder": 1, "mask_padding": True, **settings}
+    wanted = {"n_head": 1, "n_encoder": 1, "n_decoder": 1, "mask_padding": True, **settings}
     return build_small("mcmoe", shape.widths, **wanted).to(device), random_batch(shape, device, padded=True)
 
 
@@ -222,6 +240,7 @@ def draw(found: Mapping[str, Sequence[Growth]], path: Path) -> Path:
             plot.loglog(sizes, growth.values, "o", color="#1f4e79")
             plot.loglog(sizes, middle * sizes**slope, "-", color="#c55a11", label=f"all sizes: {slope:.2f}")
             plot.plot([], [], " ", label=f"two largest: {growth.last_exponent:.2f}")
+            plot.plot([], [], " ", label=f"growing part: {growth.growing_exponent:.2f}")
             plot.set_xticks(growth.sizes, [str(size) for size in growth.sizes], rotation=45)
             plot.minorticks_off()
             plot.set_xlabel(name)

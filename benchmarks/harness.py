@@ -31,6 +31,11 @@ from aqa.scoring import pick_device
 
 RESULTS = Path(__file__).parent / "results"
 FEWEST = 7  # samples of which a median is given
+PRELOADED = [
+    "torch",
+    "torch._dynamo",
+    "aqa.training",
+]  # dynamo: what torch's optimizers import when they are first made
 PACKAGES = ("aqa", "torch", "numpy", "h5py")
 
 
@@ -73,6 +78,8 @@ def spread(values: Sequence[float]) -> Spread:
 
 def short(value: float) -> str:
     """A number with three digits that count, and no exponent where it can be read without."""
+    if isinstance(value, int):
+        return str(value)
     if value == 0 or not 1e-4 <= abs(value) < 1e7:
         return f"{value:.3g}"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
@@ -173,7 +180,9 @@ def peak_memory(make: Callable[..., Callable[[], object]], *arguments: Any, devi
     On the CPU what the process holds of the machine's memory (RSS); on a GPU what torch has allocated there. make is a
     function of a module, so that the other process finds it.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_measured, make, arguments, device, torch.get_num_threads()).result()
 
 
