@@ -4,9 +4,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Every benchmark of speed; those of sweeps, reports and tracking have their own commands.
-BENCHMARKS := train_step epoch models growth
-
 .PHONY: quickstart test lint types check bench bench-gpu
 
 quickstart: $(READY)
@@ -24,12 +21,14 @@ types: $(READY)
 
 check: test lint types
 
-# About ten minutes on two cores; every sample goes to benchmarks/results. BENCH_OPTIONS goes to each benchmark.
-bench: $(READY)
-	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --device cpu $(BENCH_OPTIONS); done
-
-bench-gpu: $(READY)
-	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --device cuda $(BENCH_OPTIONS); done
+# The benchmarks of speed: about ten minutes on two cores. Every sample goes to benchmarks/results.
+bench: DEVICE = cpu
+bench-gpu: DEVICE = cuda
+bench bench-gpu: $(READY)
+	@$(BIN)/python benchmarks/train_step.py --device $(DEVICE) --data fisv fs1000 rg
+	@$(BIN)/python benchmarks/epoch.py --device $(DEVICE) --videos 32
+	@$(BIN)/python benchmarks/models.py --device $(DEVICE)
+	@$(BIN)/python benchmarks/growth.py --device $(DEVICE)
 
 # torch goes first and by its exact version, so that an index or a wheel folder with a CPU build can serve it.
 $(READY): setup.py requirements.txt

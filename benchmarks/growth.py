@@ -38,6 +38,7 @@ from aqa.models.base import Example
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 
 WIDTH = 16
 CLIPS_CHECKED = 512  # where tensors of T x T are looked for
@@ -207,26 +208,30 @@ def reading(path: Path, device: torch.device) -> Callable[[], object]:
     return read
 
 
-def report_squares(dropout: float, device: torch.device, report: Report) -> None:
-    """What the loss keeps for its backward pass that has T x T elements a video or more, and the line that keeps it."""
-    settings = {**AXES["clips"].others, "clips": CLIPS_CHECKED, "dropout": dropout}
-    model, batch = model_and_batch(settings, device)
+def squares_kept(model: AQAModel, batch: Example) -> Counter[str]:
+    """What the loss keeps for its backward pass that has T x T numbers a video or more, by the line that keeps it."""
+    rows, clips = next(iter(batch.features.values())).shape[:2]
     kept: Counter[str] = Counter()
 
     def look(tensor: Tensor) -> Tensor:
-        if tensor.numel() >= settings["batch"] * CLIPS_CHECKED**2:
-            ours = [call for call in traceback.extract_stack() if "/aqa/" in call.filename]
-            shape = " x ".join(map(str, tensor.shape))
-            kept[f"{shape} by {Path(ours[-1].filename).name}, line {ours[-1].lineno}: {ours[-1].line}"] += 1
+        if tensor.numel() >= rows * clips**2:
+            call = [c for c in traceback.extract_stack()[:-1] if "/torch/" not in c.filename][-1]
+            kept[f"{Path(call.filename).name}:{call.lineno} {' x '.join(map(str, tensor.shape))}"] += 1
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor):
         model.train().loss(*batch)
-    report.section(f"tensors of T x T kept for the backward pass, T = {CLIPS_CHECKED}, dropout {dropout}")
+    return kept
+
+
+def report_squares(dropout: float, device: torch.device, report: Report) -> None:
+    """Say which tensors of T x T a training step keeps, if any."""
+    model, batch = model_and_batch({**AXES["clips"].others, "clips": CLIPS_CHECKED, "dropout": dropout}, device)
+    kept = squares_kept(model, batch)
+    report.section(f"tensors of T x T kept for the backward pass at T = {CLIPS_CHECKED}, dropout {dropout}")
     for line, count in kept.items():
         report.value(line, count)
-    if not kept:
-        report.value("none", 0)
+    report.value("all", sum(kept.values()))
 
 
 def draw(found: Mapping[str, Sequence[Growth]], path: Path) -> Path:
@@ -243,6 +248,8 @@ def draw(found: Mapping[str, Sequence[Growth]], path: Path) -> Path:
             plot.plot([], [], " ", label=f"growing part: {growth.growing_exponent:.2f}")
             plot.set_xticks(growth.sizes, [str(size) for size in growth.sizes], rotation=45)
             plot.minorticks_off()
+            plot.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            plot.yaxis.set_major_formatter("{x:g}")
             plot.set_xlabel(name)
             plot.set_ylabel(f"{what} ({growth.unit})")
             plot.grid(alpha=0.3)
