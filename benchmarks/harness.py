@@ -130,8 +130,8 @@ def synchronise(device: torch.device) -> None:
 def matrix_product(device: torch.device, dtype: torch.dtype = torch.float32) -> Work:
     """A large square matrix product; its amount is floating-point operations, 2 n^3."""
     n = 8192 if device.type == "cuda" else 2048
-    left, out = torch.randn(n, n, device=device).to(dtype), torch.empty(n, n, device=device, dtype=dtype)
-    return Work(lambda: torch.mm(left, left, out=out), 2.0 * n**3)
+    matrix = torch.randn(n, n, device=device).to(dtype)
+    return Work(lambda: matrix @ matrix, 2.0 * n**3)
 
 
 def memory_copy(device: torch.device, size: int = 2**28) -> Work:
