@@ -55,7 +55,7 @@ class Axis:
     others: Mapping[str, int]
 
 
-LONG = Axis((64, 128, 256, 512, 1024, 2048, 4096), 2, 1, {"batch": 2, "hidden_dim": 16, "modalities": 3})
+LONG = Axis((64, 128, 256, 512, 1024, 2048, 4096), 2, 1, {"batch": 2, "hidden_dim": 16, "modalities": 2})
 AXES = {
     "clips": LONG,
     "clips, scoring": LONG,
@@ -171,7 +171,7 @@ def scoring_at(settings: Mapping[str, Any], device: torch.device) -> Callable[[]
 
 def model_and_batch(settings: Mapping[str, Any], device: torch.device) -> tuple[AQAModel, Example]:
     shape = small_shape(settings["modalities"], WIDTH, settings["clips"], settings["batch"])
-    wanted = {"n_head": 1, "n_encoder": 1, "n_decoder": 1, "mask_padding": True, **settings}
+    wanted = {"n_head": 2, "n_encoder": 1, "n_decoder": 1, "mask_padding": True, **settings}
     return build_small("mcmoe", shape.widths, **wanted).to(device), random_batch(shape, device, padded=True)
 
 
