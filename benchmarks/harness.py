@@ -27,6 +27,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from aqa.errors import AqaError
+from aqa.files import plain
 from aqa.scoring import pick_device
 
 RESULTS = Path(__file__).parent / "results"
@@ -266,7 +267,7 @@ class Report:
     def write(self) -> None:
         """Write the record."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        self.out.write_text(json.dumps(self.record, indent=1, default=str) + "\n")
+        self.out.write_text(json.dumps(plain(self.record), indent=1, default=str, allow_nan=False) + "\n")
         print(f"\nevery sample: {self.out}")
 
 

@@ -112,6 +112,7 @@ def test_a_report_keeps_every_sample(monkeypatch, tmp_path, capsys):
     report.section("what was measured")
     assert report.add("step", [0.5, 0.25, 1.0], "s").median == 0.5
     report.value("operations", 272.05, "GFLOP")
+    report.value("exponent", float("nan"))
     report.write()
     record = json.loads((tmp_path / "folder" / "record.json").read_text())
     assert record["benchmark"] == "name"
@@ -124,6 +125,7 @@ def test_a_report_keeps_every_sample(monkeypatch, tmp_path, capsys):
         {"section": "what was measured"},
         {"name": "step", "unit": "s", "median": 0.5, "low": 0.25, "high": 1.0, "n": 3, "samples": [0.5, 0.25, 1.0]},
         {"name": "operations", "unit": "GFLOP", "value": 272.05},
+        {"name": "exponent", "unit": "", "value": None},
     ]
     printed = capsys.readouterr().out
     assert "what was measured" in printed
