@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test lint types check
+.PHONY: quickstart test lint types check bench bench-gpu
 
 quickstart: $(READY)
 	$(BIN)/aqa run experiments/quickstart.yaml
@@ -20,6 +20,15 @@ types: $(READY)
 	$(BIN)/mypy
 
 check: test lint types
+
+# The benchmarks of speed: about ten minutes on two cores. Every sample goes to benchmarks/results.
+bench: DEVICE = cpu
+bench-gpu: DEVICE = cuda
+bench bench-gpu: $(READY)
+	@$(BIN)/python benchmarks/train_step.py --device $(DEVICE) --data fisv fs1000 rg
+	@$(BIN)/python benchmarks/epoch.py --device $(DEVICE) --videos 32
+	@$(BIN)/python benchmarks/models.py --device $(DEVICE)
+	@$(BIN)/python benchmarks/growth.py --device $(DEVICE)
 
 # torch goes first and by its exact version, so that an index or a wheel folder with a CPU build can serve it.
 $(READY): setup.py requirements.txt
