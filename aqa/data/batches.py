@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -111,8 +110,9 @@ class Features:
 
     def statistics(self, rows: Rows, available: NDArray[np.bool_]) -> Statistics:
         """Mean and standard deviation of each channel over the clips of some samples, where available (n, M)."""
-        for m in compress(self.modalities, ~available.any(axis=0)):
-            raise AqaError(f"data.standardize: no training video has {m}; leave it out of data.modalities")
+        for i, m in enumerate(self.modalities):
+            if not available[:, i].any():
+                raise AqaError(f"data.standardize: no training video has {m}; leave it out of data.modalities")
         # Video after video, so that the sums are the same however many videos are in memory at once.
         sums = {m: _Moments(width, self.device) for m, width in self.widths.items()}
         for stretch, held in self.portions(rows):
@@ -265,7 +265,7 @@ def training_batches(
     batch_number[order] = np.arange(len(rows)) // size
     draws = Draws(seed, epoch, features.keys[rows], batch_number)
     visible = pattern.visible(available, draws)
-    seen = visible.any(axis=1)
+    seen: NDArray[np.bool_] = np.asarray(visible.any(axis=1))
     successive = (order[start : start + size] for start in range(0, len(rows), size))
     chosen = [at[seen[at]] for at in successive if seen[at].any()]
     yield from _batches(features, rows, chosen, clips, pattern, draws, available, visible, crop="random")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def fill(store: FeatureStore, modality: str, first: int, out: Tensor) -> None:
     bytes_at_once = BLOCK if out.device.type == "cpu" else STAGING
     step = _step(store, modality, bytes_at_once // (width * dtype.itemsize))
     cuts = [0, *range(step - first % step, len(out), step), len(out)]
-    spans = [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    spans = [slice(a, b) for a, b in pairwise(cuts) if b > a]
 
     def read(span: slice, part: Tensor) -> None:
         store.read_into(modality, first + span.start, part.numpy())

@@ -238,12 +238,14 @@ class FeatureStore:
 
         Where the file holds them as they are in memory this is a plain read, during which other threads run.
         """
-        place, row_bytes = self._places[modality], out.itemsize * self.widths[modality]
+        place = self._places[modality]
+        if not len(out):
+            return
         try:
-            if place is None and len(out):
+            if place is None:
                 self._values[modality].read_direct(out, np.s_[first : first + len(out)])
-            elif place is not None:
-                _read_bytes(self._descriptor, place + first * row_bytes, out)
+            else:
+                _read_bytes(self._descriptor, place + first * out[0].nbytes, out)
         except OSError as error:
             raise AqaError(f"{self.path}: features/{modality} cannot be read: {first_line(error)}") from None
 
@@ -260,7 +262,7 @@ class FeatureStore:
 
 def _read_bytes(descriptor: int, place: int, out: NDArray[Any]) -> None:
     """Fill an array with a file's bytes from a place on; OSError where the file ends before."""
-    rest = memoryview(out.reshape(-1).view(np.uint8))
+    rest = out.data.cast("B")
     while rest:
         count = os.preadv(descriptor, [rest], place)
         if not count:
