@@ -6,15 +6,20 @@ import tracemalloc
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+import aqa
+from aqa.config import load_experiment
 from aqa.data import memory, streaming
 from aqa.data.batches import Features, scoring_batches, training_batches
 from aqa.data.memory import GIB
 from aqa.data.store import FeatureStore
 from aqa.data.streaming import StreamedFeatures, load_features
+from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
+from aqa.experiment import prepare
 from aqa.missing import parse_pattern
 
 COUNT = 60
@@ -265,3 +270,72 @@ def test_free_memory_is_what_the_system_says(tmp_path, monkeypatch):
     assert memory._limit(str(limit)) == 4096
     monkeypatch.setattr(memory, "_limit", lambda: 7)
     assert memory.free_memory(torch.device("cpu")) == 7
+
+
+# Runs
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "tiny.h5"
+    make_synthetic("tiny", path, samples=40)
+    return path
+
+
+def experiment(store, output, **data):
+    return {
+        "name": "streamed",
+        "data": {"store": str(store), "target": "score", "standardize": True, **data},
+        "model": {"name": "mcmoe", "hidden_dim": 8, "n_encoder": 1, "n_decoder": 1},
+        "missing": {"train": NOISY, "test": ["VAF", "VA", "F"]},
+        "train": {"epochs": 3, "batch_size": 16, "learning_rate": 1e-3, "seed": 1},
+        "output": str(output),
+    }
+
+
+def a_third(store):
+    """GiB that a third of a store takes."""
+    with FeatureStore(store) as opened:
+        return sum(int(opened.offsets[m][-1]) * opened.widths[m] * 4 for m in opened.modalities) / 3 / GIB
+
+
+def test_a_streamed_run_is_scored_as_in_memory(synthetic, tmp_path):
+    third = a_third(synthetic)
+    config = experiment(synthetic, tmp_path / "run", memory=third)
+    assert type(prepare(load_experiment(config), print).scorer.features) is StreamedFeatures
+    said = aqa.run(config).metrics
+    held = aqa.evaluate(tmp_path / "run", memory=100)
+    assert aqa.evaluate(tmp_path / "run").metrics == held.metrics
+    assert said["patterns"] == held.metrics["patterns"]
+    streamed, at_once = (aqa.predict(tmp_path / "run", synthetic, memory=m) for m in (None, 100))
+    pd.testing.assert_frame_equal(streamed, at_once, check_exact=True)
+
+
+def test_a_streamed_run_broken_off_goes_on_to_the_same_end(synthetic, tmp_path, monkeypatch):
+    third = a_third(synthetic)
+    aqa.run(experiment(synthetic, tmp_path / "whole", memory=third))
+    monkeypatch.setattr("aqa.training.SECONDS_BETWEEN_SAVES", -1.0)
+    plain, calls = aqa.training.train_epoch, []
+
+    def broken_off(model, batches, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            next(batches)
+            raise KeyboardInterrupt
+        return plain(model, batches, *arguments)
+
+    monkeypatch.setattr("aqa.training.train_epoch", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        aqa.run(experiment(synthetic, tmp_path / "broken", memory=third))
+    said = []
+    aqa.run(experiment(synthetic, tmp_path / "broken", memory=third), say=said.append)
+    assert "going on after epoch 2" in said
+    for name in ("metrics.json", "predictions.csv", "history.csv"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_another_memory_is_another_experiment(synthetic, tmp_path):
+    """Blocks follow from the memory, and the order of training from blocks."""
+    aqa.run(experiment(synthetic, tmp_path / "run", memory=a_third(synthetic)))
+    with pytest.raises(AqaError, match=r"holds another experiment \(data\.memory is .* there, None here\)"):
+        aqa.run(experiment(synthetic, tmp_path / "run"))
