@@ -6,15 +6,17 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aqa.data.store import FeatureStore
 from aqa.errors import AqaError
 
-BLOCK = 4 * 2**20  # bytes that are read, and then checked while they are in the processor's cache
+BLOCK = 2**20  # bytes that are read, and then checked while they are in the processor's cache
 STAGING = 16 * 2**20  # bytes of pinned memory through which a GPU is fed, twice
 THREADS = 4
 ALIGNMENT = 64  # bytes: what any type of number needs, and a line of the cache
@@ -51,7 +53,7 @@ def fill(store: FeatureStore, modality: str, first: int, out: Tensor) -> None:
 
     def read(span: slice, part: Tensor) -> None:
         store.read_into(modality, first + span.start, part.numpy())
-        _check(store, modality, first + span.start, part)
+        _check(store, modality, first + span.start, part.numpy())
 
     if out.device.type != "cpu":
         _through_pinned_memory(read, spans, step, out, dtype)
@@ -70,9 +72,14 @@ def fill(store: FeatureStore, modality: str, first: int, out: Tensor) -> None:
         for span in spans:
             read_block(span)
     else:  # most of the time goes into the system's copying and clearing of pages, which several threads share
-        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1, len(spans))) as pool:
+        with ThreadPoolExecutor(min(THREADS, _processors(), len(spans))) as pool:
             for _ in pool.map(read_block, spans):
                 pass
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _step(store: FeatureStore, modality: str, clips: int) -> int:
@@ -99,14 +106,21 @@ def _through_pinned_memory(
         done.synchronize()
 
 
-def _check(store: FeatureStore, modality: str, first: int, part: Tensor) -> None:
-    """AqaError where part (n, D), the clips from number `first` on, holds NaN or infinity.
-
-    Either would show in the sum, which is far cheaper than looking at each number; a sum may also overflow.
-    """
-    if part.sum(dtype=torch.float32).isfinite():
-        return
-    bad = (~part.isfinite().all(dim=1)).nonzero()
-    if len(bad):
-        row = int(np.searchsorted(store.offsets[modality], first + int(bad[0]), "right")) - 1
+def _check(store: FeatureStore, modality: str, first: int, part: NDArray[np.floating[Any]]) -> None:
+    """AqaError where part (n, D), the clips from number `first` on, holds NaN or infinity."""
+    if not all_finite(part):
+        clip = first + int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])
+        row = int(np.searchsorted(store.offsets[modality], clip, "right")) - 1
         raise AqaError(f"{store.path}: {modality} of '{store.ids[row]}' holds NaN or inf; see aqa inspect")
+
+
+def all_finite(values: NDArray[np.floating[Any]]) -> bool:
+    """Whether an array of float32 or float16 holds neither NaN nor infinity.
+
+    They alone have every bit of the exponent set, so that as integers they are the largest of their sign. Looking for
+    the largest writes nothing, unlike `isfinite`, and takes one thread, unlike torch's sums.
+    """
+    bits = 8 * values.itemsize
+    exponent = {32: 0x7F800000, 16: 0x7C00}[bits]
+    positive, negative = values.view(f"i{bits // 8}"), values.view(f"u{bits // 8}")
+    return bool(positive.max(initial=0) < exponent and negative.max(initial=0) < exponent + (1 << bits - 1))

@@ -121,14 +121,25 @@ def test_the_first_of_several_videos_that_hold_no_numbers_is_named(tiny_store):
         Features(store)
 
 
-@pytest.mark.parametrize(("dtype", "large"), [("float32", 3e38), ("float16", 6e4)])
-def test_numbers_whose_sum_is_too_large_are_numbers(tiny_store, dtype, large):
+@pytest.mark.parametrize(("dtype", "large"), [("float32", 3.4028235e38), ("float16", 65504)])
+def test_the_largest_numbers_are_numbers(tiny_store, dtype, large):
     path = tiny_store(lengths=LENGTHS, dtype=dtype)
     with h5py.File(path, "a") as file:
         file["features/visual/values"][10:30] = large
+        file["features/visual/values"][20:40] = -large
         expected = file["features/visual/values"][()]
     with FeatureStore(path) as store:
         np.testing.assert_array_equal(held(store).numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_every_pattern_of_bits_is_judged_as_isfinite_does(dtype):
+    bits = np.arange(2**16, dtype=np.uint16)
+    numbers = bits.view(np.float16) if dtype is np.float16 else (bits.astype(np.uint32) << 16 | 1).view(np.float32)
+    judged = [loading.all_finite(numbers[i : i + 1]) for i in range(0, len(numbers), 3)]
+    np.testing.assert_array_equal(judged, np.isfinite(numbers[::3]))
+    assert loading.all_finite(numbers[np.isfinite(numbers)])
+    assert loading.all_finite(numbers[:0])
 
 
 def test_opposite_infinities_do_not_cancel(tiny_store):
