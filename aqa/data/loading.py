@@ -68,12 +68,20 @@ def fill(store: FeatureStore, modality: str, first: int, out: Tensor) -> None:
             read(span, narrow)
             part.copy_(narrow)
 
-    if len(spans) <= 1:
-        for span in spans:
+    def read_share(share: list[slice]) -> None:
+        for span in share:
             read_block(span)
-    else:  # most of the time goes into the system's copying and clearing of pages, which several threads share
-        with ThreadPoolExecutor(min(THREADS, _processors(), len(spans))) as pool:
-            for _ in pool.map(read_block, spans):
+
+    # Most of the time goes into the system's copying and clearing of pages, which threads share: each has a stretch of
+    # its own, as two that enter the same page would both clear it.
+    each = max(-(-len(spans) // min(THREADS, _processors())), 1)
+    shares = [spans[k : k + each] for k in range(0, len(spans), each)]
+    if len(shares) <= 1:
+        for share in shares:
+            read_share(share)
+    else:
+        with ThreadPoolExecutor(len(shares)) as pool:
+            for _ in pool.map(read_share, shares):
                 pass
 
 
