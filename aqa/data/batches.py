@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from aqa.data.loading import allocate, disk_type, fill, shaped
 from aqa.data.store import FeatureStore
+from aqa.devices import on_device
 from aqa.errors import AqaError, nearest
 from aqa.missing import Draws, MissingPattern, sample_keys
 
@@ -204,12 +205,6 @@ def standardised(values: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
     """Clips (n, D) less the mean, over the deviation: in place in float32, as a new tensor where they are narrower."""
     mean, deviation = (number.to(values.device) for number in statistics)
     return values.float().sub_(mean).div_(deviation)
-
-
-def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """A small array on the device, sent there without waiting for the work that is queued before it."""
-    tensor = torch.from_numpy(array)
-    return tensor.to(device) if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _joined(pieces: Sequence[Window]) -> Window:

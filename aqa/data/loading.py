@@ -47,7 +47,7 @@ def fill(store: FeatureStore, modality: str, first: int, out: Tensor) -> None:
     """
     width, dtype = store.widths[modality], disk_type(store, modality)
     bytes_at_once = BLOCK if out.device.type == "cpu" else STAGING
-    step = _step(store, modality, bytes_at_once // (width * dtype.itemsize))
+    step = _step(store, modality, bytes_at_once // max(width * dtype.itemsize, 1))
     cuts = [0, *range(step - first % step, len(out), step), len(out)]
     spans = [slice(a, b) for a, b in pairwise(cuts) if b > a]
 

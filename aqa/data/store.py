@@ -239,7 +239,7 @@ class FeatureStore:
         Where the file holds them as they are in memory this is a plain read, during which other threads run.
         """
         place = self._places[modality]
-        if not len(out):
+        if not out.size:
             return
         try:
             if place is None:

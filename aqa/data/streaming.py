@@ -51,8 +51,8 @@ def load_features(
     free = free_memory(device)
     if memory is None and free is not None and needed > free:
         raise AqaError(
-            f"{store.path}: the features take {needed / GIB:.3g} GiB, {free / GIB:.3g} GiB are free on {device}; "
-            "set data.memory to the GiB that they may take, and they are read in blocks"
+            f"{store.path}: the features take {needed / GIB:.3g} GiB, {free / GIB:.3g} GiB are free on {device}; set "
+            "data.memory (to score: --memory) to the GiB that they may take, and they are read in blocks"
         )
     return Features(store, **chosen)
 

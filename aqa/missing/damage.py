@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aqa.devices import on_device
 from aqa.errors import AqaError
 from aqa.missing.base import PATTERNS, Draws, MissingPattern
 
@@ -49,7 +50,7 @@ class Gaps(Damage):
 
     def spoil(self, modality: str, stream: Tensor, length: Tensor, draws: Draws) -> Tensor:
         lost = (length * self.fraction).round()
-        place = torch.from_numpy(draws.uniform(f"gap {modality}")[:, 0]).to(stream.device)
+        place = on_device(draws.uniform(f"gap {modality}")[:, 0], stream.device)
         start = (place * (length - lost + 1)).floor().unsqueeze(1)
         clip = torch.arange(stream.shape[1], device=stream.device)
         return stream.masked_fill(((clip >= start) & (clip < start + lost.unsqueeze(1))).unsqueeze(-1), 0.0)
@@ -94,7 +95,7 @@ def normal_numbers(keys: NDArray[np.uint64], clips: int, width: int, device: tor
     """
     pairs = -(-width // 2)
     counter = torch.arange(1, clips * pairs + 1, device=device) * _signed(0x9E3779B97F4A7C15)
-    bits = counter + torch.from_numpy(keys.view(np.int64)).to(device).unsqueeze(1)  # (B, clips * pairs), wraps around
+    bits = counter + on_device(keys.view(np.int64), device).unsqueeze(1)  # (B, clips * pairs), wraps around
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         bits.bitwise_xor_((bits >> shift).bitwise_and_((1 << 64 - shift) - 1)).mul_(_signed(factor))
     angle = (bits & 0xFFFFFFFF).float().mul_(2 * math.pi * 2.0**-32)
@@ -129,7 +130,7 @@ class Shift(Damage):
     def spoil(self, modality: str, stream: Tensor, length: Tensor, draws: Draws) -> Tensor:
         distance = torch.full_like(length, self.clips)
         if self.random:
-            place = torch.from_numpy(draws.uniform(f"shift {modality}")[:, 0]).to(stream.device)
+            place = on_device(draws.uniform(f"shift {modality}")[:, 0], stream.device)
             distance = (place * (2 * abs(self.clips) + 1)).floor().to(length.dtype) - abs(self.clips)
         clip = torch.arange(stream.shape[1], device=stream.device)
         source = clip - distance.unsqueeze(1)  # (B, T)

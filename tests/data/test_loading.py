@@ -63,6 +63,13 @@ def test_a_float16_stream_can_be_read_into_float32(tiny_store):
         np.testing.assert_array_equal(out.numpy(), store.read("visual"))
 
 
+@pytest.mark.parametrize("options", [{}, {"chunks": (5, 1), "maxshape": (None, None)}], ids=["plain", "chunked"])
+def test_clips_of_no_channels_are_no_clips_to_read(tiny_store, options):
+    path = rewritten(tiny_store(lengths=LENGTHS), data=np.empty((125, 0), np.float32), **options)
+    with FeatureStore(path) as store:
+        assert held(store).shape == (125, 0)
+
+
 def test_arrays_in_one_piece_are_read_past_hdf5_and_no_others(tiny_store, monkeypatch):
     """The file's own bytes where they are the numbers; and never with another reading of them than HDF5's."""
     path = rewritten(tiny_store(lengths=LENGTHS), "features/audio/values", **CHUNKED)
