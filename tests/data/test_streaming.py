@@ -12,7 +12,7 @@ import torch
 
 import aqa
 from aqa.config import load_experiment
-from aqa.data import memory, streaming
+from aqa.data import streaming
 from aqa.data.batches import Features, scoring_batches, training_batches
 from aqa.data.memory import GIB
 from aqa.data.store import FeatureStore
@@ -209,7 +209,6 @@ def test_memory_is_taken_once_a_pass_and_within_what_is_allowed(tiny_store):
     with FeatureStore(tiny_store(lengths=lengths)) as store:
         streamed = StreamedFeatures(store, capacity=400_000)
     rows = np.arange(300)
-    streamed.portions(rows)
     tracemalloc.start()
     for stretch, held in streamed.portions(rows[streamed.order(rows, 0, 1)]):
         taken = sum(values.nbytes for values in held.values.values())
@@ -256,20 +255,6 @@ def test_a_video_that_takes_more_than_is_allowed_is_named(tiny_store):
         with pytest.raises(AqaError, match=r"^data\.memory: 'video 7' of .* alone takes .* GiB of features"):
             StreamedFeatures(store, capacity=7 * 24 - 1)
         StreamedFeatures(store, capacity=7 * 24)
-
-
-def test_free_memory_is_what_the_system_says(tmp_path, monkeypatch):
-    said, limit = tmp_path / "meminfo", tmp_path / "memory.max"
-    said.write_text("MemTotal: 9 kB\nMemAvailable:   5 kB\n")
-    assert memory._available(str(said)) == 5 * 1024
-    assert memory._available(str(tmp_path / "none")) > 2**20  # all that the machine has
-    limit.write_text("max\n")
-    assert memory._limit(str(limit)) is None
-    assert memory._limit(str(tmp_path / "none")) is None
-    limit.write_text("4096\n")
-    assert memory._limit(str(limit)) == 4096
-    monkeypatch.setattr(memory, "_limit", lambda: 7)
-    assert memory.free_memory(torch.device("cpu")) == 7
 
 
 # Runs
