@@ -24,6 +24,9 @@ app = typer.Typer(
 )
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Memory = Annotated[
+    float | None, typer.Option(help="GiB that features may take; the run's data.memory by default.", min=0.0)
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists under that name.")]
 RunArgument = Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN")]
 
@@ -134,6 +137,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="The split to score.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Write the metrics to this JSON file as well.")] = None,
     device: Device = "auto",
+    memory: Memory = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Score a finished run again: other patterns, another store or split."""
@@ -143,7 +147,7 @@ def evaluate(
     if out is not None:
         refuse_existing(out, overwrite)
     spec = None if patterns is None else _patterns(patterns)
-    result = evaluate_run(run, patterns=spec, store=store, split=split, device=device)
+    result = evaluate_run(run, patterns=spec, store=store, split=split, device=device, memory=memory)
     typer.echo(str(result))
     if out is not None:
         write_text(out, json.dumps(result.metrics, indent=2) + "\n")
@@ -156,6 +160,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="The CSV file to write: id, visible, score.")],
     split: Annotated[str | None, typer.Option(help="Only this split; all videos by default.")] = None,
     device: Device = "auto",
+    memory: Memory = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Predict the scores of videos, labelled or not."""
@@ -163,7 +168,7 @@ def predict(
     from aqa.scoring import predict as predict_store
 
     refuse_existing(out, overwrite)
-    predictions = predict_store(run, store, split=split, device=device)
+    predictions = predict_store(run, store, split=split, device=device, memory=memory)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_table(out, predictions)
     without = int(predictions["score"].isna().sum())

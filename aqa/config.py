@@ -36,6 +36,7 @@ class DataConfig(Section):
     align: Literal["shortest", "none"] = "shortest"  # cut the streams of a video to its shortest one
     standardize: bool = False  # channels to zero mean and unit deviation, by the training split's statistics
     validation: float = Field(0.2, gt=0, lt=1)  # share of train cut off for validation where the store has no `valid`
+    memory: float | None = Field(None, gt=0)  # GiB that features may take; a larger store is read in blocks
 
     @pydantic.field_validator("modalities")
     @classmethod

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aqa.config import Experiment, load_experiment
 from aqa.data.batches import Features, Rows, Statistics, training_batches
 from aqa.data.store import FeatureStore, Target
+from aqa.data.streaming import load_features
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError, nearest
 from aqa.evaluation import Predictions, Scorer, selection_measure, selection_patterns, summary
@@ -117,7 +118,14 @@ def prepare(config: Experiment, say: Say) -> Prepared:
         test_patterns = parse_test_patterns(config.missing.test, modalities, "missing.test")
         selecting = selection_patterns(config.select.pattern, modalities)
         rowsets = split_rows(store, target, config, notes.append)
-        features = Features(store, modalities=modalities, align=config.data.align, device=device)
+        features = load_features(
+            store,
+            modalities=modalities,
+            align=config.data.align,
+            device=device,
+            memory=config.data.memory,
+            standardise=config.data.standardize,
+        )
     torch.manual_seed(config.train.seed)
     model = build_model(config.model.name, features.widths, config.model.options, config.data.align).to(device)
     available = training_availability(features, rowsets.train, training_pattern, config.train.seed, notes.append)

@@ -13,8 +13,9 @@ import pandas as pd
 import torch
 
 from aqa.config import Experiment, load_experiment
-from aqa.data.batches import Features, Rows
+from aqa.data.batches import Rows
 from aqa.data.store import FeatureStore, Target
+from aqa.data.streaming import load_features
 from aqa.errors import AqaError, nearest
 from aqa.evaluation import Scorer, summary
 from aqa.files import plain
@@ -51,11 +52,13 @@ def evaluate(
     store: str | os.PathLike[str] | None = None,
     split: str = "test",
     device: str = "auto",
+    memory: float | None = None,
 ) -> Result:
     """Score a finished run's model again: under other patterns, on another store or split. Nothing is written.
 
     patterns: as `missing.test` in an experiment file; the run's own by default. store: a feature store with the run's
-    target; the run's own by default. AqaError for any mistake.
+    target; the run's own by default. memory: GiB that features may take; `data.memory` of the run by default. AqaError
+    for any mistake.
     """
     chosen_device = pick_device(device)
     folder = RunFolder.existing(run)
@@ -64,7 +67,7 @@ def evaluate(
     with FeatureStore(store or config.data.store) as opened:
         target = opened.target(checkpoint["target"]["name"])
         rows = labelled(opened.split(split), target)
-        scorer = load_scorer(checkpoint, opened, chosen_device)
+        scorer = load_scorer(checkpoint, opened, chosen_device, config.data.memory if memory is None else memory)
     if not len(rows):
         raise AqaError(
             f"{store or config.data.store}: no video of split '{split}' has a label for {config.data.target}"
@@ -78,18 +81,26 @@ def evaluate(
 
 
 def predict(
-    run: str | os.PathLike[str], store: str | os.PathLike[str], *, split: str | None = None, device: str = "auto"
+    run: str | os.PathLike[str],
+    store: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    device: str = "auto",
+    memory: float | None = None,
 ) -> pd.DataFrame:
     """Scores of a finished run's model for the videos of a store, labelled or not, by whichever modalities they have.
 
     Returns a row a video: id; visible, the modalities that were there, such as "VA"; score in the target's units, NaN
-    where there was none. split: only this one; all videos by default. AqaError for any mistake.
+    where there was none. split: only this one; all videos by default. memory: GiB that features may take; `data.memory`
+    of the run by default. AqaError for any mistake.
     """
     chosen_device = pick_device(device)
-    checkpoint = RunFolder.existing(run).load_checkpoint()
+    folder = RunFolder.existing(run)
+    checkpoint = folder.load_checkpoint()
+    memory = folder.config["data"].get("memory") if memory is None else memory
     with FeatureStore(store) as opened:
         rows = np.arange(len(opened)) if split is None else opened.split(split)
-        scorer = load_scorer(checkpoint, opened, chosen_device)
+        scorer = load_scorer(checkpoint, opened, chosen_device, memory)
     features = scorer.features
     scores = scorer.predict(rows, {"available": parse_pattern("none", features.modalities, "patterns")})["available"]
     visible = [subset_name(features.modalities, features.available[row].tolist()) for row in rows]
@@ -147,8 +158,13 @@ def describe_checkpoint(
     }
 
 
-def load_scorer(checkpoint: Mapping[str, Any], store: FeatureStore, device: torch.device) -> Scorer:
-    """The model of a checkpoint with the features of a store, which may lack some of its modalities."""
+def load_scorer(
+    checkpoint: Mapping[str, Any], store: FeatureStore, device: torch.device, memory: float | None = None
+) -> Scorer:
+    """The model of a checkpoint with the features of a store, which may lack some of its modalities.
+
+    memory: GiB that features may take, all that is free by default.
+    """
     if checkpoint.get("format") != CHECKPOINT_FORMAT:
         raise AqaError(
             f"checkpoint format {checkpoint.get('format')} is not {CHECKPOINT_FORMAT}, which this version reads"
@@ -156,7 +172,15 @@ def load_scorer(checkpoint: Mapping[str, Any], store: FeatureStore, device: torc
     widths = checkpoint["widths"]
     if not set(widths) & set(store.modalities):
         raise AqaError(f"{store.path} has none of the model's modalities ({', '.join(widths)})")
-    features = Features(store, modalities=list(widths), widths=widths, align=checkpoint["align"], device=device)
+    features = load_features(
+        store,
+        modalities=list(widths),
+        widths=widths,
+        align=checkpoint["align"],
+        device=device,
+        memory=memory,
+        standardise=bool(checkpoint["statistics"]),
+    )
     features.standardise(checkpoint["statistics"])
     model = build(checkpoint["model"], widths=widths, **checkpoint["options"])
     model.load_state_dict(checkpoint["weights"])

@@ -1,5 +1,7 @@
 """Features on the device: cropped, padded and batched by gathers, without per-sample Python.
 
+What is here reads all features once and holds them; `streaming` has those of a store that memory does not hold.
+
 A batch is `features` (modality -> (B, T, D)), `lengths` (modality -> (B,)), and what a missing pattern made of the
 samples' availability: `available` and `visible`, (B, M) bool.
 """
@@ -8,19 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aqa.data.loading import allocate, disk_type, fill, shaped
 from aqa.data.store import FeatureStore
+from aqa.devices import on_device
 from aqa.errors import AqaError, nearest
 from aqa.missing import Draws, MissingPattern, sample_keys
 
 Rows = NDArray[np.int64]
 Statistics = dict[str, tuple[Tensor, Tensor]]  # modality -> mean (D,), standard deviation (D,)
+Window = tuple[dict[str, Tensor], dict[str, Tensor]]  # modality -> (B, T, D), modality -> (B,)
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,15 @@ class Batch:
     visible: Tensor
 
 
+class Held(NamedTuple):
+    """Features in memory: by modality the clips of some videos (n, D), and where those of each video begin (N, M)."""
+
+    values: dict[str, Tensor]
+    offsets: NDArray[np.int64]
+
+
 class Features:
-    """All features of a store on one device.
+    """All features of a store on one device, in the type that they have on disk (float16 takes half the room).
 
     modalities: which, and in which order; all of the store's by default. A modality that the store does not have is
     absent from every sample, if its width is given in `widths`.
@@ -59,26 +71,27 @@ class Features:
         self.keys = sample_keys(store.ids)
         self.modalities = tuple(modalities or store.modalities)
         self.widths = self._widths(store, widths or {})
-        self.values: dict[str, Tensor] = {}
-        offsets, lengths = [], []
-        for m in self.modalities:
-            known = m in store.modalities
-            values = store.read(m) if known else np.zeros((0, self.widths[m]), np.float32)
-            if not np.isfinite(values).all():
-                row = int(
-                    np.searchsorted(store.offsets[m], np.flatnonzero(~np.isfinite(values).all(axis=1))[0], "right")
-                )
-                raise AqaError(f"{store.path}: {m} of '{store.ids[row - 1]}' holds NaN or inf; see aqa inspect")
-            self.values[m] = torch.from_numpy(values).to(self.device)
-            offsets.append(store.offsets[m][:-1] if known else np.zeros(len(store), np.int64))
-            lengths.append(np.diff(store.offsets[m]) if known else np.zeros(len(store), np.int64))
-        self.offsets, own = np.stack(offsets, axis=1), np.stack(lengths, axis=1)  # (N, M) both
-        self.available: NDArray[np.bool_] = own > 0
-        self.lengths = own
+        absent = np.zeros(len(store) + 1, np.int64)
+        offsets = np.stack([store.offsets.get(m, absent) for m in self.modalities], axis=1)
+        self.offsets, self.stored = offsets[:-1], np.diff(offsets, axis=0)  # in and of the store's clips, (N, M) both
+        self.available: NDArray[np.bool_] = self.stored > 0
+        self.lengths = self.stored
         if align == "shortest":
-            shortest = np.where(self.available, own, np.iinfo(np.int64).max).min(axis=1, keepdims=True)
-            self.lengths = np.minimum(own, shortest)
-        self.cut = int((self.lengths != own).any(axis=1).sum())  # videos that lost clips to the alignment
+            shortest = np.where(self.available, self.stored, np.iinfo(np.int64).max).min(axis=1, keepdims=True)
+            self.lengths = np.minimum(self.stored, shortest)
+        self.cut = int((self.lengths != self.stored).any(axis=1).sum())  # videos that lost clips to the alignment
+        self.values = self._load(store)
+
+    def _load(self, store: FeatureStore) -> dict[str, Tensor]:
+        """All clips by modality (sum of lengths, D), in one contiguous read each."""
+        values = {}
+        for m in self.modalities:
+            clips, dtype = int(store.offsets[m][-1]) if m in store.modalities else 0, disk_type(store, m)
+            memory = allocate(clips * self.widths[m] * dtype.itemsize, self.device)
+            values[m] = shaped(memory, 0, clips, self.widths[m], dtype)
+            if clips:
+                fill(store, m, 0, values[m])
+        return values
 
     def _widths(self, store: FeatureStore, widths: dict[str, int]) -> dict[str, int]:
         found = {}
@@ -90,71 +103,143 @@ class Features:
                 raise AqaError(f"{store.path}: {m} has {found[m]} channels, the model was trained on {widths[m]}")
         return found
 
+    def portions(self, rows: Rows) -> Iterator[tuple[slice, Held]]:
+        """A sequence of rows in successive stretches, each with what holds its features; valid until the next."""
+        if len(rows):
+            yield slice(0, len(rows)), Held(self.values, self.offsets)
+
+    def order(self, rows: Rows, seed: int, epoch: int) -> NDArray[np.int64]:
+        """The order in which an epoch of training takes the rows, as places in `rows`: here, any of all orders."""
+        return np.random.default_rng([seed, epoch]).permutation(len(rows))
+
     def statistics(self, rows: Rows, available: NDArray[np.bool_]) -> Statistics:
         """Mean and standard deviation of each channel over the clips of some samples, where available (n, M)."""
-        result = {}
         for i, m in enumerate(self.modalities):
-            taken = rows[available[:, i]]
-            clips = [
-                self.values[m][o : o + n] for o, n in zip(self.offsets[taken, i], self.lengths[taken, i], strict=True)
-            ]
-            if not clips:
+            if not available[:, i].any():
                 raise AqaError(f"data.standardize: no training video has {m}; leave it out of data.modalities")
-            std, mean = torch.std_mean(torch.cat(clips).double(), dim=0, correction=0)
-            result[m] = mean.float(), torch.where(std > 0, std, torch.ones_like(std)).float()
-        return result
+        # Video after video, so that the sums are the same however many videos are in memory at once.
+        sums = {m: _Moments(width, self.device) for m, width in self.widths.items()}
+        for stretch, held in self.portions(rows):
+            for i, m in enumerate(self.modalities):
+                taken = rows[stretch][available[stretch, i]]
+                for first, length in zip(held.offsets[taken, i], self.lengths[taken, i], strict=True):
+                    sums[m].add(held.values[m][first : first + length])
+        return {m: moments.mean_and_deviation() for m, moments in sums.items()}
 
     def standardise(self, statistics: Statistics) -> None:
-        """Bring every channel to zero mean and unit deviation by the statistics of a training set, in place."""
-        for m, (mean, std) in statistics.items():
-            self.values[m].sub_(mean.to(self.device)).div_(std.to(self.device))
+        """Bring every channel to zero mean and unit deviation by the statistics of a training set, in float32."""
+        for m in statistics:
+            self.values[m] = standardised(self.values[m], statistics[m])
 
-    def window(
-        self, rows: Rows, clips: int, place: NDArray[np.float64] | None = None
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """`clips` clips of each sample: features (B, clips, D) and lengths (B,) by modality.
+    def window(self, rows: Rows, clips: int, place: NDArray[np.float64] | None = None) -> Window:
+        """`clips` clips of each sample: features (B, clips, D) in float32 and lengths (B,) by modality.
 
         A video with longer streams is cropped: the middle, or at `place` (B,) in [0, 1) between the first and the last
         possible start, the same for all its streams. Of streams that differ in length the longest fills the window and
         the others keep the same share of their clips, so that all show the same stretch of the video. Shorter streams
         are followed by zeros.
         """
+        return next(self.windows([rows], clips, None if place is None else [place]))
+
+    def windows(
+        self, batches: Sequence[Rows], clips: int, places: Sequence[NDArray[np.float64]] | None = None
+    ) -> Iterator[Window]:
+        """The window of each of some batches of rows, one after the other, features read as their turn comes."""
+        if not batches:
+            return
+        rows = np.concatenate(batches)
+        place = None if places is None else np.concatenate(places)
+        ends = np.cumsum([len(batch) for batch in batches])
+        pieces: list[Window] = []
+        start = 0
+        for stretch, held in self.portions(rows):
+            while start < stretch.stop:
+                end = ends[np.searchsorted(ends, start, "right")]
+                piece = slice(start, min(end, stretch.stop))
+                pieces.append(self._window(held, rows[piece], clips, None if place is None else place[piece]))
+                start = piece.stop
+                if start == end:
+                    yield _joined(pieces)
+                    pieces = []
+
+    def _window(self, held: Held, rows: Rows, clips: int, place: NDArray[np.float64] | None) -> Window:
         length = self.lengths[rows]  # (B, M)
         longest = np.maximum(length.max(axis=1, keepdims=True), 1)
         keep = -(-length * np.minimum(longest, clips) // longest)  # rounded up
         spare = length - keep
         start = spare // 2 if place is None else np.floor(place[:, None] * (spare + 1)).astype(np.int64)
-        first = torch.from_numpy(self.offsets[rows] + start).to(self.device)
-        kept = torch.from_numpy(keep).to(self.device)
+        first = on_device(held.offsets[rows] + start, self.device)
+        kept = on_device(keep, self.device)
         clip = torch.arange(clips, device=self.device)
         features, lengths = {}, {}
         for i, m in enumerate(self.modalities):
-            real = clip < kept[:, i, None]  # (B, T)
-            index = torch.where(real, first[:, i, None] + clip, 0)
-            values = self.values[m] if len(self.values[m]) else self.values[m].new_zeros(1, self.widths[m])
-            features[m] = values[index].masked_fill(~real.unsqueeze(-1), 0.0)
+            padding = clip >= kept[:, i, None]  # (B, T)
+            index = (first[:, i, None] + clip).masked_fill_(padding, 0)
+            values = held.values[m] if len(held.values[m]) else held.values[m].new_zeros(1, self.widths[m])
+            stream = values.index_select(0, index.flatten()).float().view(len(rows), clips, -1)
+            features[m] = stream if (keep[:, i] == clips).all() else stream.masked_fill_(padding.unsqueeze(-1), 0.0)
             lengths[m] = kept[:, i]
         return features, lengths
 
-    def batch(
-        self,
-        rows: Rows,
-        clips: int,
-        pattern: MissingPattern,
-        draws: Draws,
-        available: NDArray[np.bool_],
-        visible: NDArray[np.bool_],
-        crop: Literal["middle", "random"],
-    ) -> Batch:
-        """One batch of rows whose draws, availability and visibility are given, damaged as the pattern says."""
-        place = draws.uniform("crop")[:, 0] if crop == "random" else None
-        features, lengths = self.window(rows, clips, place)
-        return Batch(
-            rows=torch.from_numpy(rows).to(self.device),
-            features=pattern.damage(features, lengths, draws),
+
+class _Moments:
+    """Mean and squared deviations (D,) of the clips so far, video by video (Chan, Golub and LeVeque 1979)."""
+
+    def __init__(self, width: int, device: torch.device):
+        self.count = 0
+        self.mean = torch.zeros(width, dtype=torch.float64, device=device)
+        self.squares = torch.zeros_like(self.mean)
+
+    def add(self, clips: Tensor) -> None:
+        """Take in the clips (n, D) of one more video, n at least 1."""
+        variance, mean = torch.var_mean(clips.double(), dim=0, correction=0)
+        count = self.count + len(clips)
+        apart = mean - self.mean
+        self.squares += len(clips) * (variance + apart.square() * (self.count / count))
+        self.mean += apart * (len(clips) / count)
+        self.count = count
+
+    def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
+        deviation = (self.squares / self.count).sqrt()
+        return self.mean.float(), torch.where(deviation > 0, deviation, 1.0).float()
+
+
+def standardised(values: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
+    """Clips (n, D) less the mean, over the deviation: in place in float32, as a new tensor where they are narrower."""
+    mean, deviation = (number.to(values.device) for number in statistics)
+    return values.float().sub_(mean).div_(deviation)
+
+
+def _joined(pieces: Sequence[Window]) -> Window:
+    """Windows of successive rows as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    features, lengths = ({m: torch.cat([piece[k][m] for piece in pieces]) for m in pieces[0][k]} for k in (0, 1))
+    return features, lengths
+
+
+def _batches(
+    features: Features,
+    rows: Rows,
+    chosen: Sequence[NDArray[np.int64]],
+    clips: int,
+    pattern: MissingPattern,
+    draws: Draws,
+    available: NDArray[np.bool_],
+    visible: NDArray[np.bool_],
+    crop: Literal["middle", "random"],
+) -> Iterator[Batch]:
+    """The batches that hold the chosen places of `rows`, damaged as the pattern says. visible: (n, M) or (P, n, M)."""
+    places = draws.uniform("crop")[:, 0]
+    crops = None if crop == "middle" else [places[at] for at in chosen]
+    windows = features.windows([rows[at] for at in chosen], clips, crops)
+    for at, (streams, lengths) in zip(chosen, windows, strict=True):
+        yield Batch(
+            rows=on_device(rows[at], features.device),
+            features=pattern.damage(streams, lengths, draws.at(at)),
             lengths=lengths,
-            available=torch.from_numpy(available).to(self.device),
-            visible=torch.from_numpy(visible).to(self.device),
+            available=on_device(available[at], features.device),
+            visible=on_device(visible[..., at, :], features.device),
         )
 
 
@@ -173,16 +258,15 @@ def training_batches(
 
     A row that the pattern leaves without any modality is left out.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(len(rows))
+    order = features.order(rows, seed, epoch)
     batch_number = np.empty(len(rows), np.int64)
     batch_number[order] = np.arange(len(rows)) // size
     draws = Draws(seed, epoch, features.keys[rows], batch_number)
     visible = pattern.visible(available, draws)
-    for start in range(0, len(rows), size):
-        at = order[start : start + size]
-        at = at[visible[at].any(axis=1)]
-        if len(at):
-            yield features.batch(rows[at], clips, pattern, draws.at(at), available[at], visible[at], crop="random")
+    seen: NDArray[np.bool_] = np.asarray(visible.any(axis=1))
+    successive = (order[start : start + size] for start in range(0, len(rows), size))
+    chosen = [at[seen[at]] for at in successive if seen[at].any()]
+    yield from _batches(features, rows, chosen, clips, pattern, draws, available, visible, crop="random")
 
 
 def scoring_batches(
@@ -193,12 +277,12 @@ def scoring_batches(
     All the patterns are given the same features: a pattern that damages features has to be the only one.
     """
     draws = Draws.once(seed, features.keys[rows])
-    available = features.available[rows]
     visible = np.stack([scoring_visibility(features, rows, pattern, seed) for pattern in patterns])
     scorable = np.flatnonzero(visible.any(axis=(0, 2)))
-    for start in range(0, len(scorable), size):
-        at = scorable[start : start + size]
-        yield features.batch(rows[at], clips, patterns[0], draws.at(at), available[at], visible[:, at], crop="middle")
+    chosen = [scorable[start : start + size] for start in range(0, len(scorable), size)]
+    yield from _batches(
+        features, rows, chosen, clips, patterns[0], draws, features.available[rows], visible, crop="middle"
+    )
 
 
 def scoring_visibility(features: Features, rows: Rows, pattern: MissingPattern, seed: int) -> NDArray[np.bool_]:

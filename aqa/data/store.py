@@ -98,6 +98,8 @@ class FeatureStore:
         self.widths: dict[str, int] = {}
         self.dtypes: dict[str, str] = {}
         self.offsets: dict[str, NDArray[np.int64]] = {}
+        self._values: dict[str, h5py.Dataset] = {}
+        self._places: dict[str, int | None] = {}
         self.attributes: dict[str, dict[str, Any]] = {}
         for modality in self.modalities:
             values = self._dataset(f"features/{modality}/values", ndim=2)
@@ -106,6 +108,7 @@ class FeatureStore:
             self.widths[modality] = int(values.shape[1])
             self.dtypes[modality] = str(values.dtype)
             self.offsets[modality] = self._offsets(modality, len(values))
+            self._values[modality], self._places[modality] = values, self._place(values)
             self.attributes[modality] = dict(self._file[f"features/{modality}"].attrs)
         self.targets = {name: self._target(name) for name in self._group("targets")}
         self.splits = {name: self._split(name) for name in self._group("splits")}
@@ -132,9 +135,23 @@ class FeatureStore:
         dataset = group[leaf]
         if not isinstance(dataset, h5py.Dataset) or dataset.ndim != ndim:
             raise AqaError(f"{self.path}: '{name}' is not an array of {ndim} dimension{'s' * (ndim > 1)}")
-        if dataset.external:
+        if dataset.external or dataset.is_virtual:
             raise AqaError(f"{self.path}: {name} keeps its data in another file; a store holds its own data")
         return dataset
+
+    def _place(self, values: h5py.Dataset) -> int | None:
+        """Where in the file the numbers of an array lie as they are in memory, all in one piece; None otherwise."""
+        created = values.id.get_create_plist()
+        plain = created.get_layout() == h5py.h5d.CONTIGUOUS and created.get_nfilters() == 0
+        native = values.id.get_type().equal(h5py.h5t.py_create(values.dtype))
+        place = values.id.get_offset() if plain and native else None  # None as well where nothing was ever written
+        if place is None or self._file.driver != "sec2" or not hasattr(os, "preadv"):
+            return None
+        return int(place) if place + values.nbytes <= os.fstat(self._descriptor).st_size else None
+
+    @property
+    def _descriptor(self) -> int:
+        return self._file.id.get_vfd_handle()
 
     def _modality_order(self) -> tuple[str, ...]:
         names = self._group("features")
@@ -212,16 +229,45 @@ class FeatureStore:
 
     def read(self, modality: str) -> NDArray[np.float32]:
         """All clips of a modality, sample after sample: (sum of lengths, D) float32, in one contiguous read."""
-        values = self._file[f"features/{modality}/values"]
+        values = np.empty(self._values[modality].shape, self.dtypes[modality])
+        self.read_into(modality, 0, values)
+        return values.astype(np.float32, copy=False)
+
+    def read_into(self, modality: str, first: int, out: NDArray[np.floating[Any]]) -> None:
+        """Read the clips from number `first` on into a contiguous out (n, D) of the type on disk (`dtypes`).
+
+        Where the file holds them as they are in memory this is a plain read, during which other threads run.
+        """
+        place = self._places[modality]
+        if not out.size:
+            return
         try:
-            return values.astype(np.float32)[()] if values.dtype != np.float32 else values[()]
+            if place is None:
+                self._values[modality].read_direct(out, np.s_[first : first + len(out)])
+            else:
+                _read_bytes(self._descriptor, place + first * out[0].nbytes, out)
         except OSError as error:
             raise AqaError(f"{self.path}: features/{modality} cannot be read: {first_line(error)}") from None
+
+    def chunk(self, modality: str) -> int:
+        """How many clips the file keeps together, to be read together; 1 where any can be read alone."""
+        chunks = self._values[modality].chunks
+        return chunks[0] if chunks else 1
 
     def read_sample(self, modality: str, row: int) -> NDArray[np.float32]:
         """One sample's clips, (T, D) float32; T is 0 where the modality is absent."""
         start, stop = self.offsets[modality][row : row + 2]
-        return np.asarray(self._file[f"features/{modality}/values"][start:stop], dtype=np.float32)
+        return np.asarray(self._values[modality][start:stop], dtype=np.float32)
+
+
+def _read_bytes(descriptor: int, place: int, out: NDArray[Any]) -> None:
+    """Fill an array with a file's bytes from a place on; OSError where the file ends before."""
+    rest = out.data.cast("B")
+    while rest:
+        count = os.preadv(descriptor, [rest], place)
+        if not count:
+            raise OSError("the file ends too early")
+        rest, place = rest[count:], place + count
 
 
 def differ_in_length(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:

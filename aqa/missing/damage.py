@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from aqa.devices import on_device
 from aqa.errors import AqaError
 from aqa.missing.base import PATTERNS, Draws, MissingPattern
 
@@ -48,7 +50,7 @@ class Gaps(Damage):
 
     def spoil(self, modality: str, stream: Tensor, length: Tensor, draws: Draws) -> Tensor:
         lost = (length * self.fraction).round()
-        place = torch.from_numpy(draws.uniform(f"gap {modality}")[:, 0]).to(stream.device)
+        place = on_device(draws.uniform(f"gap {modality}")[:, 0], stream.device)
         start = (place * (length - lost + 1)).floor().unsqueeze(1)
         clip = torch.arange(stream.shape[1], device=stream.device)
         return stream.masked_fill(((clip >= start) & (clip < start + lost.unsqueeze(1))).unsqueeze(-1), 0.0)
@@ -69,14 +71,42 @@ class Noise(Damage):
         return self._name(f"noise({self.std:g})")
 
     def spoil(self, modality: str, stream: Tensor, length: Tensor, draws: Draws) -> Tensor:
-        spoiled = stream.clone()
-        for row, key in enumerate(draws.keys(f"noise {modality}")):
-            real = stream[row, : int(length[row])]
-            if real.numel() > 1:
-                generator = torch.Generator().manual_seed(int(key >> np.uint64(1)))
-                noise = torch.randn(real.shape, generator=generator).to(stream.device)
-                spoiled[row, : len(real)] += self.std * real.std() * noise
-        return spoiled
+        _, clips, width = stream.shape
+        padding = (torch.arange(clips, device=stream.device) >= length.unsqueeze(1)).unsqueeze(-1)  # (B, T, 1)
+        scale = (self.std * _deviation(stream, padding, length)).to(stream.dtype).view(-1, 1, 1)
+        noise = normal_numbers(draws.keys(f"noise {modality}"), clips, width, stream.device).mul_(scale)
+        return stream + noise.masked_fill_(padding, 0.0)
+
+
+def _deviation(stream: Tensor, padding: Tensor, length: Tensor) -> Tensor:
+    """The standard deviation (B,) of each video's real numbers, 0 where there are not two, in float64."""
+    count = (length * stream.shape[2]).double()
+    # Clips are summed one by one and their sums in float64, so that it makes no difference how many follow as padding.
+    mean = stream.masked_fill(padding, 0.0).sum(dim=2).double().sum(dim=1) / count.clamp(min=1)
+    apart = (stream - mean.to(stream.dtype).view(-1, 1, 1)).masked_fill_(padding, 0.0)
+    return (apart.square_().sum(dim=2).double().sum(dim=1) / (count - 1).clamp(min=1)).sqrt()
+
+
+def normal_numbers(keys: NDArray[np.uint64], clips: int, width: int, device: torch.device) -> Tensor:
+    """Standard normal numbers (B, clips, width) that follow from the keys (B,) of samples and their own place.
+
+    Two of them (Box and Muller 1958) come of 64 bits, which are a place's counter through the finaliser of splitmix64,
+    as in `Draws`; the device computes them, with no generator's state.
+    """
+    pairs = -(-width // 2)
+    counter = torch.arange(1, clips * pairs + 1, device=device) * _signed(0x9E3779B97F4A7C15)
+    bits = counter + on_device(keys.view(np.int64), device).unsqueeze(1)  # (B, clips * pairs), wraps around
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        bits.bitwise_xor_((bits >> shift).bitwise_and_((1 << 64 - shift) - 1)).mul_(_signed(factor))
+    angle = (bits & 0xFFFFFFFF).float().mul_(2 * math.pi * 2.0**-32)
+    radius = (bits >> 32).bitwise_and_(0xFFFFFFFF).float().add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+    both = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
+    return both.view(len(keys), clips, 2 * pairs)[:, :, :width]
+
+
+def _signed(bits: int) -> int:
+    """Of 64 bits, the number that they are in two's complement."""
+    return bits - (1 << 64) if bits >> 63 else bits
 
 
 @PATTERNS.register("shift")
@@ -100,7 +130,7 @@ class Shift(Damage):
     def spoil(self, modality: str, stream: Tensor, length: Tensor, draws: Draws) -> Tensor:
         distance = torch.full_like(length, self.clips)
         if self.random:
-            place = torch.from_numpy(draws.uniform(f"shift {modality}")[:, 0]).to(stream.device)
+            place = on_device(draws.uniform(f"shift {modality}")[:, 0], stream.device)
             distance = (place * (2 * abs(self.clips) + 1)).floor().to(length.dtype) - abs(self.clips)
         clip = torch.arange(stream.shape[1], device=stream.device)
         source = clip - distance.unsqueeze(1)  # (B, T)

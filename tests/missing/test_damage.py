@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aqa.errors import AqaError
 from aqa.missing import Draws, parse_pattern, sample_keys
+from aqa.missing.damage import normal_numbers
 
 BENCHMARK = ("visual", "audio", "flow")
 WIDTHS = {"visual": 4, "audio": 3, "flow": 2}
@@ -199,6 +200,23 @@ def test_two_noises_in_one_pattern_are_not_the_same_noise():
     double = pattern({"combine": [{"noise": {"std": 0.5}}, {"noise": {"std": 0.5}}]}).damage(features, length, draws(1))
     ratio = (double["visual"] - features["visual"]).std() / (single - features["visual"]).std()
     assert ratio == pytest.approx((1 + 1.25) ** 0.5, rel=0.05)  # the second is in units of the noisy stream
+
+
+def test_normal_numbers_are_normal_and_independent_of_their_neighbours():
+    numbers = normal_numbers(draws(40).keys("noise visual"), 50, 101, torch.device("cpu")).double()
+    count = numbers.numel()
+    for power, moment, deviation in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert abs(numbers.pow(power).mean() - moment) < 4 * (deviation / count) ** 0.5
+    near = [numbers[1:] * numbers[:-1], numbers[:, 1:] * numbers[:, :-1]]
+    near += [numbers[..., step:] * numbers[..., :-step] for step in (1, 2)]
+    assert all(abs(product.mean()) < 4 / product.numel() ** 0.5 for product in near)
+    assert torch.unique(numbers).numel() > 0.95 * count
+
+
+def test_normal_numbers_belong_to_a_sample_and_a_place_in_its_stream():
+    keys = draws(5).keys("noise visual")
+    whole = normal_numbers(keys, 9, 3, torch.device("cpu"))
+    assert torch.equal(normal_numbers(keys[[3, 1]], 4, 3, torch.device("cpu")), whole[[3, 1], :4])
 
 
 # Shift
