@@ -118,7 +118,7 @@ def run_points(
     """
     folder.make()
     points = [point for group in groups for point in group]
-    units = _units([[p for p in group if not folder.settled(p.name)] for group in groups], jobs)
+    units = units_of([[p for p in group if not folder.settled(p.name)] for group in groups], jobs)
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
     gpus = _gpus()
@@ -146,7 +146,7 @@ def run_points(
     on_change()
 
 
-def _units(groups: Sequence[Sequence[Point]], jobs: int) -> list[Sequence[Point]]:
+def units_of(groups: Sequence[Sequence[Point]], jobs: int) -> list[Sequence[Point]]:
     """What a worker takes at a time: the groups, divided evenly where there are fewer of them than workers."""
     groups = [group for group in groups if group]
     parts = -(-jobs // max(len(groups), 1))
