@@ -25,7 +25,8 @@ def to_the_end(work: Work[R]) -> R:
 def take_turns(works: Mapping[str, Work[Any]]) -> Iterator[tuple[str, Exception | None]]:
     """Do a step of each work in turn until all have ended; yields the name of each that does, and what it failed of.
 
-    Each draws random numbers from torch as if nobody else did. All are closed where the caller stops early.
+    Each draws random numbers from torch as if nobody else did, if its first step seeds the generators. All are closed
+    where the caller stops early.
     """
     waiting = deque((name, work, random_state()) for name, work in works.items())
     try:
@@ -46,8 +47,8 @@ def take_turns(works: Mapping[str, Work[Any]]) -> Iterator[tuple[str, Exception 
 
 
 def random_state() -> dict[str, Any]:
-    """The state of torch's generators, of the CPU and of each GPU."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    """The state of torch's generators, of the CPU and, where this process uses them, of each GPU."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # which is not to be started for this
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 

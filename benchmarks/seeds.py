@@ -35,7 +35,6 @@ from aqa.models import build
 R = TypeVar("R")
 
 MODALITIES = ("visual", "audio", "flow")
-SEEDS = (1, 3, 5)
 BATCH = 32
 
 
@@ -58,6 +57,7 @@ SIZES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 3, 5])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--repeats", type=int, help="3 of commands, 15 of steps where not given")
     parser.add_argument("--stacking", action="store_true")
@@ -66,15 +66,15 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in arguments.sizes:
         if arguments.stacking:
-            compare_steps(name, arguments.repeats or 15)
+            compare_steps(name, arguments.seeds, arguments.repeats or 15)
         else:
-            compare_commands(name, arguments.epochs, arguments.repeats or 3)
+            compare_commands(name, arguments.seeds, arguments.epochs, arguments.repeats or 3)
 
 
-def compare_commands(name: str, epochs: int, repeats: int) -> None:
+def compare_commands(name: str, counts: Sequence[int], epochs: int, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_files(Path(folder), SIZES[name], epochs)
-        for count in SEEDS:
+        for count in counts:
             times: dict[str, list[float]] = {}
             memory: list[float] = []
             for repeat in range(repeats):
@@ -163,8 +163,8 @@ def measured(work: Callable[..., R], *arguments: object) -> tuple[float, R]:
     return time.perf_counter() - begin, result
 
 
-def compare_steps(name: str, repeats: int) -> None:
-    for count in SEEDS:
+def compare_steps(name: str, counts: Sequence[int], repeats: int) -> None:
+    for count in counts:
         in_turn, stacked = training_steps(SIZES[name], count)
         apart = max(float((in_turn() - stacked()).abs().max()) for _ in range(20))
         ratios = []
