@@ -72,13 +72,14 @@ def sweep(
     from aqa.files import write_table
     from aqa.launching import SweepFolder, run_points
     from aqa.reporting import sweep as reporting
-    from aqa.sweeps import load_sweep, points_of, wandb_sweeps
+    from aqa.sweeps import groups_of, load_sweep, points_of, wandb_sweeps
 
     plan = load_sweep(file)
     if export_wandb is not None:
         _export(wandb_sweeps(plan, file.parent), export_wandb)
         return
     points = points_of(plan, file.parent)
+    groups = groups_of(points, plan.vectorize)
     folder = SweepFolder(Path(plan.output or Path("runs") / plan.name))
     if dry_run:
         typer.echo("\n".join(point.name for point in points))
@@ -89,7 +90,7 @@ def sweep(
     if not status:
         with _sweep_bar(points, folder) as on_change:
             if plan.launcher is None:
-                run_points(points, folder, jobs or 1, on_change)
+                run_points(groups, folder, jobs or 1, on_change)
             else:
                 run_on_ray(points, folder, plan.launcher.ray, jobs, on_change)
     states = {point.name: folder.state(point.name) for point in points}
@@ -184,7 +185,7 @@ def prepare(
     out: Annotated[Path, typer.Option(help="The feature store to write (HDF5).")],
     source: Annotated[Path | None, typer.Option(help="The folder of the published files.")] = None,
     on_error: Annotated[str, typer.Option(help="Where a video has a problem: refuse, or skip it.")] = "refuse",
-    preset: Annotated[str | None, typer.Option(help="synthetic: fisv, rg, fs1000 or tiny.")] = None,
+    preset: Annotated[str | None, typer.Option(help="synthetic: fisv, fisv_small, rg, fs1000 or tiny.")] = None,
     seed: Annotated[int, typer.Option(help="synthetic: the seed.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:

@@ -209,7 +209,7 @@ def run_on_node(point: Point, folder: SweepFolder, threads: int, shared: Shared)
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # which Ray leaves as it is where a task asks for none
     write_text(_place(folder, point), ray.get_runtime_context().get_node_id())
     torch.set_num_threads(threads)
-    return run_if_free(point, folder)
+    return run_if_free([point], folder)
 
 
 def _place(folder: SweepFolder, point: Point) -> Path:

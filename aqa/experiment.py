@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from aqa.config import Experiment, load_experiment
 from aqa.data.batches import Features, Rows, Statistics, training_batches
+from aqa.data.sharing import FeatureLoader
 from aqa.data.store import FeatureStore, Target
-from aqa.data.streaming import load_features
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError, nearest
 from aqa.evaluation import Predictions, Scorer, selection_measure, selection_patterns, summary
@@ -26,6 +26,7 @@ from aqa.runs import FIGURES, PREDICTIONS, RunFolder
 from aqa.scoring import Result, build_model, describe_checkpoint, labelled, pick_device
 from aqa.tracking import require_wandb, tracked
 from aqa.training import Progress, train
+from aqa.turns import Work, to_the_end
 
 Say = Callable[[str], object]
 
@@ -57,8 +58,20 @@ def run(
     experiment, and where the folder holds something else, unless `overwrite`.
     """
     config = load_experiment(experiment, overrides)
+    return to_the_end(run_by_epoch(config, FeatureLoader(), overwrite=overwrite, say=say, show_progress=show_progress))
+
+
+def run_by_epoch(
+    config: Experiment,
+    loader: FeatureLoader,
+    *,
+    overwrite: bool = False,
+    say: Say = silent,
+    show_progress: bool = False,
+) -> Work[Result]:
+    """`run`, an epoch a step, with features that other runs may share."""
     require_wandb(config.tracking)
-    prepared = prepare(config, say)
+    prepared = prepare(config, loader, say)
     folder = RunFolder.start(config.output or default_folder(config), config.resolved(), overwrite)
     if folder.status == "finished":
         return Result(folder.path, folder.metrics, already_finished=True)
@@ -75,7 +88,7 @@ def run(
             folder.log(epoch_line(row))  # where there is no terminal to show a bar, this is what a user can follow
             tracker.epoch(row)
 
-        progress = fit(prepared, folder, report, on_epoch, show_progress)
+        progress = yield from fit(prepared, folder, report, on_epoch, show_progress)
         metrics = conclude(prepared, progress, folder)
         tracker.result(metrics, folder.path)
     result = Result(folder.path, metrics)
@@ -106,7 +119,7 @@ class Prepared:
     notes: list[str]  # what a user should know of the data
 
 
-def prepare(config: Experiment, say: Say) -> Prepared:
+def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
     """Find, check and load everything that an experiment names; AqaError before anything is written."""
     device = pick_device(config.train.device, config.train.threads)
     make_store(config, say)
@@ -118,19 +131,14 @@ def prepare(config: Experiment, say: Say) -> Prepared:
         test_patterns = parse_test_patterns(config.missing.test, modalities, "missing.test")
         selecting = selection_patterns(config.select.pattern, modalities)
         rowsets = split_rows(store, target, config, notes.append)
-        features = load_features(
-            store,
-            modalities=modalities,
-            align=config.data.align,
-            device=device,
-            memory=config.data.memory,
-            standardise=config.data.standardize,
+        features = loader.load(
+            store, modalities, config.data.align, device, config.data.memory, config.data.standardize
         )
     torch.manual_seed(config.train.seed)
     model = build_model(config.model.name, features.widths, config.model.options, config.data.align).to(device)
     available = training_availability(features, rowsets.train, training_pattern, config.train.seed, notes.append)
     statistics = features.statistics(rowsets.train, available) if config.data.standardize else {}
-    features.standardise(statistics)
+    features = loader.standardised(features, statistics)
     clips = config.data.clips or int(features.lengths.max())
     scorer = Scorer(model, features, target.low, target.high, clips, config.train.batch_size, config.train.seed)
     return Prepared(
@@ -154,14 +162,14 @@ def fit(
     report: Say,
     on_epoch: Callable[[Mapping[str, float]], None],
     show_progress: bool,
-) -> Progress:
-    """Train the model, from the beginning or from a saved state, and leave the selected weights in it."""
+) -> Work[Progress]:
+    """Train the model, an epoch a step, from the beginning or from a saved state; leaves the selected weights in it."""
     config, scorer, rowsets = prepared.config, prepared.scorer, prepared.rowsets
     saved = folder.load_state()
     if saved is not None:
         report(f"going on after epoch {saved['progress']['epoch']}")
     truth = prepared.target.values
-    progress = train(
+    progress = yield from train(
         scorer.model,
         lambda epoch: training_batches(
             scorer.features,

@@ -1,7 +1,8 @@
 """Running a sweep's points, each once, by any number of processes on one folder.
 
 A run is claimed by an operating system lock beside its folder, which its holder loses when it ends, however it ends. So
-nobody hands out work: every worker goes through the points and takes what is neither done, failed nor claimed.
+nobody hands out work: every worker goes through the points, or groups of points that are to run together, and takes
+what is neither done, failed nor claimed.
 """
 
 from __future__ import annotations
@@ -108,25 +109,27 @@ class SweepFolder:
 
 
 def run_points(
-    points: Sequence[Point], folder: SweepFolder, jobs: int, on_change: Callable[[], object] = lambda: None
+    groups: Sequence[Sequence[Point]], folder: SweepFolder, jobs: int, on_change: Callable[[], object] = lambda: None
 ) -> None:
     """Run every point that is neither done nor failed, in `jobs` processes, and return when all are settled.
 
-    on_change is called every now and then. A process that dies (out of memory, a crash) costs the run that it had,
-    which is listed as failed; another takes its place.
+    groups: the points that a process takes together. on_change is called every now and then. A process that dies (out
+    of memory, a crash) costs the runs that it had, which are listed as failed; another takes its place.
     """
     folder.make()
+    points = [point for group in groups for point in group]
+    units = units_of([[p for p in group if not folder.settled(p.name)] for group in groups], jobs)
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
     gpus = _gpus()
 
     def hire(number: int) -> Any:
         gpu = gpus[number % len(gpus)] if gpus else None
-        worker = context.Process(target=_work, args=(list(points), folder, threads, gpu), name=f"worker {number}")
+        worker = context.Process(target=_work, args=(units, folder, threads, gpu), name=f"worker {number}")
         worker.start()
         return worker
 
-    workers = [hire(number) for number in range(min(jobs, len(points)))]
+    workers = [hire(number) for number in range(min(jobs, len(units)))]
     try:
         while any(worker.exitcode != 0 for worker in workers):
             time.sleep(POLL)
@@ -143,8 +146,15 @@ def run_points(
     on_change()
 
 
+def units_of(groups: Sequence[Sequence[Point]], jobs: int) -> list[Sequence[Point]]:
+    """What a worker takes at a time: the groups, divided evenly where there are fewer of them than workers."""
+    groups = [group for group in groups if group]
+    parts = -(-jobs // max(len(groups), 1))
+    return [group[i::parts] for group in groups for i in range(min(parts, len(group)))]
+
+
 def _bury(worker: Any, points: Sequence[Point], folder: SweepFolder) -> None:
-    """List the run that a dead worker had as failed; AqaError where it never had one: the next would die as well."""
+    """List the runs that a dead worker had as failed; AqaError where it never had one: the next would die as well."""
     held = [point.name for point in points if _is_holder(worker, folder.holder(point.name))]
     if not held:
         raise AqaError(f"a process of the sweep died before it ran anything: {_cause(worker.exitcode)}")
@@ -178,24 +188,24 @@ def stopped_by_parent() -> Iterator[None]:
         yield
 
 
-def _work(points: Sequence[Point], folder: SweepFolder, threads: int, gpu: str | None) -> None:
+def _work(units: Sequence[Sequence[Point]], folder: SweepFolder, threads: int, gpu: str | None) -> None:
     """Take runs until all are settled."""
     with stopped_by_parent():
-        _take(points, folder, threads, gpu)
+        _take(units, folder, threads, gpu)
 
 
-def _take(points: Sequence[Point], folder: SweepFolder, threads: int, gpu: str | None) -> None:
+def _take(units: Sequence[Sequence[Point]], folder: SweepFolder, threads: int, gpu: str | None) -> None:
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     import torch
 
     torch.set_num_threads(threads)
-    while open_points := [p for p in points if not folder.settled(p.name)]:
+    while open_units := [unit for unit in units if not all(folder.settled(point.name) for point in unit)]:
         took = False
-        for point in open_points:
+        for unit in open_units:
             if is_orphan():
                 return
-            took |= run_if_free(point, folder)
+            took |= run_if_free(unit, folder)
         if not took:
             time.sleep(POLL)  # others have the rest; whoever of them dies leaves it to us
 
@@ -206,22 +216,27 @@ def is_orphan() -> bool:
     return parent is not None and not parent.is_alive()
 
 
-def run_if_free(point: Point, folder: SweepFolder) -> bool:
-    """Run a point, unless it is settled by now; False where another process has it."""
-    with folder.claimed(point.name) as ours:
-        if ours and not folder.settled(point.name):
-            _run_point(point, folder)
-        return ours
+def run_if_free(points: Sequence[Point], folder: SweepFolder) -> bool:
+    """Run points in turn, but for those settled by now and those that others have; False where others have all."""
+    with contextlib.ExitStack() as claims:
+        ours = [point for point in points if claims.enter_context(folder.claimed(point.name))]
+        _run_in_turn([point for point in ours if not folder.settled(point.name)], folder)
+        return bool(ours)
 
 
-def _run_point(point: Point, folder: SweepFolder) -> None:
-    from aqa.experiment import run
+def _run_in_turn(points: Sequence[Point], folder: SweepFolder) -> None:
+    from aqa.data.sharing import FeatureLoader
+    from aqa.experiment import run_by_epoch
+    from aqa.turns import take_turns
 
-    folder.start(point.name)
-    experiment = point.experiment.model_copy(update={"output": str(folder.run(point.name))})
-    try:
-        run(experiment.model_dump(mode="json", exclude={"targets", "versions"}))
-    except AqaError as error:
-        folder.fail(point.name, str(error))
-    except Exception:  # the sweep goes on; the error is kept
-        folder.fail(point.name, traceback.format_exc())
+    loader = FeatureLoader(runs=len(points))
+    runs = {}
+    for point in points:
+        folder.start(point.name)
+        output = str(folder.run(point.name))
+        runs[point.name] = run_by_epoch(point.experiment.model_copy(update={"output": output}), loader)
+    for name, error in take_turns(runs):
+        if isinstance(error, AqaError):
+            folder.fail(name, str(error))
+        elif error is not None:  # the sweep goes on; the error is kept
+            folder.fail(name, "".join(traceback.format_exception(error)))

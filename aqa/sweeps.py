@@ -70,7 +70,15 @@ class Sweep(Section):
     exclude: list[Settings] = Field(default_factory=list)
     rules: list[Rule] = Field(default_factory=list)
     output: str | None = None  # the folder of its runs; runs/NAME where not given
+    vectorize: Literal["seeds"] | None = None
     launcher: Launcher | None = None
+
+    @pydantic.field_validator("launcher")
+    @classmethod
+    def _takes_single_runs(cls, launcher: Launcher | None, info: pydantic.ValidationInfo) -> Launcher | None:
+        if launcher is not None and info.data.get("vectorize"):
+            raise ValueError("a Ray cluster is given single runs; leave out launcher or vectorize")
+        return launcher
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,23 @@ def points_of(sweep: Sweep, folder: Path) -> list[Point]:
     if not points:
         raise AqaError(f"sweep '{sweep.name}' has no run")
     return list(points.values())
+
+
+def groups_of(points: Sequence[Point], vectorize: Literal["seeds"] | None) -> list[list[Point]]:
+    """The points that run together: each alone, or those that differ in nothing but `train.seed`.
+
+    AqaError for such that Weights & Biases is to follow: it follows one run of a process at a time.
+    """
+    if vectorize is None:
+        return [[point] for point in points]
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        if point.experiment.tracking.wandb != "disabled":
+            raise AqaError("vectorize: Weights & Biases follows one run of a process; leave out tracking.wandb")
+        train = point.experiment.train.model_copy(update={"seed": 0})
+        same = point.experiment.model_copy(update={"train": train}).unique_name
+        groups.setdefault(same, []).append(point)
+    return list(groups.values())
 
 
 def _values(axis: str, values: Any, path: Path, common: Settings) -> dict[str, Settings]:
@@ -169,10 +194,10 @@ def _overrides(settings: Settings) -> Sequence[str]:
 def wandb_sweeps(sweep: Sweep, folder: Path) -> dict[str, dict[str, Any]]:
     """The sweep as configurations for agents of Weights & Biases, by base experiment; `aqa run` is their program.
 
-    AqaError for what such a configuration cannot say: named settings, include, exclude and rules.
+    AqaError for what such a configuration cannot say: named settings, include, exclude, rules and vectorize.
     """
-    for key, given in {"include": sweep.include, "exclude": sweep.exclude, "rules": sweep.rules}.items():
-        if given:
+    for key in ("include", "exclude", "rules", "vectorize"):
+        if getattr(sweep, key):
             raise AqaError(
                 f"sweep '{sweep.name}': a sweep of Weights & Biases knows no {key}; leave them out to export"
             )

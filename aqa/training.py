@@ -17,6 +17,7 @@ from aqa.data.batches import Batch
 from aqa.errors import AqaError
 from aqa.models import AQAModel
 from aqa.models.base import Example
+from aqa.turns import Work, random_state, set_random_state
 
 SECONDS_BETWEEN_SAVES = 30.0
 
@@ -44,8 +45,8 @@ def train(
     save: Callable[[dict[str, Any]], None] | None = None,
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     show_progress: bool = True,
-) -> Progress:
-    """Train a model and remember its weights in the epoch with the best selection metric.
+) -> Work[Progress]:
+    """Train a model, an epoch a step, and remember its weights in the epoch with the best selection metric.
 
     batches(epoch) yields an epoch's batches; target (N,) in [0, 1] is indexed by their rows. measure() returns the
     model's selection metrics on the split `measured_on`; the highest "srcc" or the lowest "mse" decides. saved: a state
@@ -61,7 +62,7 @@ def train(
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scheduler.load_state_dict(saved["scheduler"])
-        _set_random_state(saved["random"])
+        set_random_state(saved["random"])
 
     last_save = time.monotonic()
     bar = tqdm(
@@ -96,6 +97,7 @@ def train(
             if save is not None and time.monotonic() - last_save > SECONDS_BETWEEN_SAVES:
                 save(_state(model, optimizer, scheduler, progress))
                 last_save = time.monotonic()
+            yield
     if not progress.best_epoch:
         progress.best_weights = model.state_dict()
     return progress
@@ -198,16 +200,5 @@ def _state(
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
         "progress": asdict(progress),
-        "random": _random_state(),
+        "random": random_state(),
     }
-
-
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def _set_random_state(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])

@@ -250,7 +250,7 @@ def test_a_run_sees_the_gpus_that_ray_gives_it(here, monkeypatch, given, seen):
     monkeypatch.setattr(ray, "get_gpu_ids", lambda: given)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "here"))
     monkeypatch.setattr(aqa.clusters, "require_shared", lambda shared, store: None)
-    monkeypatch.setattr(aqa.clusters, "run_if_free", lambda point, folder: os.environ["CUDA_VISIBLE_DEVICES"])
+    monkeypatch.setattr(aqa.clusters, "run_if_free", lambda points, folder: os.environ["CUDA_VISIBLE_DEVICES"])
     assert run_on_node(point, folder, 1, Shared(here, frozenset(), {})) == seen
 
 

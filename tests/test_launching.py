@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 
 from aqa.cli import main
+from aqa.data.batches import Features
 from aqa.data.synthetic import make_synthetic
-from aqa.launching import SweepFolder
+from aqa.experiment import run
+from aqa.launching import SweepFolder, run_if_free, units_of
 from aqa.runs import RunFolder
-from aqa.sweeps import load_sweep, points_of
+from aqa.sweeps import groups_of, load_sweep, points_of
 
 BASE = """
 name: base
@@ -30,10 +32,10 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def sweep(here, grid, **settings):
+def sweep(here, grid, more="", **settings):
     lines = "".join(f"  {key}: {value}\n" for key, value in settings.items())
     (here / "s.yaml").write_text(
-        f"name: s\nexperiments: [base.yaml]\ngrid: {grid}\n" + (f"set:\n{lines}" if lines else "")
+        f"name: s\nexperiments: [base.yaml]\ngrid: {grid}\n{more}\n" + (f"set:\n{lines}" if lines else "")
     )
     return points_of(load_sweep("s.yaml"), here)
 
@@ -124,3 +126,123 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was(here, how, start_sweep):
     assert main(["sweep", "s.yaml"]) == 0
     assert [folder.state(p.name) for p in points] == ["done"] * 3
     assert logs(here, points)[0] == 1
+
+
+# Seeds in turn
+
+MANY_SEEDS = "{train.seed: [0, 1, 2]}"
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Runs that draw nothing: most of the time of runs this small."""
+    monkeypatch.setattr("aqa.experiment.draw", lambda *arguments: None)
+
+
+def folder_for(here):
+    folder = SweepFolder(here / "runs" / "s")
+    folder.make()
+    return folder
+
+
+def found(path):
+    """What a run found, to the last digit."""
+    return {name: (path / name).read_text() for name in ("history.csv", "predictions.csv", "metrics.json")}
+
+
+def found_alone(here, points):
+    """What each point finds in a process that runs it from beginning to end."""
+    for point in points:
+        run(point.experiment.model_dump(mode="json", exclude={"targets", "versions"}), [f"output=alone/{point.name}"])
+    return [found(here / "alone" / point.name) for point in points]
+
+
+def test_each_seed_in_turn_finds_what_it_finds_alone(here, monkeypatch, no_figures):
+    settings = {"train.epochs": 4, "train.batch_size": 8, "data.standardize": True}
+    points, folder = sweep(here, MANY_SEEDS, **settings), folder_for(here)
+    expected = found_alone(here, points)
+    read = []
+    monkeypatch.setattr("aqa.data.sharing.Features", lambda *a, **k: read.append(1) or Features(*a, **k))
+    (group,) = groups_of(points, "seeds")
+    assert run_if_free(group, folder)
+    assert [found(folder.run(p.name)) for p in points] == expected
+    assert len(read) == 1  # features, for all
+    assert len({result["history.csv"] for result in expected}) == 3  # they do differ by seed
+    weights = [RunFolder(folder.run(p.name)).load_checkpoint()["weights"] for p in points]
+    alone = [RunFolder(here / "alone" / p.name).load_checkpoint()["weights"] for p in points]
+    for mine, theirs in zip(weights, alone, strict=True):
+        assert mine.keys() == theirs.keys()  # batch norm's statistics among them
+        assert all(mine[name].equal(theirs[name]) for name in mine)
+
+
+def test_seeds_that_cut_their_own_validation_split_standardise_by_their_own_training_set(here, tiny_store, no_figures):
+    store = tiny_store(name="no_valid.h5", splits={"train": range(6), "test": [6, 7]})
+    changes = {"data.store": store, "data.target": "TES", "data.standardize": True, "data.validation": 0.34}
+    points, folder = sweep(here, MANY_SEEDS, **changes), folder_for(here)
+    expected = found_alone(here, points)
+    assert run_if_free(points, folder)
+    assert [found(folder.run(p.name)) for p in points] == expected
+
+
+def test_a_seed_that_fails_costs_no_other(here, no_figures):
+    points, folder = sweep(here, "{train.learning_rate: [1.0e-3, 1.0e+9, 2.0e-3]}"), folder_for(here)
+    expected = found_alone(here, points[::2])
+    run_if_free(points, folder)
+    assert [folder.state(p.name) for p in points] == ["done", "failed", "done"]
+    assert "a lower train.learning_rate may help" in folder.error(points[1].name).read_text()
+    assert [found(folder.run(p.name)) for p in points[::2]] == expected
+
+
+def test_seeds_that_are_interrupted_go_on_from_their_own_states(here, monkeypatch, no_figures):
+    points, folder = sweep(here, MANY_SEEDS, **{"train.epochs": 4}), folder_for(here)
+    expected = found_alone(here, points)
+    epochs = []
+
+    def interrupting(row):
+        epochs.append(row)
+        if len(epochs) == 8:  # the second seed is in its third epoch
+            raise KeyboardInterrupt
+        return "epoch"
+
+    with monkeypatch.context() as patched:
+        patched.setattr("aqa.training.SECONDS_BETWEEN_SAVES", -1.0)
+        patched.setattr("aqa.experiment.epoch_line", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            run_if_free(points, folder)
+    assert [folder.state(p.name) for p in points] == ["waiting"] * 3
+    saved = [RunFolder(folder.run(p.name)).load_state() for p in points]
+    assert [state["progress"]["epoch"] for state in saved] == [3, 2, 2]
+    run_if_free(points, folder)
+    assert [found(folder.run(p.name)) for p in points] == expected
+
+
+def test_seeds_that_others_have_or_that_are_settled_are_left_out(here, no_figures):
+    points, folder = sweep(here, MANY_SEEDS), folder_for(here)
+    folder.fail(points[2].name, "before")
+    with folder.claimed(points[0].name):
+        assert run_if_free(points, folder)
+        assert not run_if_free(points[:1], folder)
+    assert [folder.state(p.name) for p in points] == ["waiting", "done", "failed"]
+
+
+def test_a_group_of_seeds_is_divided_where_there_are_more_workers_than_groups(here):
+    a, b, c, d, e = sweep(here, "{train.seed: [0, 1, 2, 3, 4]}")
+    assert units_of([[a, b, c, d, e]], 1) == [[a, b, c, d, e]]
+    assert units_of([[a, b, c, d, e]], 2) == [[a, c, e], [b, d]]
+    assert units_of([[a, b], [c, d, e]], 2) == [[a, b], [c, d, e]]
+    assert units_of([[a, b], [], [c]], 3) == [[a], [b], [c]]  # a group that is settled is none
+    assert units_of([], 2) == []
+
+
+def test_a_worker_that_is_killed_costs_the_seeds_that_it_had(here, capsys, start_sweep):
+    points = sweep(here, "{train.seed: [0, 1], train.epochs: [150, 2]}", "vectorize: seeds")
+    folder = SweepFolder(here / "runs" / "s")
+    process = start_sweep(here)
+    wait_for(lambda: folder.holder(points[2].name)["pid"])
+    assert main(["sweep", "s.yaml", "--status"]) == 0
+    assert "0 done, 2 running, 0 failed, 2 waiting" in capsys.readouterr().out
+    os.kill(int(folder.holder(points[0].name)["pid"]), signal.SIGKILL)
+    assert process.wait(240) == 1
+    assert [folder.state(p.name) for p in points] == ["failed", "done", "failed", "done"]
+    folder.forget_failures()
+    assert [folder.state(p.name) for p in points] == ["waiting", "done", "waiting", "done"]

@@ -8,7 +8,7 @@ import pytest
 from aqa.config import load_experiment
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
-from aqa.sweeps import Sweep, load_sweep, points_of, wandb_sweeps
+from aqa.sweeps import Sweep, groups_of, load_sweep, points_of, wandb_sweeps
 
 SWEEPS = Path(__file__).parents[1] / "experiments" / "sweeps"
 
@@ -147,3 +147,33 @@ def test_the_sweeps_that_come_with_the_project(name, runs):
     assert len(found) == runs
     selected = {p.experiment.select.split for p in found}
     assert selected == ({"test"} if name == "published" else {"valid"})
+
+
+def test_points_that_differ_only_by_seed_are_a_group(folder):
+    found = points(folder, grid={"train.seed": [0, 1, 2], "train.learning_rate": [1e-3, 1e-4]})
+    groups = groups_of(found, "seeds")
+    assert [[p.experiment.train.seed for p in group] for group in groups] == [[0, 1, 2], [0, 1, 2]]
+    assert [{p.experiment.train.learning_rate for p in group} for group in groups] == [{1e-3}, {1e-4}]
+    assert groups_of(found, None) == [[point] for point in found]
+
+
+def test_seeds_of_different_targets_do_not_go_together(folder):
+    found = points(folder, experiments=["two.yaml"], grid={"data.target": "all", "train.seed": [0, 1]})
+    assert [{p.experiment.data.target for p in group} for group in groups_of(found, "seeds")] == [{"A"}, {"B"}]
+
+
+def test_vectorize_refuses_what_it_cannot_take_together(folder):
+    (folder / "s.yaml").write_text(
+        "name: s\nexperiments: [one.yaml]\nvectorize: seeds\nlauncher: {ray: {address: auto}}\n"
+    )
+    with pytest.raises(AqaError, match="a Ray cluster is given single runs; leave out launcher or vectorize"):
+        load_sweep(folder / "s.yaml")
+    (folder / "s.yaml").write_text("name: s\nexperiments: [one.yaml]\nvectorize: seed\n")
+    with pytest.raises(AqaError, match="vectorize"):
+        load_sweep(folder / "s.yaml")
+    followed = points(folder, set={"tracking.wandb": "offline"}, grid={"train.seed": [0, 1]})
+    with pytest.raises(AqaError, match=r"^vectorize: Weights & Biases follows one run of a process"):
+        groups_of(followed, "seeds")
+    plain = Sweep.model_validate({"name": "s", "experiments": ["one.yaml"], "vectorize": "seeds"})
+    with pytest.raises(AqaError, match="knows no vectorize"):
+        wandb_sweeps(plain, folder)

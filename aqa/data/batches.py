@@ -8,6 +8,7 @@ samples' availability: `available` and `visible`, (B, M) bool.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -125,6 +126,12 @@ class Features:
                 for first, length in zip(held.offsets[taken, i], self.lengths[taken, i], strict=True):
                     sums[m].add(held.values[m][first : first + length])
         return {m: moments.mean_and_deviation() for m, moments in sums.items()}
+
+    def copy(self) -> Features:
+        """The same features, that may be standardised apart."""
+        twin = copy.copy(self)
+        twin.values = {m: values.clone() for m, values in self.values.items()}
+        return twin
 
     def standardise(self, statistics: Statistics) -> None:
         """Bring every channel to zero mean and unit deviation by the statistics of a training set, in float32."""

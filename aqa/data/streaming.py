@@ -7,6 +7,7 @@ are far apart in the store are in one batch only if their blocks came together.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal
@@ -83,6 +84,12 @@ class StreamedFeatures(Features):
 
     def _load(self, store: FeatureStore) -> dict[str, Tensor]:
         return {}
+
+    def copy(self) -> StreamedFeatures:
+        """The same features, that may be standardised apart."""
+        twin = copy.copy(self)
+        twin._statistics = list(self._statistics)
+        return twin
 
     def standardise(self, statistics: Statistics) -> None:
         """Bring every channel to zero mean and unit deviation, whenever it is read from now on."""

@@ -15,6 +15,7 @@ from aqa.config import load_experiment
 from aqa.data import streaming
 from aqa.data.batches import Features, scoring_batches, training_batches
 from aqa.data.memory import GIB
+from aqa.data.sharing import FeatureLoader
 from aqa.data.store import FeatureStore
 from aqa.data.streaming import StreamedFeatures, load_features
 from aqa.data.synthetic import make_synthetic
@@ -287,7 +288,7 @@ def a_third(store):
 def test_a_streamed_run_is_scored_as_in_memory(synthetic, tmp_path):
     third = a_third(synthetic)
     config = experiment(synthetic, tmp_path / "run", memory=third)
-    assert type(prepare(load_experiment(config), print).scorer.features) is StreamedFeatures
+    assert type(prepare(load_experiment(config), FeatureLoader(), print).scorer.features) is StreamedFeatures
     said = aqa.run(config).metrics
     held = aqa.evaluate(tmp_path / "run", memory=100)
     assert aqa.evaluate(tmp_path / "run").metrics == held.metrics
