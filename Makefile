@@ -21,11 +21,13 @@ types: $(READY)
 
 check: test lint types
 
-# The benchmarks of speed: about ten minutes on two cores. Every sample goes to benchmarks/results.
+# The benchmarks of speed, on two cores in a quarter of an hour. Every sample goes to benchmarks/results.
 bench: DEVICE = cpu
 bench-gpu: DEVICE = cuda
 bench bench-gpu: $(READY)
 	@$(BIN)/python benchmarks/train_step.py --device $(DEVICE) --data fisv fs1000 rg
+	@$(BIN)/python benchmarks/evaluation.py --device $(DEVICE)
+	@$(BIN)/python benchmarks/data.py --device $(DEVICE)
 	@$(BIN)/python benchmarks/epoch.py --device $(DEVICE) --videos 32
 	@$(BIN)/python benchmarks/models.py --device $(DEVICE)
 	@$(BIN)/python benchmarks/growth.py --device $(DEVICE)

@@ -21,15 +21,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from train_step import WIDTHS, seconds, spread, training_step
+from harness import spread, timed
+from steps import random_batch, shape_of, training_step
 
 from aqa.data.batches import Features, training_batches
 from aqa.data.memory import GIB
 from aqa.data.store import FeatureStore, Modality, write_store
 from aqa.data.streaming import load_features
 from aqa.missing import parse_pattern
+from aqa.models import build
 
 CLIPS, BATCH = 124, 32
+WIDTHS = shape_of("fisv").widths
 VIDEO_BYTES = CLIPS * 4 * sum(WIDTHS.values())
 
 
@@ -87,8 +90,8 @@ def loading(path: Path, repeats: int, device: torch.device) -> None:
     memory = memoryview(bytearray(size))  # set to zero, which leaves it in place
     plain, loads = [], []
     for _ in range(repeats + 1):
-        plain.append(seconds(lambda: read_file(path, memory), torch.device("cpu")))
-        loads.append(seconds(lambda: load(path, device), device))
+        plain.append(timed(lambda: read_file(path, memory), torch.device("cpu")))
+        loads.append(timed(lambda: load(path, device), device))
     plain, loads = plain[1:], loads[1:]  # the first of each fills the page cache
     print(f"store                  {size / 1e6:.0f} MB")
     print(f"plain read             {spread([size / s / 1e9 for s in plain])} GB/s")
@@ -110,14 +113,14 @@ def read_file(path: Path, memory: memoryview) -> None:
 def batching(path: Path, repeats: int, steps: int, device: torch.device) -> None:
     """Print the time of a training batch beside that of a training step."""
     features = load(path, device)
-    step = training_step(BATCH, CLIPS, device)
+    step = training_step(build("mcmoe", widths=WIDTHS).to(device), random_batch(shape_of("fisv", BATCH), device))
     rows = np.arange(len(features.ids))
     step()
     batches, trained = [], []
     for repeat in range(max(repeats, steps)):
-        batches.append(seconds(lambda epoch=repeat: epoch_of(features, rows, epoch), device) / (len(rows) / BATCH))
+        batches.append(timed(lambda epoch=repeat: epoch_of(features, rows, epoch), device) / (len(rows) / BATCH))
         if repeat < steps:
-            trained.append(seconds(step, device))
+            trained.append(timed(step, device))
     print(f"batch                  {spread([1000 * s for s in batches])} ms")
     print(f"training step          {spread([1000 * s for s in trained])} ms")
     print(f"batch / step           {spread([100 * b / s for b, s in zip(batches, trained, strict=False)])} %")

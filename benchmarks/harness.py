@@ -108,13 +108,13 @@ def by_turns(works: Mapping[str, Work], repeats: int, device: torch.device) -> d
         for name, work in works.items():
             if work.before is not None:
                 work.before()
-            taken = _seconds(work.run, device)
+            taken = timed(work.run, device)
             if turn:
                 samples[name].append(taken)
     return samples
 
 
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
+def timed(run: Callable[[], object], device: torch.device) -> float:
     synchronise(device)
     start = time.perf_counter()
     run()
