@@ -169,14 +169,12 @@ def _optimizer(
 
 def parameter_groups(model: AQAModel, learning_rate: float) -> list[dict[str, Any]]:
     """The parameters that learn at the given rate, then a group for each part that learns at another."""
-    groups: list[dict[str, Any]] = [{"params": []}]
-    places = {}
-    for part, factor in model.learning_rate_factors.items():
-        places[part] = len(groups)
-        groups.append({"params": [], "lr": factor * learning_rate})
-    for name, parameter in model.named_parameters():
-        groups[places.get(name.split(".")[0], 0)]["params"].append(parameter)
-    return groups
+    factors = dict(model.learning_rate_factors)
+    parts = {part: list(getattr(model, part).parameters()) for part in factors}
+    apart = {parameter for parameters in parts.values() for parameter in parameters}
+    rest = [parameter for parameter in model.parameters() if parameter not in apart]
+    own = [{"params": parts[part], "lr": factor * learning_rate} for part, factor in factors.items()]
+    return [{"params": rest, "lr": learning_rate}, *own]
 
 
 def _better(value: float, best: float, metric: str) -> bool:

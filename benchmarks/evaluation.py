@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import resource
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from harness import ratios, spread, timed
 
 from aqa.data.batches import Features
 from aqa.data.store import FeatureStore, Modality, Target, write_store
@@ -67,7 +65,7 @@ def main() -> None:
     times: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(arguments.repeats):
         for way, work in ways.items():
-            times[way].append(seconds(work, device))
+            times[way].append(timed(work, device))
 
     print(f"device {device}, threads {torch.get_num_threads()}, torch {torch.__version__}")
     print(f"complete pattern alone    {spread(times['complete'])} s")
@@ -94,23 +92,6 @@ def features(videos: int, clips: int, device: torch.device) -> Features:
         )
         with FeatureStore(path) as store:
             return Features(store, device=device)
-
-
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock time of one call, the device's queue emptied before; reading scores empties it after."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def ratios(some: list[float], others: list[float]) -> list[float]:
-    return [one / other for one, other in zip(some, others, strict=True)]
-
-
-def spread(values: list[float]) -> str:
-    return f"median {statistics.median(values):.2f} (from {min(values):.2f} to {max(values):.2f}, n={len(values)})"
 
 
 def peak_memory(device: torch.device) -> int:
