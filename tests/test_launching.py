@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from aqa.cli import main
-from aqa.data.batches import Features
+from aqa.data.streaming import load_features
 from aqa.data.synthetic import make_synthetic
 from aqa.experiment import run
 from aqa.launching import SweepFolder, run_if_free, units_of
@@ -162,7 +162,7 @@ def test_each_seed_in_turn_finds_what_it_finds_alone(here, monkeypatch, no_figur
     points, folder = sweep(here, MANY_SEEDS, **settings), folder_for(here)
     expected = found_alone(here, points)
     read = []
-    monkeypatch.setattr("aqa.data.sharing.Features", lambda *a, **k: read.append(1) or Features(*a, **k))
+    monkeypatch.setattr("aqa.data.sharing.load_features", lambda *a, **k: read.append(1) or load_features(*a, **k))
     (group,) = groups_of(points, "seeds")
     assert run_if_free(group, folder)
     assert [found(folder.run(p.name)) for p in points] == expected

@@ -20,6 +20,7 @@ from aqa.models.dimml import (
     one_way_contrast,
 )
 from aqa.training import train
+from aqa.turns import to_the_end
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ALL = torch.ones(6, 3, dtype=torch.bool)
@@ -281,18 +282,20 @@ def fitted(saved=None, save=None, stop_after=None):
             raise KeyboardInterrupt
 
     settings, measured = TrainConfig(epochs=7, learning_rate=1e-3), {"srcc": 0.5, "mse": 0.5}
-    progress = train(
-        staged,
-        batches,
-        target,
-        lambda: measured,
-        "srcc",
-        "valid",
-        settings,
-        saved,
-        save,
-        on_epoch,
-        False,
+    progress = to_the_end(
+        train(
+            staged,
+            batches,
+            target,
+            lambda: measured,
+            "srcc",
+            "valid",
+            settings,
+            saved,
+            save,
+            on_epoch,
+            False,
+        )
     )
     return staged, progress
 

@@ -14,6 +14,7 @@ from aqa.errors import AqaError
 from aqa.models import build
 from aqa.models.pamfn import AdaptiveFusion, pool
 from aqa.training import train
+from aqa.turns import to_the_end
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ALL = torch.ones(6, 3, dtype=torch.bool)
@@ -134,8 +135,8 @@ def fit(stop_after=None, saved=None):
             return measure()
 
     settings = TrainConfig(epochs=4, learning_rate=1e-2)
-    progress = train(
-        pamfn, batches, TARGET, evaluated, "srcc", "valid", settings, saved, save, on_epoch, show_progress=False
+    progress = to_the_end(
+        train(pamfn, batches, TARGET, evaluated, "srcc", "valid", settings, saved, save, on_epoch, show_progress=False)
     )
     return states, pamfn.state_dict(), progress.history
 
