@@ -23,7 +23,7 @@ setup(
     packages=find_packages(include=["aqa", "aqa.*", "data_prep", "data_prep.*"]),
     package_data={"aqa.reporting": ["published.yaml", "templates/*"]},
     install_requires=[
-        "torch>=2.2",
+        "torch>=2.4",
         "numpy>=1.24",
         "scipy>=1.10",
         "pandas>=2.0",
