@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 import yaml
+from harness import spread
 from torch import Tensor, nn
 
 from aqa.data.store import Modality, Target, write_store
@@ -226,10 +226,6 @@ def step(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
     loss.backward()
     optimizer.step()
     return loss.detach()
-
-
-def spread(values: Sequence[float]) -> str:
-    return f"median {statistics.median(values):.2f} (from {min(values):.2f} to {max(values):.2f}, n={len(values)})"
 
 
 if __name__ == "__main__":
