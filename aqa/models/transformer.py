@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -171,7 +171,9 @@ class DecoderLayer(EncoderLayer):
         self.multihead_attn = FewQueryAttention(width, n_head, dropout=dropout, batch_first=True)
         self.norm3 = nn.LayerNorm(width)
 
-    def decode(self, queries: Tensor, context: Tensor, padding: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, queries: Tensor, context: Tensor, padding: Tensor | None = None
+    ) -> Tensor:
         """queries (B, Q, H), context (B, T, H), padding (B, T) bool: which clips not to look at -> (B, Q, H)."""
         queries = self.norm1(self._add(queries, self.self_attn(queries)))
         queries = self.norm2(self._add(queries, self.multihead_attn(queries, context, padding)))
@@ -189,5 +191,5 @@ class Decoder(nn.Module):
     def forward(self, queries: Tensor, context: Tensor, padding: Tensor | None = None) -> Tensor:
         """queries (B, Q, H), context (B, T, H), padding (B, T) bool: which clips not to look at -> (B, Q, H)."""
         for layer in self.layers:
-            queries = cast(DecoderLayer, layer).decode(queries, context, padding)
+            queries = layer(queries, context, padding)
         return self.norm(queries)
