@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import real_clips, scatter_rows, xavier
+from aqa.models.layers import clip_mean, real_clips, scatter_rows, xavier
 from aqa.models.transformer import Encoder
 
 #: Steps of the cumulative histogram of targets from which quantiles are read.
@@ -111,8 +111,7 @@ class ClipEncoder(nn.Module):
         """clips (n, T) bool: those that hold data."""
         stream = stream.masked_fill(~clips.unsqueeze(-1), 0.0)
         encoded = self.encoder(self.projection(stream), ~clips)
-        encoded = encoded.masked_fill(~clips.unsqueeze(-1), 0.0)
-        return self.norm(encoded.sum(dim=1) / clips.sum(dim=1, keepdim=True))
+        return self.norm(clip_mean(encoded, clips))
 
 
 @register("dimml", paper="Detached and Interactive Multimodal Learning, arXiv 2407.19514", year=2024)

@@ -49,8 +49,7 @@ class GatedGenerator(nn.Module):
 
     def forward(self, context: Tensor, hidden_keys: Tensor, clips: int) -> Tensor:
         """context (B, S, H), hidden_keys (B, S) bool: not to be looked at -> (B, clips, H)."""
-        seen = (~hidden_keys).unsqueeze(-1)
-        context_mean = (context * seen).sum(dim=1) / seen.sum(dim=1)
+        context_mean = clip_mean(context, ~hidden_keys)
         rows, _, width = context.shape
         if self.queries == "temporal":
             stream = sinusoid(clips, width, context.device).expand(rows, -1, -1)

@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import clip_mean, on_clips, sinusoid
+from aqa.models.layers import before_padding, clip_mean, on_clips, sinusoid
 
 
 class ReverseGradient(torch.autograd.Function):
@@ -308,7 +308,7 @@ class MEA(AQAModel):
         rows, steps = stream.shape[:2]
         if length is None or not self.mask_padding:
             return torch.ones(rows, steps, dtype=torch.bool, device=stream.device)
-        return torch.arange(steps, device=stream.device) < length.unsqueeze(1)
+        return before_padding(length, steps)
 
 
 def nodes(streams: list[Tensor], clips: list[Tensor]) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Example
+from aqa.models.layers import before_padding
 
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 5, 21))
 
@@ -95,7 +96,7 @@ def channel_statistics(stream: Tensor, lengths: Tensor | None) -> Tensor:
     """Mean and standard deviation of each channel of (n, T, D) over the clips before the padding: (n, 2 D)."""
     if lengths is None:
         lengths = torch.full((len(stream),), stream.shape[1], device=stream.device)
-    real = (torch.arange(stream.shape[1], device=stream.device) < lengths.unsqueeze(1)).unsqueeze(-1)  # (n, T, 1)
+    real = before_padding(lengths, stream.shape[1]).unsqueeze(-1)  # (n, T, 1)
     count = lengths.unsqueeze(1)
     mean = stream.masked_fill(~real, 0.0).sum(dim=1) / count
     variance = (stream - mean.unsqueeze(1)).square().masked_fill(~real, 0.0).sum(dim=1) / count

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import clip_mean, scatter_rows, sinusoid, xavier
+from aqa.models.layers import before_padding, clip_mean, scatter_rows, sinusoid, xavier
 from aqa.models.transformer import Encoder
 
 
@@ -186,11 +186,10 @@ class SimMLM(AQAModel):
         real = {}
         for m in self.modalities:
             rows, clips, _ = features[m].shape
-            place = torch.arange(clips, device=features[m].device).expand(rows, -1)
             if lengths is None or not self.mask_padding:
-                real[m] = torch.ones_like(place, dtype=torch.bool)
+                real[m] = torch.ones(rows, clips, dtype=torch.bool, device=features[m].device)
             else:
-                real[m] = place < lengths[m].clamp(min=1).unsqueeze(1)
+                real[m] = before_padding(lengths[m].clamp(min=1), clips)
         return real
 
 
