@@ -84,6 +84,8 @@ class Registry(Generic[T]):
 def check_options(make: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Options from an experiment file, checked against the keyword-only parameters of `make`.
 
+    A class whose `__init__` passes `**options` on takes those of its base class as well.
+
     where: how the options are called in messages ("model 'mcmoe'"). Returns the options with their types applied and
     the defaults filled in. Raises AqaError for an unknown name, a missing one or a wrong type.
     """
@@ -100,13 +102,27 @@ def check_options(make: Callable[..., Any], options: Mapping[str, Any], where: s
     return {name: getattr(checked, name) for name in schema.model_fields}
 
 
+def option_names(make: Callable[..., Any]) -> frozenset[str]:
+    """The names that `check_options` takes for `make`."""
+    return frozenset(_schema(make).model_fields)
+
+
 @cache
 def _schema(make: Callable[..., Any]) -> type[pydantic.BaseModel]:
-    function = make.__init__ if inspect.isclass(make) else make
-    hints = get_type_hints(function)
     fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[name] = (hints.get(name, Any), default)
+    for function in _signatures(make):
+        hints, parameters = get_type_hints(function), inspect.signature(function).parameters.values()
+        for parameter in parameters:
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                default = ... if parameter.default is parameter.empty else parameter.default
+                fields.setdefault(parameter.name, (hints.get(parameter.name, Any), default))
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
     return pydantic.create_model(make.__qualname__, __config__={"protected_namespaces": ()}, **fields)
+
+
+def _signatures(make: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The functions whose parameters are options: a class's own `__init__`, then those of its bases in turn."""
+    if not inspect.isclass(make):
+        return [make]
+    return [vars(base)["__init__"] for base in make.__mro__ if base is not object and "__init__" in vars(base)]

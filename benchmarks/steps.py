@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import torch
 from aqa.data.synthetic import PRESETS
 from aqa.models import MODELS, AQAModel, build
 from aqa.models.base import Example
+from aqa.registry import option_names
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
@@ -85,5 +85,5 @@ def use_precision(precision: str) -> None:
 def build_small(name: str, widths: Mapping[str, int], **wanted: Any) -> AQAModel:
     """A model with those of the wanted options that it takes."""
     torch.manual_seed(0)
-    taken = inspect.signature(MODELS.get(name).make.__init__).parameters
+    taken = option_names(MODELS.get(name).make)
     return build(name, widths=widths, **{key: value for key, value in wanted.items() if key in taken})

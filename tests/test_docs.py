@@ -10,6 +10,7 @@ from aqa.config import Experiment, Section
 from aqa.data.inspect import inspect_store
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
+from aqa.registry import option_names
 from aqa.reporting.published import load_published
 from aqa.sweeps import RayCluster, Sweep
 from data_prep import DATASETS
@@ -55,7 +56,7 @@ def test_every_missing_pattern_is_listed(name):
 
 
 def test_every_option_of_mcmoe_is_listed():
-    options = set(inspect.signature(MODELS.get("mcmoe").make).parameters) - {"widths"}
+    options = option_names(MODELS.get("mcmoe").make)
     assert options <= set(re.findall(r"`([a-z_]+)`", page("docs/mcmoe.md")))
 
 

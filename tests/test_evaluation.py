@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from aqa.evaluation import Scorer
 from aqa.missing import Draws, parse_pattern, parse_test_patterns
 from aqa.models import MODELS, build
 from aqa.models.base import Example
+from aqa.registry import option_names
 
 SMALL = {"hidden_dim": 8, "n_encoder": 1, "n_decoder": 1}
 RANDOM = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def scorer(tiny_store):
         for values in features.values.values():
             values.copy_(torch.randn(values.shape, generator=torch.Generator().manual_seed(1)))
         torch.manual_seed(0)
-        taken = inspect.signature(MODELS.get(name).make.__init__).parameters
+        taken = option_names(MODELS.get(name).make)
         made = {k: v for k, v in {**SMALL, **options}.items() if k in taken}
         model = build(name, widths=features.widths, **made)
         learn(model, features.widths)

@@ -110,3 +110,35 @@ def test_wrong_options_are_one_line_that_names_the_option(options, message):
 )
 def test_the_hint_for_an_unknown_name(name, known, hint):
     assert nearest(name, iter(known)) == hint
+
+
+class Base:
+    def __init__(self, widths, *, width: int = 3, rate: float = 0.5):
+        self.width, self.rate = width, rate
+
+
+class Passing(Base):
+    def __init__(self, widths, *, rate: float = 0.1, extra: bool = False, **options):
+        super().__init__(widths, rate=rate, **options)
+
+
+class Inheriting(Passing):
+    """No `__init__` of its own."""
+
+
+class Closed(Base):
+    def __init__(self, widths, *, extra: bool = False):
+        super().__init__(widths)
+
+
+@pytest.mark.parametrize("make", [Passing, Inheriting])
+def test_options_that_are_passed_on_are_those_of_the_base_class_as_well(make):
+    assert check_options(make, {"width": 4}, "it") == {"rate": 0.1, "extra": False, "width": 4}
+    with pytest.raises(AqaError, match="did you mean 'width'"):
+        check_options(make, {"widht": 4}, "it")
+
+
+def test_a_class_that_passes_nothing_on_has_its_own_options_alone():
+    assert check_options(Closed, {}, "it") == {"extra": False}
+    with pytest.raises(AqaError, match="it has no option 'rate'"):
+        check_options(Closed, {"rate": 0.2}, "it")

@@ -213,8 +213,8 @@ class EarlyFusion(AQAModel):
         self.network = GradeTransformer(hidden_dim, n_head, n_encoder, n_decoder, n_query, feedforward_dim, dropout)
 
     def fill(self, features: Mapping[str, Tensor], visible: Tensor) -> dict[str, Tensor]:
-        """Features (B, T, D) by modality, with something in the place of those that are hidden."""
-        raise NotImplementedError
+        """Features (B, T, D) by modality, with something in the place of those that are hidden: here, zeros."""
+        return fill_hidden(features, visible, dict.fromkeys(self.modalities, 0.0))
 
     def project(self, features: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
         """Every stream in the shared space, (B, T, H) by modality."""

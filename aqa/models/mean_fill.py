@@ -11,13 +11,14 @@ Where `data.standardize` has brought every channel's mean to zero this is `zero_
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from aqa.models import register
 from aqa.models.base import Loss
-from aqa.models.layers import EarlyFusion, fill_hidden
+from aqa.models.layers import EarlyFusion, before_padding, fill_hidden
 
 
 @register(
@@ -31,34 +32,8 @@ class MeanFill(EarlyFusion):
     mean: Tensor  # (sum of widths,), modality by modality
     clips: Tensor  # (M,), how many it is the mean of
 
-    def __init__(
-        self,
-        widths: Mapping[str, int],
-        *,
-        hidden_dim: int = 256,
-        n_head: int = 1,
-        n_encoder: int = 1,
-        n_decoder: int = 2,
-        n_query: int = 4,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.3,
-        alpha: float = 1.0,
-        margin: float = 1.0,
-        mask_padding: bool = True,
-    ):
-        super().__init__(
-            widths,
-            hidden_dim=hidden_dim,
-            n_head=n_head,
-            n_encoder=n_encoder,
-            n_decoder=n_decoder,
-            n_query=n_query,
-            feedforward_dim=feedforward_dim,
-            dropout=dropout,
-            alpha=alpha,
-            margin=margin,
-            mask_padding=mask_padding,
-        )
+    def __init__(self, widths: Mapping[str, int], **options: Any):
+        super().__init__(widths, **options)
         self.register_buffer("mean", torch.zeros(sum(widths.values())))
         self.register_buffer("clips", torch.zeros(len(widths), dtype=torch.long))
 
@@ -96,4 +71,4 @@ def own_clips(stream: Tensor, rows: Tensor, lengths: Tensor | None) -> Tensor:
     taken = stream[rows]
     if lengths is None:
         return taken.flatten(0, 1)
-    return taken[torch.arange(stream.shape[1], device=stream.device) < lengths[rows].unsqueeze(1)]
+    return taken[before_padding(lengths[rows], stream.shape[1])]

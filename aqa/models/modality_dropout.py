@@ -15,6 +15,7 @@ With `missing.train: none` the dropping is all that hides; with a pattern that h
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from torch import Tensor
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import Loss
-from aqa.models.layers import EarlyFusion, fill_hidden
+from aqa.models.layers import EarlyFusion
 
 
 @register("modality_dropout", paper="ModDrop: Adaptive Multi-Modal Gesture Recognition, arXiv 1501.00102", year=2016)
@@ -32,42 +33,11 @@ class ModalityDropout(EarlyFusion):
     rate: probability that a visible stream of a training video is hidden.
     """
 
-    def __init__(
-        self,
-        widths: Mapping[str, int],
-        *,
-        rate: float = 0.5,
-        hidden_dim: int = 256,
-        n_head: int = 1,
-        n_encoder: int = 1,
-        n_decoder: int = 2,
-        n_query: int = 4,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.3,
-        alpha: float = 1.0,
-        margin: float = 1.0,
-        mask_padding: bool = True,
-    ):
-        super().__init__(
-            widths,
-            hidden_dim=hidden_dim,
-            n_head=n_head,
-            n_encoder=n_encoder,
-            n_decoder=n_decoder,
-            n_query=n_query,
-            feedforward_dim=feedforward_dim,
-            dropout=dropout,
-            alpha=alpha,
-            margin=margin,
-            mask_padding=mask_padding,
-        )
+    def __init__(self, widths: Mapping[str, int], *, rate: float = 0.5, **options: Any):
+        super().__init__(widths, **options)
         if not 0 <= rate < 1:
             raise AqaError(f"model 'modality_dropout': rate {rate} must be at least 0 and below 1")
         self.rate = rate
-
-    def fill(self, features: Mapping[str, Tensor], visible: Tensor) -> dict[str, Tensor]:
-        """Features (B, T, D) by modality, zeros where hidden."""
-        return fill_hidden(features, visible, dict.fromkeys(self.modalities, 0.0))
 
     def loss(
         self,

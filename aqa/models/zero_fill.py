@@ -8,18 +8,10 @@ It is `grade_decoder` but for that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from aqa.models import register
-from aqa.models.layers import EarlyFusion, fill_hidden
+from aqa.models.layers import EarlyFusion
 
 
 @register("zero_fill", paper="Directly Modeling Missing Data in Sequences with RNNs, arXiv 1606.04130", year=2016)
 class ZeroFill(EarlyFusion):
     """Early fusion; the features of a hidden stream are zeros."""
-
-    def fill(self, features: Mapping[str, Tensor], visible: Tensor) -> dict[str, Tensor]:
-        """Features (B, T, D) by modality, zeros where hidden."""
-        return fill_hidden(features, visible, dict.fromkeys(self.modalities, 0.0))

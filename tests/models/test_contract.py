@@ -1,12 +1,11 @@
 """What every registered model promises, checked on each of them."""
 
-import inspect
-
 import pytest
 import torch
 
 from aqa.models import MODELS, build
 from aqa.models.base import Example
+from aqa.registry import option_names
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 CLIPS = 7
@@ -23,7 +22,7 @@ EVERY_MODEL_WITH_GRADIENTS = pytest.mark.parametrize(
 def small(name, widths=WIDTHS, **options):
     """The model, small and with weights that make scores differ; the same at each call."""
     torch.manual_seed(0)
-    taken = inspect.signature(MODELS.get(name).make.__init__).parameters
+    taken = option_names(MODELS.get(name).make)
     model = build(name, widths=widths, **{k: v for k, v in {**SMALL, **options}.items() if k in taken})
     model.train()
     for _ in range(3):  # batch-norm statistics away from their initial values
