@@ -15,26 +15,49 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def _random_bytes(x: Tensor) -> Tensor:
+    """A random byte for each element."""
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.uint8)[: x.numel()].view(x.shape)
+
+
+def _kept(x: Tensor, residual: Tensor, random: Tensor, dropped: int) -> Tensor:
+    """The residual and, where a byte says so, the scaled element."""
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    torch.ge(random, dropped, out=out)
+    return torch.addcmul(residual, out, x, value=256 / (256 - dropped), out=out)
+
+
 class _ByteDropout(torch.autograd.Function):
     """Dropout by one random byte an element, added to a residual; the bytes are kept for the way back."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, residual: Tensor, dropped: int) -> Tensor:
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        ctx.bytes, ctx.dropped = words.view(torch.uint8)[: x.numel()].view(x.shape), dropped
+        ctx.bytes, ctx.dropped = _random_bytes(x), dropped
         ctx.added = residual.dim() > 0
-        return _ByteDropout._apply(x, residual, ctx.bytes, dropped)
+        return _kept(x, residual, ctx.bytes, dropped)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        kept = _ByteDropout._apply(gradient, gradient.new_zeros(()), ctx.bytes, ctx.dropped)
+        kept = _kept(gradient, gradient.new_zeros(()), ctx.bytes, ctx.dropped)
         return kept, gradient if ctx.added else None, None
 
+
+class _ReluDropout(torch.autograd.Function):
+    """Dropout by bytes after a ReLU; what is above zero was neither cut off nor dropped, so that no byte is kept."""
+
     @staticmethod
-    def _apply(x: Tensor, residual: Tensor, random: Tensor, dropped: int) -> Tensor:
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        torch.ge(random, dropped, out=out)
-        return torch.addcmul(residual, out, x, value=256 / (256 - dropped), out=out)
+    def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
+        out = _kept(x, x.new_zeros(()), _random_bytes(x), dropped).clamp_min_(0)
+        ctx.save_for_backward(out)
+        ctx.dropped = dropped
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (out,) = ctx.saved_tensors
+        kept = torch.ops.aten.threshold_backward(gradient, out, 0)
+        return kept.mul_(256 / (256 - ctx.dropped)), None
 
 
 def dropout(x: Tensor, rate: float, training: bool, residual: Tensor | None = None) -> Tensor:
@@ -43,11 +66,22 @@ def dropout(x: Tensor, rate: float, training: bool, residual: Tensor | None = No
     On a CPU the rate is rounded to a 256th (and the scale goes with it): a byte is drawn for each element.
     Srivastava et al. 2014, section 4.
     """
-    dropped = min(round(256 * rate), 255)
-    if x.device.type != "cpu" or not training or not dropped:
+    if not (dropped := _dropped_bytes(x, rate, training)):
         x = F.dropout(x, rate, training)
         return x if residual is None else residual + x
     return _ByteDropout.apply(x, x.new_zeros(()) if residual is None else residual, dropped)
+
+
+def relu_dropout(x: Tensor, rate: float, training: bool) -> Tensor:
+    """`dropout` of what is above zero."""
+    if not (dropped := _dropped_bytes(x, rate, training)):
+        return F.dropout(F.relu(x), rate, training)
+    return _ReluDropout.apply(x, dropped)
+
+
+def _dropped_bytes(x: Tensor, rate: float, training: bool) -> int:
+    """How many values of a byte mean that an element is dropped; 0 where dropout is not by bytes."""
+    return min(round(256 * rate), 255) if training and x.device.type == "cpu" else 0
 
 
 class SelfAttention(nn.MultiheadAttention):
@@ -130,7 +164,10 @@ class EncoderLayer(nn.Module):
         return self.norm2(self._add(x, self._feedforward(x)))
 
     def _feedforward(self, x: Tensor) -> Tensor:
-        return self.linear2(dropout(self.activation(self.linear1(x)), self.rate, self.training))
+        inner = self.linear1(x)
+        if self.activation is F.relu:
+            return self.linear2(relu_dropout(inner, self.rate, self.training))
+        return self.linear2(dropout(self.activation(inner), self.rate, self.training))
 
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
         return dropout(branch, self.rate, self.training, residual=x)
