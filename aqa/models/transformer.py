@@ -123,13 +123,14 @@ class FewQueryAttention(nn.MultiheadAttention):
         query_weight, key_weight, value_weight = self.in_proj_weight.chunk(3)
         query_bias, _, value_bias = self.in_proj_bias.chunk(3)
         asked = F.linear(queries, query_weight, query_bias).unflatten(-1, (heads, size)).transpose(1, 2)
-        asked = asked @ key_weight.unflatten(0, (heads, size)) / math.sqrt(size)  # (B, h, Q, H)
+        # By einsum, which joins rows and queries: a weight's gradient is then one product, not one a row and a sum.
+        asked = torch.einsum("bhqd,hdc->bhqc", asked, key_weight.unflatten(0, (heads, size)) / math.sqrt(size))
         logits = (asked.flatten(1, 2) @ context.transpose(1, 2)).unflatten(1, (heads, count))  # (B, h, Q, S)
         if padding is not None:
             logits = logits.masked_fill(padding.view(len(padding), 1, -1, padding.shape[-1]), -torch.inf)
         weights = dropout(logits.softmax(dim=-1), self.dropout, self.training)
         found = (weights.flatten(1, 2) @ context).unflatten(1, (heads, count))  # (B, h, Q, H)
-        values = found @ value_weight.unflatten(0, (heads, size)).transpose(1, 2)  # (B, h, Q, H / h)
+        values = torch.einsum("bhqc,hdc->bhqd", found, value_weight.unflatten(0, (heads, size)))  # (B, h, Q, H / h)
         # Dropped weights do not sum to one, so that what the bias of V adds is not the bias itself.
         values = values + weights.sum(dim=-1, keepdim=True) * value_bias.view(heads, 1, size)
         return self.out_proj(values.transpose(1, 2).flatten(2))
