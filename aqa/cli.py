@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
-INTERRUPTED = 130  # the exit status of programs that Ctrl-C ends
+NOTHING_HALF_DONE = "stopped; nothing is left half-written, and the same command begins again"
+
+
+class Commands(typer.core.TyperGroup):
+    """The commands; one that is stopped says how to go on. Typer would be silent, and take SIGTERM for Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from aqa.stopping import exit_status
+
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            _say(f"aqa: {str(stop) or NOTHING_HALF_DONE}")
+            raise typer.Exit(exit_status(stop)) from None
+
 
 app = typer.Typer(
     name="aqa",
+    cls=Commands,
     help="Predict judges' scores of performances from features, when some modalities are missing.",
     no_args_is_help=True,
     add_completion=False,
@@ -45,11 +60,7 @@ def run(
     from aqa.experiment import run as run_experiment
 
     keep_freed_memory()
-    try:
-        result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
-    except KeyboardInterrupt:
-        _say("aqa: stopped; the same command goes on from the last saved epoch, or begins again where none is saved")
-        raise typer.Exit(INTERRUPTED) from None
+    result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
     if result.already_finished:
         _say(f"{result.folder} is finished; --overwrite runs it again")
     typer.echo(str(result))
@@ -90,7 +101,7 @@ def sweep(
     if retry:
         folder.forget_failures()
     if not status:
-        with _sweep_bar(points, folder) as on_change:
+        with _sweep_bar(points, folder) as on_change, _told_how_far(points, folder):
             if plan.launcher is None:
                 run_points(groups, folder, jobs or 1, on_change)
             else:
@@ -263,6 +274,17 @@ def _sweep_bar(points: Sequence[Any], folder: Any) -> Iterator[Callable[[], None
         yield on_change
 
 
+@contextlib.contextmanager
+def _told_how_far(points: Sequence[Any], folder: Any) -> Iterator[None]:
+    """A sweep that is stopped says how far it is."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        done = sum(folder.settled(point.name) == "done" for point in points)
+        stop.args = (f"stopped; {done} of {len(points)} runs are done; the same command goes on",)
+        raise
+
+
 def _say(line: str) -> None:
     typer.echo(line, err=True)
 
@@ -279,33 +301,18 @@ def _patterns(text: str) -> Any:
     return [name.strip() for name in spec.split(",")] if isinstance(spec, str) and "," in spec else spec
 
 
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the program as Ctrl-C does."""
-
-    def stop(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status. A user's mistake is one line and status 2."""
+    """Run the command line; returns the exit status. A user's mistake is one line and status 2; see also `stopping`."""
     from aqa.errors import AqaError
+    from aqa.stopping import stoppable
 
     command = typer.main.get_command(app)
     try:
-        with _terminated_as_interrupted():
+        with stoppable():
             status = command.main(args=arguments, prog_name="aqa", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except AqaError as error:
         message = str(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except OSError as error:
         message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
     except Exception as error:

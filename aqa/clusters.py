@@ -22,8 +22,9 @@ from typing import Any
 
 from aqa.errors import AqaError, first_line
 from aqa.files import write_text
-from aqa.launching import POLL, SweepFolder, is_orphan, run_if_free, stopped_by_parent
+from aqa.launching import POLL, SweepFolder, is_orphan, run_if_free
 from aqa.runs import versions
+from aqa.stopping import stopped_by_parent
 from aqa.sweeps import Point, RayCluster
 
 ANSWER_SECONDS = 5.0  # for the head's port to open

@@ -115,6 +115,7 @@ class Experiment(Section):
     tracking: TrackingConfig = TrackingConfig()
     targets: dict[str, dict[str, Any]] = {}
     output: str | None = None
+    save_every: float | None = Field(None, ge=0)  # seconds between saved states; a default where not given
     versions: dict[str, str] = {}  # written into a run's config.yaml; says nothing to a new run
 
     @property
@@ -139,7 +140,7 @@ class Experiment(Section):
 
     def resolved(self) -> dict[str, Any]:
         """Everything that decides the numbers of a run, defaults filled in."""
-        return self.model_dump(mode="json", exclude={"targets", "output", "versions", "tracking"})
+        return self.model_dump(mode="json", exclude={"targets", "output", "save_every", "versions", "tracking"})
 
 
 def load_experiment(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,12 +89,29 @@ def run_by_epoch(
             folder.log(epoch_line(row))  # where there is no terminal to show a bar, this is what a user can follow
             tracker.epoch(row)
 
-        progress = yield from fit(prepared, folder, report, on_epoch, show_progress)
-        metrics = conclude(prepared, progress, folder)
+        try:
+            progress = yield from fit(prepared, folder, report, on_epoch, show_progress)
+            metrics = conclude(prepared, progress, folder)
+        except KeyboardInterrupt as stop:
+            stop.args = (how_to_go_on(folder, config.train.epochs, overwrite),)
+            with contextlib.suppress(AqaError):
+                folder.log(str(stop))
+            raise
         tracker.result(metrics, folder.path)
     result = Result(folder.path, metrics)
     folder.log(str(result))
     return result
+
+
+def how_to_go_on(folder: RunFolder, epochs: int, overwritten: bool) -> str:
+    """What a user should know of a run that was stopped; overwritten: it was started with --overwrite."""
+    if folder.status == "finished":
+        return "stopped; the run is finished"
+    saved = folder.load_state()
+    if saved is None:
+        return "stopped before anything was saved; the same command begins again"
+    command = "the same command without --overwrite" if overwritten else "the same command"
+    return f"stopped; {command} goes on after epoch {saved['progress']['epoch']} of {epochs}"
 
 
 def default_folder(config: Experiment) -> Path:
@@ -108,6 +126,7 @@ class Prepared:
 
     config: Experiment
     data_set: str  # what the store calls itself
+    fingerprint: str  # of what is in the store
     scorer: Scorer  # the model and its features, on the device
     target: Target
     rowsets: Rowsets
@@ -125,7 +144,7 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
     make_store(config, say)
     notes: list[str] = []
     with FeatureStore(config.data.store) as store:
-        data_set, target = store.name, store.target(config.data.target)
+        data_set, fingerprint, target = store.name, store.fingerprint(), store.target(config.data.target)
         modalities = chosen_modalities(store, config.data.modalities)
         training_pattern = parse_pattern(config.missing.train, modalities, "missing.train")
         test_patterns = parse_test_patterns(config.missing.test, modalities, "missing.test")
@@ -144,6 +163,7 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
     return Prepared(
         config,
         data_set,
+        fingerprint,
         scorer,
         target,
         rowsets,
@@ -166,6 +186,11 @@ def fit(
     """Train the model, an epoch a step, from the beginning or from a saved state; leaves the selected weights in it."""
     config, scorer, rowsets = prepared.config, prepared.scorer, prepared.rowsets
     saved = folder.load_state()
+    if saved is not None and saved.get("store", prepared.fingerprint) != prepared.fingerprint:
+        raise AqaError(
+            f"{config.data.store} has changed since {folder.path} was saved, and the run cannot go on from there; "
+            "bring the store back, or begin again with --overwrite"
+        )
     if saved is not None:
         report(f"going on after epoch {saved['progress']['epoch']}")
     truth = prepared.target.values
@@ -187,7 +212,8 @@ def fit(
         config.select.split,
         config.train,
         saved=saved,
-        save=folder.save_state,
+        save=lambda state: folder.save_state({**state, "store": prepared.fingerprint}),
+        save_every=config.save_every,
         on_epoch=on_epoch,
         show_progress=show_progress,
     )

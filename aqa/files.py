@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import io
 import math
 import os
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aqa.errors import AqaError, first_line
+from aqa.stopping import uninterrupted
+
+try:
+    import fcntl
+except ImportError:  # Windows, where what a killed process left is not told from what another still writes
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import pandas as pd
+
+PARTIAL = ".partial"
+STAGE, COMPLETE = ".unfinished", "complete"  # a folder for files that belong together; in it a sign: they are whole
 
 
 def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
@@ -27,23 +39,153 @@ def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it when the block ends well."""
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
+    """A temporary path beside `path` that replaces it when the block ends well.
+
+    AqaError where it cannot be written: a full disk, a folder that is gone. What a process left that was killed while
+    it wrote the same file is removed.
+    """
+    clear_leftovers(path)
+    partial = None
     try:
-        yield Path(partial)
-        with open(partial, "rb") as written:  # on the disk before it has the name
-            os.fsync(written.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
+        partial, lock = _new_partial(path)
+        try:
+            yield partial
+            with open(partial, "rb") as written:  # on the disk before it has the name
+                os.fsync(written.fileno())
+            os.chmod(partial, 0o666 & ~_umask())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+            os.close(lock)
+    except OSError as error:
+        if error.filename not in (None, str(partial)) and partial is not None:
+            raise  # another file's
+        raise AqaError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _new_partial(path: Path) -> tuple[Path, int]:
+    """A temporary file beside `path`, and the open file that holds its lock: somebody is still writing it."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
+        if fcntl is None:
+            os.close(handle)
+            return Path(name), os.open(os.devnull, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.exists(name):  # nobody took it for a leftover before it was locked
+            return Path(name), handle
+        os.close(handle)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote `path`."""
+    for name in glob.glob(f".{glob.escape(path.name)}.*{PARTIAL}", root_dir=path.parent):
+        with contextlib.suppress(OSError), _locked(path.parent / name):
+            (path.parent / name).unlink()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder; OSError where another process does, or nobody can."""
+    if fcntl is None:
+        raise OSError("no locks here")
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        Path(partial).unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def refuse_existing_together(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    """AqaError where one of the names is in the folder already, unless `written_together` was killed over moving it."""
+    if not (folder / STAGE / COMPLETE).is_file():
+        for name in names:
+            refuse_existing(folder / name, overwrite)
+
+
+@contextlib.contextmanager
+def written_together(folder: Path, last: str) -> Iterator[Path]:
+    """A temporary folder whose files are moved to `folder` when the block ends well, the one called `last` at last.
+
+    Where the block fails nothing is moved. AqaError where another process is at it.
+    """
+    stage, new = folder / STAGE, not folder.exists()
+    stage.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as lock:
+        try:
+            lock.enter_context(_locked(stage))
+        except BlockingIOError:
+            raise AqaError(f"another process is writing to {folder}") from None
+        except OSError:
+            pass  # a file system without locks
+        parts = stage / "files"
+        try:
+            shutil.rmtree(parts, ignore_errors=True)
+            parts.mkdir()
+            yield parts
+            with uninterrupted():
+                (stage / COMPLETE).touch()
+                for path in sorted(parts.rglob("*"), key=lambda path: (path.name == last, path)):
+                    if path.is_file():
+                        place = folder / path.relative_to(parts)
+                        place.parent.mkdir(exist_ok=True)
+                        os.replace(path, place)
+                (stage / COMPLETE).unlink()
+        finally:
+            shutil.rmtree(parts, ignore_errors=True)
+            for empty in [stage, folder] if new else [stage]:  # the stage stays where an earlier one was half moved
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
+
+
+class Sink(io.FileIO):
+    """A file for libraries that fare badly where a write fails: it keeps the failure until it is closed.
+
+    HDF5 cannot close such a file, and crashes when the process ends; torch says nothing of what went wrong.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path, "w+")
+        self.failure: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest and self.failure is None:
+                rest = rest[super().write(rest) :]
+        except BaseException as failure:  # Ctrl-C as well
+            self.failure = failure
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size) if self.failure is None else size or 0
+        except BaseException as failure:
+            self.failure = failure
+            return size or 0
+
+    def check(self) -> None:
+        """Raise what went wrong so far."""
+        if self.failure is not None:
+            raise self.failure
+
+
+@contextlib.contextmanager
+def sink(path: Path) -> Iterator[Sink]:
+    """A `Sink` for one file; raises its first failure, whatever the library made of it."""
+    with Sink(path) as file:
+        try:
+            yield file
+        finally:
+            file.check()
 
 
 def write_text(path: Path, text: str) -> None:

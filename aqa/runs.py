@@ -6,6 +6,7 @@ Every file appears whole or not at all. A folder is new, unfinished (it holds a 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -19,12 +20,13 @@ import yaml
 
 from aqa import __version__
 from aqa.errors import AqaError
-from aqa.files import load_torch, plain, write_table, write_text, written_whole
+from aqa.files import clear_leftovers, load_torch, plain, sink, write_table, write_text, written_whole
 
 CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
 HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt", "figures"
 ERRORS = "errors"  # beside the runs of a sweep: what was wrong with those that failed
-OWN_FILES = (CONFIG, STATE, CHECKPOINT, METRICS, HISTORY, PREDICTIONS, LOG)
+# In the order in which they are removed: without metrics a run is not finished; with a config a folder is a run's.
+OWN_FILES = (METRICS, STATE, CHECKPOINT, HISTORY, PREDICTIONS, LOG, CONFIG)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast, where PyYAML was built with it
 
 
@@ -61,6 +63,7 @@ class RunFolder:
                 run._clear()
             else:
                 run._require_same(config)
+                run._tidy()
                 return run
         run.path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump({**config, "versions": versions()}, sort_keys=False, allow_unicode=True)
@@ -125,10 +128,19 @@ class RunFolder:
                 )
 
     def _clear(self) -> None:
-        for name in reversed(OWN_FILES):  # the config last: until then the folder is a run's
-            (self.path / name).unlink(missing_ok=True)
+        self._tidy()
         for figure in (self.path / FIGURES).glob("*.png"):
             figure.unlink()
+        for name in OWN_FILES:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _tidy(self) -> None:
+        """Remove what a run leaves that is killed: half-written files, and the state of one that had just finished."""
+        for name in OWN_FILES:
+            clear_leftovers(self.path / name)
+        if self.status == "finished":
+            with contextlib.suppress(OSError):  # a finished run may lie where nothing can be changed
+                (self.path / STATE).unlink(missing_ok=True)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Save what training needs to go on."""
@@ -155,8 +167,8 @@ class RunFolder:
     def _save(self, name: str, content: Mapping[str, Any]) -> None:
         import torch
 
-        with written_whole(self.path / name) as partial:
-            torch.save(dict(content), partial)
+        with written_whole(self.path / name) as partial, sink(partial) as file:
+            torch.save(dict(content), file)
 
     def save_history(self, history: Sequence[Mapping[str, float]]) -> None:
         """Write history.csv, a row an epoch."""
@@ -164,8 +176,11 @@ class RunFolder:
 
     def log(self, line: str) -> None:
         """Add a line to log.txt."""
-        with open(self.path / LOG, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with open(self.path / LOG, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise AqaError(f"{self.path / LOG} cannot be written: {error.strerror or error}") from None
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

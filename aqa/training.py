@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -17,9 +18,11 @@ from aqa.data.batches import Batch
 from aqa.errors import AqaError
 from aqa.models import AQAModel
 from aqa.models.base import Example
+from aqa.stopping import uninterrupted
 from aqa.turns import Work, random_state, set_random_state
 
-SECONDS_BETWEEN_SAVES = 30.0
+SECONDS_BETWEEN_SAVES = 30.0  # where an experiment does not say
+NOT_SHOWN = ("epoch", "learning_rate")  # on the progress bar
 
 
 @dataclass
@@ -45,13 +48,15 @@ def train(
     save: Callable[[dict[str, Any]], None] | None = None,
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     show_progress: bool = True,
+    save_every: float | None = None,
 ) -> Work[Progress]:
     """Train a model, an epoch a step, and remember its weights in the epoch with the best selection metric.
 
     batches(epoch) yields an epoch's batches; target (N,) in [0, 1] is indexed by their rows. measure() returns the
     model's selection metrics on the split `measured_on`; the highest "srcc" or the lowest "mse" decides. saved: a state
-    passed to `save` earlier, from which training goes on exactly. A `closed_form` model is fitted in one epoch.
-    AqaError where the loss is no longer a number.
+    passed to `save` earlier, from which training goes on exactly; save_every: seconds between two. One that is stopped
+    between epochs saves those that it did; by Ctrl-C or SIGTERM in the middle of one, it ends that first if there are
+    others to save. A `closed_form` model is fitted in one epoch. AqaError where the loss is no longer a number.
     """
     if model.closed_form:
         return _fitted(model, batches, target, measure, metric, measured_on, on_epoch)
@@ -64,7 +69,9 @@ def train(
         scheduler.load_state_dict(saved["scheduler"])
         set_random_state(saved["random"])
 
-    last_save = time.monotonic()
+    interval = SECONDS_BETWEEN_SAVES if save_every is None else save_every
+    last_save, saved_epoch = time.monotonic(), progress.epoch
+    random, in_order = random_state(), True  # in_order: the model is as it was at the end of progress.epoch
     bar = tqdm(
         total=settings.epochs,
         initial=progress.epoch,
@@ -73,34 +80,64 @@ def train(
         disable=None if show_progress else True,
         dynamic_ncols=True,
     )
-    with bar:
-        while progress.epoch < settings.epochs and not _out_of_patience(progress, settings.patience):
-            epoch = progress.epoch + 1
-            learning_rate = float(scheduler.get_last_lr()[0])
-            model.start_epoch(epoch)
-            losses = train_epoch(model, batches(epoch), target, optimizer, settings.gradient_clip)
-            if not math.isfinite(losses["loss"]):
-                raise AqaError(f"the loss is {losses['loss']} in epoch {epoch}; a lower train.learning_rate may help")
-            scheduler.step()
-            measured = {f"{measured_on}_{name}": value for name, value in measure().items()}
-            value = measured[f"{measured_on}_{metric}"]
 
-            progress.epoch = epoch
-            progress.history.append({"epoch": float(epoch), "learning_rate": learning_rate, **losses, **measured})
-            if _better(value, progress.best_value, metric):
-                progress.best_epoch, progress.best_value = epoch, value
-                progress.best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
-            if on_epoch is not None:
-                on_epoch(progress.history[-1])
-            bar.update()
-            bar.set_postfix({**losses, **measured})
-            if save is not None and time.monotonic() - last_save > SECONDS_BETWEEN_SAVES:
-                save(_state(model, optimizer, scheduler, progress))
-                last_save = time.monotonic()
-            yield
+    def keep() -> None:
+        nonlocal saved_epoch, last_save
+        if save is not None and progress.epoch > saved_epoch:
+            save(_state(model, optimizer, scheduler, progress, random))
+            saved_epoch, last_save = progress.epoch, time.monotonic()
+
+    try:
+        with bar:
+            while progress.epoch < settings.epochs and not _out_of_patience(progress, settings.patience):
+                in_order = False
+                with uninterrupted() if progress.epoch > saved_epoch else nullcontext():
+                    row = _epoch(model, progress.epoch + 1, batches, target, optimizer, scheduler, settings)
+                    row |= {f"{measured_on}_{name}": value for name, value in measure().items()}
+                    _note(progress, row, row[f"{measured_on}_{metric}"], metric, model)
+                    if on_epoch is not None:
+                        on_epoch(row)
+                    random, in_order = random_state(), True
+                    bar.update()
+                    bar.set_postfix({name: value for name, value in row.items() if name not in NOT_SHOWN})
+                    if time.monotonic() - last_save > interval:
+                        keep()
+                yield
+    except (KeyboardInterrupt, GeneratorExit):
+        if in_order:
+            keep()
+        raise
     if not progress.best_epoch:
         progress.best_weights = model.state_dict()
     return progress
+
+
+def _epoch(
+    model: AQAModel,
+    epoch: int,
+    batches: Callable[[int], Iterator[Batch]],
+    target: Tensor,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    settings: TrainConfig,
+) -> dict[str, float]:
+    """Train for an epoch; returns its row of the history, but for what is measured. AqaError where the loss is none."""
+    learning_rate = float(scheduler.get_last_lr()[0])
+    model.start_epoch(epoch)
+    losses = train_epoch(model, batches(epoch), target, optimizer, settings.gradient_clip)
+    if not math.isfinite(losses["loss"]):
+        raise AqaError(f"the loss is {losses['loss']} in epoch {epoch}; a lower train.learning_rate may help")
+    scheduler.step()
+    return {"epoch": float(epoch), "learning_rate": learning_rate, **losses}
+
+
+def _note(progress: Progress, row: dict[str, float], value: float, metric: str, model: AQAModel) -> None:
+    """An epoch is done: keep its row, and the weights where its value of the selection metric is the best so far."""
+    progress.epoch = int(row["epoch"])
+    progress.history.append(row)
+    if _better(value, progress.best_value, metric):
+        progress.best_epoch, progress.best_value = progress.epoch, value
+        progress.best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
 def train_epoch(
@@ -192,11 +229,12 @@ def _state(
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     progress: Progress,
+    random: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
         "progress": asdict(progress),
-        "random": random_state(),
+        "random": random,
     }

@@ -15,6 +15,7 @@ Nothing in the file needs unpickling.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aqa.errors import AqaError, first_line, nearest
-from aqa.files import refuse_existing, written_whole
+from aqa.files import refuse_existing, sink, written_whole
 
 SCHEMA = 1
+FINGERPRINTED = 4096  # videos, evenly spread, of whose features a fingerprint takes a clip
 BENCHMARK_ORDER = ("visual", "audio", "flow")
 
 
@@ -249,6 +251,27 @@ class FeatureStore:
         except OSError as error:
             raise AqaError(f"{self.path}: features/{modality} cannot be read: {first_line(error)}") from None
 
+    def fingerprint(self) -> str:
+        """Tells this content from another: all of it but the features, and of these a clip in the middle of a video.
+
+        In a large store not of every video.
+        """
+        small = [self.name, self.ids, self.modalities, self.widths, self.dtypes]
+        digest = hashlib.sha256(json.dumps(small).encode())
+        for name, target in sorted(self.targets.items()):
+            digest.update(f"{name} {target.low} {target.high}".encode() + target.values.tobytes())
+        for name, members in sorted(self.splits.items()):
+            digest.update(name.encode() + members.tobytes())
+        rows = np.linspace(0, len(self.ids) - 1, min(len(self.ids), FINGERPRINTED), dtype=np.int64)
+        for modality, offsets in self.offsets.items():
+            digest.update(offsets.tobytes())
+            clip = np.empty((1, self.widths[modality]), self.dtypes[modality])
+            for start, stop in zip(offsets[rows], offsets[rows + 1], strict=True):
+                if stop > start:
+                    self.read_into(modality, int(start + stop) // 2, clip)
+                    digest.update(clip.tobytes())
+        return digest.hexdigest()
+
     def chunk(self, modality: str) -> int:
         """How many clips the file keeps together, to be read together; 1 where any can be read alone."""
         chunks = self._values[modality].chunks
@@ -302,8 +325,14 @@ def write_store(
     path = Path(path)
     refuse_existing(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial, h5py.File(partial, "w") as file:
-        _write(file, name, source, ids, modalities, targets, splits, read, dtype, progress)
+
+    def done(streams: int) -> None:
+        output.check()
+        if progress is not None:
+            progress(streams)
+
+    with written_whole(path) as partial, sink(partial) as output, h5py.File(output, "w") as file:
+        _write(file, name, source, ids, modalities, targets, splits, read, dtype, done)
 
 
 def _write(
@@ -316,7 +345,7 @@ def _write(
     splits: Mapping[str, Sequence[int] | NDArray[np.int64]],
     read: Callable[[str, int], NDArray[np.floating[Any]]],
     dtype: str,
-    progress: Callable[[int], object] | None,
+    progress: Callable[[int], object],
 ) -> None:
     from aqa import __version__
 
@@ -338,8 +367,7 @@ def _write(
             if clips.shape != expected:
                 raise AqaError(f"{modality} of '{ids[int(row)]}' has shape {clips.shape}, expected {expected}")
             values[offsets[row] : offsets[row + 1]] = clips
-            if progress is not None:
-                progress(1)
+            progress(1)
     for target_name, target in targets.items():
         dataset = file.create_dataset(f"targets/{target_name}", data=np.asarray(target.values, dtype=np.float64))
         dataset.attrs["range"] = (target.low, target.high)

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from aqa.files import written_whole
 from aqa.reporting.tables import number, selection_text
 
 COMPLETE, INCOMPLETE, CEILING, GREY = "#1b4f8f", "#6fa3d8", "#c0392b", "#8a8a8a"
@@ -127,5 +128,8 @@ def router_weights(weights: Mapping[str, NDArray[np.float64]], modalities: Seque
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=DPI)
-    plt.close(figure)
+    try:
+        with written_whole(path) as partial:
+            figure.savefig(partial, dpi=DPI, format="png")
+    finally:
+        plt.close(figure)
