@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# Control characters (a terminal obeys them), marks that turn the direction of text, and halves of characters, which
+# stand for bytes that are no UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class AqaError(Exception):
     """A mistake in an input: one line that says what, where, and the nearest right thing.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints it without a traceback and exits with status 2. What a terminal would obey is shown escaped,
+    as words from a file may be in it.
     """
+
+    def __init__(self, message: str):
+        super().__init__(printable(message, keep="\n"))
+
+
+def printable(text: str, keep: str = "") -> str:
+    """A text with what a terminal would obey, and what no UTF-8 can say, escaped; `keep`: characters that stay."""
+    return _UNPRINTABLE.sub(lambda m: m[0] if m[0] in keep else m[0].encode("unicode_escape").decode(), text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
