@@ -93,11 +93,17 @@ def write_sample(path: Path, earliest: bool = False) -> None:
         storing.FORMAT = before
     if earliest:
         with h5py.File(path, "a", libver=("earliest", "v108")) as file:
-            places = ["ids", *(f"{g}/{n}" for g in ("targets", "splits") for n in file[g])]
-            for place in [*places, *(f"features/{m}/offsets" for m in WIDTHS)]:
-                del file[place].attrs["crc32"]
-            for m in WIDTHS:
-                del file[f"features/{m}/crc32"]
+            without_checksums(file)
+
+
+def without_checksums(file: h5py.File) -> None:
+    """Take out what stores of earlier versions lack."""
+    places = ["/", "ids", *(f"{group}/{name}" for group in ("targets", "splits") for name in file[group])]
+    for modality in file["features"]:
+        del file[f"features/{modality}/crc32"]
+        places += [f"features/{modality}", f"features/{modality}/offsets"]
+    for place in places:
+        del file[place].attrs["crc32"]
 
 
 def cuts(data: bytes, count: int) -> Iterator[tuple[str, bytes]]:
@@ -205,7 +211,12 @@ def _everything(path: Path) -> dict[str, Any]:
         for m in store.modalities:
             if b"".join(parts[m]) != features.values[m].numpy().tobytes():
                 raise AssertionError(f"{m} is not the same streamed and loaded")
-        about = {"name": store.name, "source": store.source, "ids": store.ids, "order": store.modalities}
+        about: dict[str, Any] = {
+            "name": store.name,
+            "source": store.source,
+            "ids": store.ids,
+            "order": store.modalities,
+        }
         about |= {m: (zlib.crc32(b"".join(parts[m])), store.offsets[m].tolist()) for m in store.modalities}
         about |= {f"about {m}": dict(store.attributes[m]) for m in store.modalities}
         about |= {n: (t.values.tolist(), t.low, t.high, dict(t.ceiling)) for n, t in store.targets.items()}
@@ -251,12 +262,18 @@ def _virtual(file: h5py.File) -> None:
 
 
 def _inflating(file: h5py.File) -> None:
-    """A chunk of 3 KiB that unpacks to two gigabytes."""
+    """A chunk of 1280 bytes that unpacks to two gigabytes."""
     del file["features/visual/values"]
     values = file.create_dataset("features/visual/values", (20, 16), "f4", chunks=(20, 16), compression="gzip")
+    values.id.write_direct_chunk((0, 0), deflated_zeros(2048))
+
+
+def deflated_zeros(mebibytes: int) -> bytes:
+    """A deflate stream of that many MiB, made of one block again and again."""
     stream = zlib.compressobj(9)
-    packed = b"".join(stream.compress(bytes(2**20)) for _ in range(2048)) + stream.flush()
-    values.id.write_direct_chunk((0, 0), packed)
+    start = stream.compress(b"") + stream.flush(zlib.Z_FULL_FLUSH)
+    block = stream.compress(bytes(2**20)) + stream.flush(zlib.Z_FULL_FLUSH)
+    return start + block * mebibytes + stream.flush()
 
 
 def _packed_zeros(file: h5py.File) -> None:

@@ -10,7 +10,7 @@
     targets/T               (N,) float64, NaN where unlabelled; attribute range (low, high);
                             attribute ceiling (JSON: pattern -> best possible SRCC) where it is known
     splits/S                (k,) int64 row numbers
-    ids, offsets, T, S      attribute crc32, of their bytes; older stores have none
+    /, ids, M, offsets, T, S  attribute crc32, of their bytes and texts; older stores have none
 
 Nothing in the file needs unpickling.
 """
@@ -103,6 +103,7 @@ class FeatureStore:
             for key, default in (("name", self.path.stem), ("source", ""), ("created_by", ""))
             for value in [hdf5.attribute(self._file, "/", key)]
         )
+        self._verify("/", crc_of_texts([self.name, self.source, self.created_by]))
         self.ids = hdf5.texts(self._file, "ids")
         self._verify("ids", crc_of_texts(self.ids))
         self.modalities: tuple[str, ...] = self._modality_order()
@@ -134,6 +135,7 @@ class FeatureStore:
             self.checksums[modality] = hdf5.numbers(self._file, f"{place}/{CRC}", "u", np.uint32, len(self.ids))
         about = {key: hdf5.attribute(self._file, place, key) for key in ABOUT_MODALITY}
         self.attributes[modality] = {key: value for key, value in about.items() if value is not None}
+        self._verify(place, crc_of_texts([str(about["extractor"])]))
 
     def _verify(self, name: str, crc: int) -> None:
         """AqaError where a small part of the file is not what was written."""
@@ -189,12 +191,12 @@ class FeatureStore:
     def _target(self, name: str) -> Target:
         place = f"targets/{name}"
         values = hdf5.numbers(self._file, place, "iuf", np.float64, len(self.ids))
-        self._verify(place, crc_of(values))
+        ceiling = hdf5.attribute(self._file, place, "ceiling")
+        self._verify(place, crc_of(values) ^ crc_of_texts([str(ceiling)]))
         bounds = hdf5.attribute(self._file, place, "range", (2,))
         if bounds is None or isinstance(bounds[0], str) or not np.all(np.isfinite(bounds)) or not bounds[0] < bounds[1]:
             has = [] if bounds is None else [str(bound) for bound in bounds]
             raise AqaError(f"{self.path}: {place} needs an attribute 'range' (low, high), has {has}")
-        ceiling = hdf5.attribute(self._file, place, "ceiling")
         known = {} if ceiling is None else json.loads(str(ceiling))
         if not isinstance(known, dict) or not all(type(value) in (int, float) for value in known.values()):
             raise AqaError(f"{self.path}: attribute 'ceiling' of {place} does not hold an SRCC by pattern")
@@ -352,7 +354,9 @@ def _write(
 ) -> None:
     from aqa import __version__
 
-    file.attrs.update(schema=SCHEMA, name=name, source=source, created_by=f"aqa {__version__}")
+    created_by = f"aqa {__version__}"
+    file.attrs.update(schema=SCHEMA, name=name, source=source, created_by=created_by)
+    file.attrs[CRC] = np.uint32(crc_of_texts([name, source, created_by]))  # HDF5 keeps texts without one
     written = file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype("utf-8"), shape=(len(ids),))
     written.attrs[CRC] = np.uint32(crc_of_texts(ids))
     features = file.create_group("features")
@@ -366,6 +370,7 @@ def _write(
         for key in ABOUT_MODALITY:
             if getattr(stream, key) is not None:
                 group.attrs[key] = getattr(stream, key)
+        group.attrs[CRC] = np.uint32(crc_of_texts([str(stream.extractor)]))
         for row in np.flatnonzero(stream.lengths):
             clips = read(modality, int(row))
             expected = (int(stream.lengths[row]), stream.width)
@@ -378,16 +383,17 @@ def _write(
                 progress(1)
         group.create_dataset(CRC, data=checksums)
     for target_name, target in targets.items():
-        dataset = _create(file, f"targets/{target_name}", np.asarray(target.values, dtype=np.float64))
+        values = np.asarray(target.values, dtype=np.float64)
+        ceiling = json.dumps(dict(target.ceiling)) if target.ceiling else None
+        dataset = file.create_dataset(f"targets/{target_name}", data=values)
         dataset.attrs["range"] = (target.low, target.high)
-        if target.ceiling:
-            dataset.attrs["ceiling"] = json.dumps(dict(target.ceiling))
+        if ceiling is not None:
+            dataset.attrs["ceiling"] = ceiling
+        dataset.attrs[CRC] = np.uint32(crc_of(values) ^ crc_of_texts([str(ceiling)]))
     for split, rows in splits.items():
         _create(file, f"splits/{split}", np.asarray(rows, dtype=np.int64))
 
 
-def _create(group: h5py.Group, name: str, values: NDArray[Any]) -> h5py.Dataset:
+def _create(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
     """A small array with its checksum."""
-    dataset = group.create_dataset(name, data=values)
-    dataset.attrs[CRC] = np.uint32(crc_of(values))
-    return dataset
+    group.create_dataset(name, data=values).attrs[CRC] = np.uint32(crc_of(values))
