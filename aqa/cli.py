@@ -50,7 +50,7 @@ def run(
         raise typer.Exit(INTERRUPTED) from None
     if result.already_finished:
         _say(f"{result.folder} is finished; --overwrite runs it again")
-    typer.echo(str(result))
+    _show(str(result))
     _say(f"run folder: {result.folder}")
 
 
@@ -82,7 +82,7 @@ def sweep(
     groups = groups_of(points, plan.vectorize)
     folder = SweepFolder(Path(plan.output or Path("runs") / plan.name))
     if dry_run:
-        typer.echo("\n".join(point.name for point in points))
+        _show("\n".join(point.name for point in points))
         return
     folder.make()
     if retry:
@@ -101,7 +101,7 @@ def sweep(
         reporting.state_line(states, folder, jobs or 1),
         reporting.seeds_table(found),
     )
-    typer.echo("\n\n".join(part for part in parts if part))
+    _show("\n\n".join(part for part in parts if part))
     failed = reporting.failures(states, folder)
     for line in failed:
         _say(f"failed: {line}")
@@ -149,7 +149,7 @@ def evaluate(
         refuse_existing(out, overwrite)
     spec = None if patterns is None else _patterns(patterns)
     result = evaluate_run(run, patterns=spec, store=store, split=split, device=device, memory=memory)
-    typer.echo(str(result))
+    _show(str(result))
     if out is not None:
         write_text(out, json.dumps(result.metrics, indent=2) + "\n")
 
@@ -192,9 +192,7 @@ def prepare(
     """Write a feature store from published files, or a synthetic one."""
     from data_prep.prepare import prepare as prepare_store
 
-    typer.echo(
-        prepare_store(name, out, source=source, on_error=on_error, preset=preset, seed=seed, overwrite=overwrite)
-    )
+    _show(prepare_store(name, out, source=source, on_error=on_error, preset=preset, seed=seed, overwrite=overwrite))
 
 
 @app.command()
@@ -203,7 +201,7 @@ def inspect(store: Annotated[Path, typer.Argument(help="A feature store (HDF5)."
     from aqa.data.inspect import inspect_store
 
     inspection = inspect_store(store)
-    typer.echo(str(inspection))
+    _show(str(inspection))
     raise typer.Exit(0 if inspection.usable else 1)
 
 
@@ -262,17 +260,25 @@ def _sweep_bar(points: Sequence[Any], folder: Any) -> Iterator[Callable[[], None
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    _show(line, err=True)
+
+
+def _show(text: str, err: bool = False) -> None:
+    """Print what may hold words from files: a terminal must not obey them."""
+    from aqa.errors import printable_lines
+
+    typer.echo(printable_lines(text), err=err)
 
 
 def _patterns(text: str) -> Any:
     import yaml
 
+    from aqa.config import parse_value
     from aqa.errors import AqaError
 
     try:
-        spec = yaml.safe_load(text)
-    except yaml.YAMLError:
+        spec = parse_value(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise AqaError(f"--patterns: not valid YAML: {text}") from None
     return [name.strip() for name in spec.split(",")] if isinstance(spec, str) and "," in spec else spec
 
@@ -311,7 +317,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not hasattr(error, "format_message"):
             raise
         message = error.format_message().replace("\n", " ")
-    typer.echo(f"aqa: {message}", err=True)
+    _say(f"aqa: {message}")
     return 2
 
 

@@ -14,17 +14,22 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2
 class AqaError(Exception):
     """A mistake in an input: one line that says what, where, and the nearest right thing.
 
-    The command line prints it without a traceback and exits with status 2. What a terminal would obey is shown escaped,
-    as words from a file may be in it.
+    The command line prints it without a traceback and exits with status 2. Words from a file may be in it, so what a
+    terminal would obey is shown escaped. more: lines that list particulars.
     """
 
-    def __init__(self, message: str):
-        super().__init__(printable(message, keep="\n"))
+    def __init__(self, message: str, *more: str):
+        super().__init__("\n".join(map(printable, (message, *more))))
 
 
-def printable(text: str, keep: str = "") -> str:
-    """A text with what a terminal would obey, and what no UTF-8 can say, escaped; `keep`: characters that stay."""
-    return _UNPRINTABLE.sub(lambda m: m[0] if m[0] in keep else m[0].encode("unicode_escape").decode(), text)
+def printable(text: str) -> str:
+    """A text in one line, with what a terminal would obey, and what no UTF-8 can say, escaped."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text that has lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

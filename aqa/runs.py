@@ -18,6 +18,7 @@ import pandas as pd
 import yaml
 
 from aqa import __version__
+from aqa.config import MOST_BYTES, refuse_unfolding
 from aqa.errors import AqaError
 from aqa.files import load_torch, plain, write_table, write_text, written_whole
 
@@ -93,7 +94,12 @@ class RunFolder:
         return isinstance(config, dict) and "versions" in config
 
     def _whole_config(self) -> dict[str, Any]:
-        return yaml.load((self.path / CONFIG).read_text(encoding="utf-8"), Loader=LOADER)
+        path = self.path / CONFIG
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
+        text = path.read_text(encoding="utf-8")
+        refuse_unfolding(text, LOADER)
+        return yaml.load(text, Loader=LOADER)
 
     @property
     def status(self) -> Literal["new", "unfinished", "finished"]:
