@@ -19,7 +19,7 @@ import yaml
 
 from aqa import __version__
 from aqa.config import MOST_BYTES, refuse_unfolding
-from aqa.errors import AqaError
+from aqa.errors import AqaError, first_line
 from aqa.files import load_torch, plain, write_table, write_text, written_whole
 
 CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
@@ -117,8 +117,15 @@ class RunFolder:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """metrics.json; undefined numbers are None."""
-        return json.loads((self.path / METRICS).read_text(encoding="utf-8"))
+        """metrics.json; undefined numbers are None. AqaError where it is no such file."""
+        path = self.path / METRICS
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise AqaError(f"{path} cannot be read: {first_line(error)}") from None
+        if not isinstance(metrics, dict):
+            raise AqaError(f"{path} holds no mapping")
+        return metrics
 
     def _require_same(self, config: Mapping[str, Any]) -> None:
         here, there = flat(config), flat(self.config)
