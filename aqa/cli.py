@@ -63,7 +63,7 @@ def run(
     result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
     if result.already_finished:
         _say(f"{result.folder} is finished; --overwrite runs it again")
-    typer.echo(str(result))
+    _show(str(result))
     _say(f"run folder: {result.folder}")
 
 
@@ -95,7 +95,7 @@ def sweep(
     groups = groups_of(points, plan.vectorize)
     folder = SweepFolder(Path(plan.output or Path("runs") / plan.name))
     if dry_run:
-        typer.echo("\n".join(point.name for point in points))
+        _show("\n".join(point.name for point in points))
         return
     folder.make()
     if retry:
@@ -114,7 +114,7 @@ def sweep(
         reporting.state_line(states, folder, jobs or 1),
         reporting.seeds_table(found),
     )
-    typer.echo("\n\n".join(part for part in parts if part))
+    _show("\n\n".join(part for part in parts if part))
     failed = reporting.failures(states, folder)
     for line in failed:
         _say(f"failed: {line}")
@@ -162,7 +162,7 @@ def evaluate(
         refuse_existing(out, overwrite)
     spec = None if patterns is None else _patterns(patterns)
     result = evaluate_run(run, patterns=spec, store=store, split=split, device=device, memory=memory)
-    typer.echo(str(result))
+    _show(str(result))
     if out is not None:
         write_text(out, json.dumps(result.metrics, indent=2) + "\n")
 
@@ -205,9 +205,7 @@ def prepare(
     """Write a feature store from published files, or a synthetic one."""
     from data_prep.prepare import prepare as prepare_store
 
-    typer.echo(
-        prepare_store(name, out, source=source, on_error=on_error, preset=preset, seed=seed, overwrite=overwrite)
-    )
+    _show(prepare_store(name, out, source=source, on_error=on_error, preset=preset, seed=seed, overwrite=overwrite))
 
 
 @app.command()
@@ -216,7 +214,7 @@ def inspect(store: Annotated[Path, typer.Argument(help="A feature store (HDF5)."
     from aqa.data.inspect import inspect_store
 
     inspection = inspect_store(store)
-    typer.echo(str(inspection))
+    _show(str(inspection))
     raise typer.Exit(0 if inspection.usable else 1)
 
 
@@ -286,17 +284,25 @@ def _told_how_far(points: Sequence[Any], folder: Any) -> Iterator[None]:
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    _show(line, err=True)
+
+
+def _show(text: str, err: bool = False) -> None:
+    """Print what may hold words from files: a terminal must not obey them."""
+    from aqa.errors import printable_lines
+
+    typer.echo(printable_lines(text), err=err)
 
 
 def _patterns(text: str) -> Any:
     import yaml
 
+    from aqa.config import parse_value
     from aqa.errors import AqaError
 
     try:
-        spec = yaml.safe_load(text)
-    except yaml.YAMLError:
+        spec = parse_value(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise AqaError(f"--patterns: not valid YAML: {text}") from None
     return [name.strip() for name in spec.split(",")] if isinstance(spec, str) and "," in spec else spec
 
@@ -320,7 +326,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not hasattr(error, "format_message"):
             raise
         message = error.format_message().replace("\n", " ")
-    typer.echo(f"aqa: {message}", err=True)
+    _say(f"aqa: {message}")
     return 2
 
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
+import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, NoReturn, TypeVar, get_args
 
 import pydantic
 import yaml
 from pydantic import Field
 
 from aqa.errors import AqaError, first_line, nearest
+
+MOST_BYTES = 2**20  # of a YAML file
+MOST_DIGITS = 40  # of a whole number in it
+DEEPEST = 50  # how far its mappings and lists may be nested
+SHOWN = 200  # characters of a wrong value
+WIDTH = r"0?\d{0,2}d?"  # what may follow a placeholder's colon: {seed:03d}
 
 S = TypeVar("S", bound=pydantic.BaseModel)
 
@@ -46,11 +54,29 @@ class DataConfig(Section):
         return names
 
 
+def _finite(value: Any) -> Any:
+    """A value of any kind as it is; ValueError where a number in it is NaN or infinite."""
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            _finite(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _finite(inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("numbers must be finite")
+    return value
+
+
 class ModelConfig(pydantic.BaseModel):
     """A registered model and its own options, which the model checks."""
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
     name: str = "mcmoe"
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _finite_options(cls, content: Any) -> Any:
+        return _finite(content)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -63,6 +89,11 @@ class MissingConfig(Section):
 
     train: Any = "random_subset"
     test: Any = "all_subsets"
+
+    @pydantic.field_validator("train", "test")
+    @classmethod
+    def _finite_numbers(cls, pattern: Any) -> Any:
+        return _finite(pattern)
 
 
 class TrainConfig(Section):
@@ -123,8 +154,11 @@ class Experiment(Section):
         """The name with its placeholders filled in."""
         values = {"target": self.data.target, "model": self.model.name, "seed": self.train.seed}
         try:
+            for _, field, width, conversion in string.Formatter().parse(self.name):
+                if field is not None and (field not in values or conversion or not re.fullmatch(WIDTH, width or "")):
+                    raise ValueError
             return self.name.format(**values)
-        except (KeyError, IndexError, ValueError, AttributeError, TypeError):
+        except ValueError:
             known = ", ".join("{" + v + "}" for v in values)
             raise AqaError(f"name: '{self.name}' has a placeholder that is not one of {known}") from None
 
@@ -191,6 +225,20 @@ def in_one_line(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()
 
 
+def refuse_unfolding(text: str, loader: Any) -> None:
+    """ValueError where YAML has aliases, by which a small file unfolds without end, or is nested too deeply.
+
+    libyaml's loader, unlike Python's, would end the process at the latter.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("aliases are not accepted")
+        if depth > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} deep")
+
+
 class _PlainLoader(yaml.SafeLoader):
     """Plain data only: aliases can make a small file unfold without end, and experiments need none."""
 
@@ -206,6 +254,9 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if not path.is_file():
         here = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise AqaError(f"no experiment file at {path}; {nearest(str(path), here)}")
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise AqaError(f"{path} has {size} bytes; a YAML file has {MOST_BYTES} at most")
     lines: dict[str, int] = {}
     try:
         loader = _PlainLoader(path.read_text(encoding="utf-8"))
@@ -222,18 +273,28 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     return content, lines
 
 
-def _walk(node: yaml.Node | None, prefix: str, lines: dict[str, int], path: Path) -> None:
+def _walk(node: yaml.Node | None, prefix: str, lines: dict[str, int], path: Path, depth: int = 0) -> None:
+    """Note the line of each key; AqaError for what is plain YAML and would do harm."""
+
+    def refuse(node: yaml.Node, problem: str) -> NoReturn:
+        raise AqaError(f"{path}, line {node.start_mark.line + 1}: {problem}")
+
+    if node is not None and depth > DEEPEST:
+        refuse(node, f"nested more than {DEEPEST} deep")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                refuse(key, "merge keys (<<) are not accepted")
             name = f"{prefix}{key.value}"
-            line = key.start_mark.line + 1
             if name in lines:
-                raise AqaError(f"{path}, line {line}: '{name}' is already given on line {lines[name]}")
-            lines[name] = line
-            _walk(value, f"{name}.", lines, path)
+                refuse(key, f"'{name}' is already given on line {lines[name]}")
+            lines[name] = key.start_mark.line + 1
+            _walk(value, f"{name}.", lines, path, depth + 1)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            _walk(value, f"{prefix}{i}.", lines, path)
+            _walk(value, f"{prefix}{i}.", lines, path, depth + 1)
+    elif node is not None and node.tag == "tag:yaml.org,2002:int" and len(node.value) > MOST_DIGITS:
+        refuse(node, f"a number of {len(node.value)} digits")
 
 
 def _override(text: str) -> tuple[list[str], Any]:
@@ -241,9 +302,18 @@ def _override(text: str) -> tuple[list[str], Any]:
     if not equals or not key.strip():
         raise AqaError(f"'{text}' is no override; write key.key=value, such as train.seed=1")
     try:
-        return key.strip().split("."), yaml.safe_load(value)
+        return key.strip().split("."), parse_value(value)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise AqaError(f"'{text}': the value is not valid YAML") from None
+
+
+def parse_value(text: str) -> Any:
+    """A value given on the command line, as plain YAML; YAMLError, ValueError or RecursionError for what is not."""
+    loader = _PlainLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _set(content: dict[str, Any], key: Sequence[str], value: Any) -> None:
@@ -302,11 +372,18 @@ def _explain(
     if first["type"] == "literal_error":
         choices = re.findall(r"'([^']+)'", str(first["ctx"]["expected"]))
         given = first["input"]
-        return f"{place}: {key} is {given!r}, not one of {', '.join(choices)}; {nearest(str(given), choices)}"
+        return f"{place}: {key} is {_shown(given)}, not one of {', '.join(choices)}; {nearest(str(given), choices)}"
     if first["type"] == "model_type":
-        return f"{place}: {key}: a mapping of keys is needed ({', '.join(_keys(kind, path))}), got {first['input']!r}"
+        keys = ", ".join(_keys(kind, path))
+        return f"{place}: {key}: a mapping of keys is needed ({keys}), got {_shown(first['input'])}"
     problem = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {key}: {problem[0].lower()}{problem[1:]}, got {first['input']!r}"
+    return f"{place}: {key}: {problem[0].lower()}{problem[1:]}, got {_shown(first['input'])}"
+
+
+def _shown(value: Any) -> str:
+    """A wrong value, cut short."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def _keys(kind: type[pydantic.BaseModel], path: Sequence[str]) -> list[str]:

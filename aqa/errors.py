@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# Control characters (a terminal obeys them), marks that turn the direction of text, and halves of characters, which
+# stand for bytes that are no UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class AqaError(Exception):
     """A mistake in an input: one line that says what, where, and the nearest right thing.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints it without a traceback and exits with status 2. Words from a file may be in it, so what a
+    terminal would obey is shown escaped. more: lines that list particulars.
     """
+
+    def __init__(self, message: str, *more: str):
+        super().__init__("\n".join(map(printable, (message, *more))))
+
+
+def printable(text: str) -> str:
+    """A text in one line, with what a terminal would obey, and what no UTF-8 can say, escaped."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text that has lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

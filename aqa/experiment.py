@@ -23,7 +23,7 @@ from aqa.errors import AqaError, nearest
 from aqa.evaluation import Predictions, Scorer, selection_measure, selection_patterns, summary
 from aqa.files import plain, write_table
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns
-from aqa.runs import FIGURES, PREDICTIONS, RunFolder
+from aqa.runs import FIGURES, PREDICTIONS, STATE, RunFolder
 from aqa.scoring import Result, build_model, describe_checkpoint, labelled, pick_device
 from aqa.tracking import require_wandb, tracked
 from aqa.training import Progress, train
@@ -192,7 +192,10 @@ def fit(
             "bring the store back, or begin again with --overwrite"
         )
     if saved is not None:
-        report(f"going on after epoch {saved['progress']['epoch']}")
+        progress = saved.get("progress") if isinstance(saved, dict) else None
+        if not isinstance(progress, dict):
+            raise AqaError(f"{folder.path / STATE} is no state that a run saved; --overwrite begins the run again")
+        report(f"going on after epoch {progress.get('epoch')}")
     truth = prepared.target.values
     progress = yield from train(
         scorer.model,

@@ -19,7 +19,8 @@ import pandas as pd
 import yaml
 
 from aqa import __version__
-from aqa.errors import AqaError
+from aqa.config import MOST_BYTES, refuse_unfolding
+from aqa.errors import AqaError, first_line
 from aqa.files import clear_leftovers, load_torch, plain, sink, write_table, write_text, written_whole
 
 CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
@@ -96,7 +97,12 @@ class RunFolder:
         return isinstance(config, dict) and "versions" in config
 
     def _whole_config(self) -> dict[str, Any]:
-        return yaml.load((self.path / CONFIG).read_text(encoding="utf-8"), Loader=LOADER)
+        path = self.path / CONFIG
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
+        text = path.read_text(encoding="utf-8")
+        refuse_unfolding(text, LOADER)
+        return yaml.load(text, Loader=LOADER)
 
     @property
     def status(self) -> Literal["new", "unfinished", "finished"]:
@@ -114,8 +120,15 @@ class RunFolder:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """metrics.json; undefined numbers are None."""
-        return json.loads((self.path / METRICS).read_text(encoding="utf-8"))
+        """metrics.json; undefined numbers are None. AqaError where it is no such file."""
+        path = self.path / METRICS
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise AqaError(f"{path} cannot be read: {first_line(error)}") from None
+        if not isinstance(metrics, dict):
+            raise AqaError(f"{path} holds no mapping")
+        return metrics
 
     def _require_same(self, config: Mapping[str, Any]) -> None:
         here, there = flat(config), flat(self.config)

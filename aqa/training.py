@@ -63,11 +63,14 @@ def train(
     optimizer, scheduler = _optimizer(model, settings)
     progress = Progress()
     if saved is not None:
-        progress = Progress(**saved["progress"])
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        scheduler.load_state_dict(saved["scheduler"])
-        set_random_state(saved["random"])
+        try:
+            progress = Progress(**saved["progress"])
+            model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+            scheduler.load_state_dict(saved["scheduler"])
+            set_random_state(saved["random"])
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise AqaError(f"the saved state is not one of this model: {' '.join(str(error).split())[:300]}") from None
 
     interval = SECONDS_BETWEEN_SAVES if save_every is None else save_every
     last_save, saved_epoch = time.monotonic(), progress.epoch

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aqa.data.store import FeatureStore, Target, differ_in_length
+from aqa.errors import printable
 from aqa.modalities import subset_name
 
 SHOWN = 5
@@ -37,6 +38,7 @@ class Inspection:
         for title, found in (("problems", self.problems), ("warnings", self.warnings)):
             if found:
                 lines += [f"{title}:", *(f"  {line}" for line in found)]
+        lines = [printable(line) for line in lines]
         lines.append("no problem found" if self.usable else f"{len(self.problems)} found: not usable as it is")
         return "\n".join(lines)
 
@@ -48,9 +50,11 @@ def inspect_store(path: str | os.PathLike[str]) -> Inspection:
     """
     with FeatureStore(path) as store:
         problems = _sample_problems(store) + _split_problems(store) + _target_problems(store)
-        warnings = _label_warnings(store)
+        warnings = _id_warnings(store) + _label_warnings(store)
         for modality in store.modalities:
-            bad, zero = _scan(store, modality)
+            bad, zero, damaged = _scan(store, modality)
+            if damaged:
+                problems.append(f"features/{modality}: not what was written, by its checksum, in {_count(damaged)}")
             if bad:
                 problems.append(f"features/{modality}: NaN or inf in {_count(bad)}")
             if zero:
@@ -61,16 +65,18 @@ def inspect_store(path: str | os.PathLike[str]) -> Inspection:
         return Inspection(facts, problems, warnings)
 
 
-def _scan(store: FeatureStore, modality: str) -> tuple[list[str], list[str]]:
-    """Ids of the samples whose stream holds NaN or inf, and of those whose stream is all zeros."""
-    bad, zero = [], []
+def _scan(store: FeatureStore, modality: str) -> tuple[list[str], list[str], list[str]]:
+    """Ids of the samples whose stream holds NaN or inf, is all zeros, or is not what was written."""
+    bad, zero, damaged = [], [], []
     for row in np.flatnonzero(np.diff(store.offsets[modality])):
+        if store.is_intact(modality, int(row)) is False:
+            damaged.append(store.ids[row])
         clips = store.read_sample(modality, int(row))
         if not np.isfinite(clips).all():
             bad.append(store.ids[row])
         elif not clips.any():
             zero.append(store.ids[row])
-    return bad, zero
+    return bad, zero, damaged
 
 
 def _sample_problems(store: FeatureStore) -> list[str]:
@@ -125,6 +131,13 @@ def _target_problems(store: FeatureStore) -> list[str]:
     return problems
 
 
+def _id_warnings(store: FeatureStore) -> list[str]:
+    formulas = [i for i in store.ids if i.startswith(("=", "+", "-", "@"))]
+    if not formulas:
+        return []
+    return [f"ids: a spreadsheet that opens the CSV files of a run may run as a formula {_count(formulas)}"]
+
+
 def _label_warnings(store: FeatureStore) -> list[str]:
     warnings = []
     if not store.splits or not store.targets:
@@ -145,9 +158,11 @@ def _label_warnings(store: FeatureStore) -> list[str]:
 
 def _general(store: FeatureStore) -> list[str]:
     splits = ", ".join(f"{name} {len(rows)}" for name, rows in store.splits.items()) or "none"
+    unchecked = [m for m in store.modalities if m not in store.checksums]
     return [
         f"{store.path}: {store.name}",
         f"source    {store.source or 'not stated'}",
+        *([f"checksums none of {', '.join(unchecked)}: a damaged number there is not noticed"] if unchecked else []),
         f"samples   {len(store)}",
         f"splits    {splits}",
     ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ COMPLETE, INCOMPLETE, CEILING, GREY = "#1b4f8f", "#6fa3d8", "#c0392b", "#8a8a8a"
 DPI = 150
 
 
+@contextlib.contextmanager
+def _plain_text() -> Iterator[None]:
+    """Names come from files, and a dollar in one is a dollar."""
+    with plt.rc_context({"text.parse_math": False}):
+        yield
+
+
+@_plain_text()
 def srcc_by_pattern(metrics: Mapping[str, Any], path: Path) -> None:
     """A bar a pattern with its bootstrap interval, the ceiling where the data knows it."""
     patterns = metrics["patterns"]
@@ -51,6 +60,7 @@ def srcc_by_pattern(metrics: Mapping[str, Any], path: Path) -> None:
     _save(figure, path)
 
 
+@_plain_text()
 def predicted_against_true(
     metrics: Mapping[str, Any],
     predictions: Mapping[str, NDArray[np.float64]],
@@ -84,6 +94,7 @@ def predicted_against_true(
     _save(figure, path)
 
 
+@_plain_text()
 def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[str, Any], path: Path) -> None:
     """The loss and its parts by epoch, and the selection metrics with the epoch that was kept."""
     epochs = [row["epoch"] for row in history]
@@ -108,6 +119,7 @@ def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[s
     _save(figure, path)
 
 
+@_plain_text()
 def router_weights(weights: Mapping[str, NDArray[np.float64]], modalities: Sequence[str], path: Path) -> None:
     """A heat map a pattern: how much each stream (row) listens to each modality's expert (column)."""
     shown = list(weights)[:8]
