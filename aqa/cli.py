@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 INTERRUPTED = 130  # the exit status of programs that Ctrl-C ends
+LONGEST_LINE = 900  # characters of a message that name what a user gave, however long that is
 
 app = typer.Typer(
     name="aqa",
@@ -293,7 +294,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status. A user's mistake is one line and status 2."""
-    from aqa.errors import AqaError
+    from aqa.errors import AqaError, first_line, out_of_memory
 
     command = typer.main.get_command(app)
     try:
@@ -308,10 +309,14 @@ def main(arguments: list[str] | None = None) -> int:
         message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
     except Exception as error:
         # click's own mistakes (a wrong option, a missing argument) carry a message and their exit status.
-        if not hasattr(error, "format_message"):
+        if hasattr(error, "format_message"):
+            message = error.format_message().replace("\n", " ")
+        elif out_of_memory(error):
+            message = f"not enough memory: {first_line(error)}; see train.batch_size, data.clips, the model's widths"
+        else:
             raise
-        message = error.format_message().replace("\n", " ")
-    typer.echo(f"aqa: {message}", err=True)
+    lines = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..." for line in message.splitlines()]
+    typer.echo("aqa: " + "\n".join(lines), err=True)
     return 2
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from aqa.config import TrainConfig
 from aqa.data.batches import Batch
-from aqa.errors import AqaError
+from aqa.errors import AqaError, NotANumber
 from aqa.models import AQAModel
 from aqa.models.base import Example
 from aqa.turns import Work, random_state, set_random_state
@@ -31,6 +31,14 @@ class Progress:
     best_epoch: int = 0  # 0: the selection metric was undefined in every epoch so far
     best_value: float = math.nan
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Diverged(NotANumber):
+    """Training that came to numbers which are none; progress is that of the epochs before."""
+
+    def __init__(self, what: str, epoch: int, progress: Progress):
+        super().__init__(f"{what} in epoch {epoch}; a lower train.learning_rate may help")
+        self.progress = progress
 
 
 def train(
@@ -51,7 +59,7 @@ def train(
     batches(epoch) yields an epoch's batches; target (N,) in [0, 1] is indexed by their rows. measure() returns the
     model's selection metrics on the split `measured_on`; the highest "srcc" or the lowest "mse" decides. saved: a state
     passed to `save` earlier, from which training goes on exactly. A `closed_form` model is fitted in one epoch.
-    AqaError where the loss is no longer a number.
+    Diverged, an AqaError, where the loss, a weight or a score is no longer a number.
     """
     if model.closed_form:
         return _fitted(model, batches, target, measure, metric, measured_on, on_epoch)
@@ -80,9 +88,14 @@ def train(
             model.start_epoch(epoch)
             losses = train_epoch(model, batches(epoch), target, optimizer, settings.gradient_clip)
             if not math.isfinite(losses["loss"]):
-                raise AqaError(f"the loss is {losses['loss']} in epoch {epoch}; a lower train.learning_rate may help")
+                raise Diverged(f"the loss is {losses['loss']}", epoch, progress)
+            if not all_finite(model):
+                raise Diverged("the loss is a number but a weight is none", epoch, progress)
             scheduler.step()
-            measured = {f"{measured_on}_{name}": value for name, value in measure().items()}
+            try:
+                measured = {f"{measured_on}_{name}": value for name, value in measure().items()}
+            except NotANumber as error:
+                raise Diverged(str(error), epoch, progress) from None
             value = measured[f"{measured_on}_{metric}"]
 
             progress.epoch = epoch
@@ -129,6 +142,12 @@ def train_epoch(
     if not count:
         raise AqaError("missing.train leaves no training sample with a visible modality")
     return {name: float(value) / count for name, value in sums.items()}
+
+
+def all_finite(model: torch.nn.Module) -> bool:
+    """Whether every parameter and buffer of a model is a finite number."""
+    numbers = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    return not numbers or bool(torch.stack([tensor.isfinite().all() for tensor in numbers]).all())
 
 
 def _fitted(

@@ -47,16 +47,32 @@ OPTIONS: dict[str, list[Any]] = {
     "alphas": [[0.1], [1, 10.5]],
     "prototype_position": ["query", "batch_row"],
     "generator_queries": ["shared", "temporal"],
-    **dict.fromkeys(("n_encoder", "n_decoder", "n_temporal", "n_fusion", "n_level"), [1, 2]),
-    **dict.fromkeys(("contrast_temperature", "certainty_temperature", "discriminator_rate"), [0.5, 2]),
-    **dict.fromkeys(
-        ("reconstruction_weight", "kl_weight", "mse_weight", "shared_weight", "contrast_weight", "agnostic_weight")
-        + ("exclusive_weight", "expert_weight", "self_weight", "mutual_weight", "unimodal_weight"),
-        [0, 0.3, 1.0],
-    ),
-    **dict.fromkeys(
-        ("mask_padding", "use_generator", "use_experts", "use_gate", "normalize_target", "stop_target"), [True, False]
-    ),
+    **{key: [1, 2] for key in ("n_encoder", "n_decoder", "n_temporal", "n_fusion", "n_level")},
+    **{key: [0.5, 2] for key in ("contrast_temperature", "certainty_temperature", "discriminator_rate")},
+    **{key: [True, False] for key in ("mask_padding", "use_generator", "use_experts", "use_gate")},
+    **{key: [True, False] for key in ("normalize_target", "stop_target")},
+    **{f"{part}_weight": [0, 0.3, 1.0] for part in ("reconstruction", "kl", "mse", "shared", "contrast", "agnostic")},
+    **{f"{part}_weight": [0, 0.3, 1.0] for part in ("exclusive", "expert", "self", "mutual", "unimodal")},
+}
+NAN, INFINITE = float("nan"), float("inf")
+BAD_OPTIONS: dict[str, list[Any]] = {
+    "hidden_dim": [0, -4, "x", 2.5, [], None],
+    "n_head": [0, -1, 3, "x", None],
+    "n_query": [0, -1, 1, "x"],
+    "dropout": [-0.1, 1.5, "x", None, NAN],
+    "feedforward_dim": [-3, 0, "x", 1.5],
+    "alphas": [[], [0], "x", [NAN]],
+    "n_encoder": [-1, "x", None, 0.5],
+    "n_decoder": [-1, "x", None],
+    "n_level": [-1, "x"],
+    "n_fusion": [-1, "x"],
+    "alpha": ["x", NAN, None],
+    "margin": ["x", INFINITE],
+    "rate": [-1, 1, 2, "x"],
+    "mask_padding": ["x", 5, None],
+    "prediction": [-1, 2],
+    "mofe_weight": [-1, 1],
+    "warmup_epochs": [0, -1],
 }
 ALWAYS_SMALL = ("hidden_dim", "n_head", "n_encoder", "n_decoder", "n_temporal", "n_fusion", "n_level")
 
@@ -160,6 +176,8 @@ def experiment(rng: random.Random) -> Settings:
         spec["data"]["align"] = "none"
     if rng.random() < 0.7 or len(modalities) == 1:
         put(spec, "missing.train", pattern(rng, modalities))
+    if "fixed" in str(spec.get("missing")):  # it may take away all of a modality, which has no deviation then
+        spec["data"].pop("standardize", None)
     if rng.random() < 0.7:
         put(spec, "missing.test", test_patterns(rng, modalities))
     if rng.random() < 0.3:
@@ -222,8 +240,8 @@ def misspelt(rng: random.Random, spec: Settings) -> Case:
     path = key.split(".")
     wrong = slip(rng, path[-1], {k.split(".")[-1] for k in KEYS} | set(SECTIONS) | set(OPTIONS))
     put(spec, ".".join([*path[:-1], wrong]), removed(spec, key))
-    hints = (wrong,) if key == "model.name" else ("e.yaml", wrong)  # a model is known by its name alone
-    return Case("misspelt key", text_of(spec), "invalid", hints=hints if not key.startswith("model.") else (wrong,))
+    hints = {"model.name": ()}.get(key, (wrong,) if key.startswith("model.") else ("e.yaml", wrong))
+    return Case("misspelt key", text_of(spec), "invalid", hints=hints)
 
 
 def unknown(rng: random.Random, spec: Settings) -> Case:
@@ -254,7 +272,9 @@ def wrong_value(rng: random.Random, spec: Settings) -> Case:
     if "targets" in spec and key != "data.target":
         del spec["targets"]
     # `model.name` and what the store has are found after the file was read, and named by what they are.
-    return Case("wrong type or out of range", text_of(spec), "invalid", hints=(key.split(".")[-1],) if "train" in key else ())
+    return Case(
+        "wrong type or out of range", text_of(spec), "invalid", hints=(key.split(".")[-1],) if "train" in key else ()
+    )
 
 
 def wrong_by_override(rng: random.Random, spec: Settings) -> Case:
@@ -332,7 +352,6 @@ def wrong_name(rng: random.Random, spec: Settings) -> Case:
         spec["data"].pop("modalities", None)
         spec.pop("select", None)
         spec["missing"] = {"train": "none"}
-        key == "missing.test"
     put(spec, key, changes[key])
     return Case(f"wrong name: {key}", text_of(spec), "invalid")
 
@@ -341,23 +360,24 @@ def wrong_option(rng: random.Random, spec: Settings) -> Case:
     name = spec["model"]["name"]
     taken = option_names(MODELS.get(name).make)
     foreign = sorted(set(OPTIONS) - taken)
-    bad = {"hidden_dim": [0, -4, "x", 2.5, [], None], "n_head": [0, -1, 3, "x", None], "n_query": [0, -1, 1, "x"]}
-    bad |= {"dropout": [-0.1, 1.5, "x", None, float("nan")], "feedforward_dim": [-3, 0, "x", 1.5], "alphas": [[], [0], "x"]}
-    bad |= {"n_encoder": [-1, "x", None, 0.5], "n_decoder": [-1, "x", None], "n_level": [-1, "x"], "n_fusion": [-1, "x"]}
-    bad |= {"alpha": ["x", float("nan"), None], "margin": ["x", float("inf")], "rate": [-1, 1, 2, "x"]}
-    bad |= {"mask_padding": ["x", 5, None], "prediction": [-1, 2], "mofe_weight": [-1, 1], "warmup_epochs": [0, -1]}
-    mine = sorted(set(bad) & taken)
+    mine = sorted(set(BAD_OPTIONS) & taken)
     if rng.random() < 0.3 or not mine:
         spec["model"][rng.choice(foreign)] = 1
         return Case("option of another model", text_of(spec), "invalid", hints=(name,))
     option = rng.choice(mine)
-    spec["model"][option] = rng.choice(bad[option])
+    spec["model"][option] = rng.choice(BAD_OPTIONS[option])
     return Case("wrong option", text_of(spec), "invalid", hints=(name,) if option == "mask_padding" else ())
 
 
 def wrong_pattern(rng: random.Random, spec: Settings) -> Case:
     wrong: list[Any] = [{"rates": "x"}, {"rates": -1}, {"rates": {"nose": 0.5}}, {"rates": None}, {"rates": []}]
-    wrong += [{"gaps": {}}, {"gaps": {"fraction": 1}}, {"gaps": {"fraction": "x"}}, {"gaps": {"fration": 0.5}}, {"gaps": 3}]
+    wrong += [
+        {"gaps": {}},
+        {"gaps": {"fraction": 1}},
+        {"gaps": {"fraction": "x"}},
+        {"gaps": {"fration": 0.5}},
+        {"gaps": 3},
+    ]
     wrong += [{"noise": {"std": float("inf")}}, {"noise": {"std": 1, "affected": "visual"}}, {"noise": {"std": []}}]
     wrong += [{"shift": {"clips": 0.5}}, {"shift": {}}, {"only": []}, {"only": "XYZ"}, {"only": None}, {"only": [None]}]
     wrong += [{"only": {}}, {"only": [["V"]]}, {"fixed": {"pattern": "none", "sed": 1}}, {"fixed": {"pattern": 3}}]
@@ -383,7 +403,21 @@ def deep(rng: random.Random, spec: Settings) -> Case:
 
 def not_a_mapping(rng: random.Random, spec: Settings) -> Case:
     text = text_of(spec)
-    wrong: list[str | bytes] = ["", " ", "\n\n", "# nothing\n", "---\n", "null", "[]", "- name", "5", "x", '"', "{", "}"]
+    wrong: list[str | bytes] = [
+        "",
+        " ",
+        "\n\n",
+        "# nothing\n",
+        "---\n",
+        "null",
+        "[]",
+        "- name",
+        "5",
+        "x",
+        '"',
+        "{",
+        "}",
+    ]
     wrong += ["\t" + text, text + "\n\t- x", text + "\nname: again\n", text + "\n? [a]\n: 1\n", text + "\n: 1\n"]
     wrong += [text + "\nx: &a 1\ny: *a\n", text + "\n<<: {a: 1}\n", text + "\noutput: !!python/name:os.system\n"]
     wrong += [text.encode() + b"\n\xff", b"\x00", text.encode("utf-16"), b"\x89HDF\r\n\x1a\n", text + "\n\x07: 1\n"]
@@ -408,7 +442,21 @@ def damaged_text(rng: random.Random, spec: Settings) -> Case:
 
 def odd_names(rng: random.Random, spec: Settings) -> Case:
     """Names that a file system or a format string trips over."""
-    names = ["\0", "a\0b", "x" * 300, "x" * 5000, "..", ".", "/", "", " ", "a\nb", "{target!r}", "{seed:>9999999}", "{seed:x}"]
+    names = [
+        "\0",
+        "a\0b",
+        "x" * 300,
+        "x" * 5000,
+        "..",
+        ".",
+        "/",
+        "",
+        " ",
+        "a\nb",
+        "{target!r}",
+        "{seed:>9999999}",
+        "{seed:x}",
+    ]
     names += ["{model:q}", "{target.__class__}", "{seed:{seed}}", "\ud800", "a/../b", "~", "$HOME", "CON", "%s", "{{}}"]
     put(spec, rng.choice(["name", "output", "data.store", "data.target"]), rng.choice(names))
     spec.pop("targets", None)

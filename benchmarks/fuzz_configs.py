@@ -104,8 +104,11 @@ def _limited(seconds: int) -> Iterator[None]:
 
 def try_case(case: Case, folder: Path) -> tuple[str, str | None]:
     """What came of a case (run, refused or failed), and what is wrong with that, None where nothing is."""
-    for left in ("runs", "out", "deep"):
-        shutil.rmtree(folder / left, ignore_errors=True)
+    for left in folder.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif left.suffix != ".h5":
+            left.unlink()
     text = case.text if isinstance(case.text, bytes) else case.text.encode("utf-8", "surrogatepass")
     (folder / "e.yaml").write_bytes(text)
     before = sorted(folder.iterdir())

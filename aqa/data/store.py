@@ -337,7 +337,7 @@ def _write(
             expected = (int(stream.lengths[row]), stream.width)
             if clips.shape != expected:
                 raise AqaError(f"{modality} of '{ids[int(row)]}' has shape {clips.shape}, expected {expected}")
-            values[offsets[row] : offsets[row + 1]] = clips
+            values[offsets[row] : offsets[row + 1]] = _narrowed(clips, dtype, modality, ids[int(row)])
             if progress is not None:
                 progress(1)
     for target_name, target in targets.items():
@@ -347,3 +347,13 @@ def _write(
             dataset.attrs["ceiling"] = json.dumps(dict(target.ceiling))
     for split, rows in splits.items():
         file.create_dataset(f"splits/{split}", data=np.asarray(rows, dtype=np.int64))
+
+
+def _narrowed(clips: NDArray[np.floating[Any]], dtype: str, modality: str, sample: str) -> NDArray[np.floating[Any]]:
+    """Clips in the type of the file; AqaError for a number that is finite and would become infinite there."""
+    with np.errstate(over="ignore"):
+        stored = clips.astype(dtype, copy=False)
+    lost = np.isfinite(clips) & ~np.isfinite(stored)
+    if lost.any():
+        raise AqaError(f"{modality} of '{sample}' holds {clips[lost][0]:g}, which {dtype} cannot hold")
+    return stored
