@@ -28,6 +28,8 @@ class Commands(typer.core.TyperGroup):
             raise typer.Exit(exit_status(stop)) from None
 
 
+LONGEST_LINE = 900  # characters of a message that name what a user gave, however long that is
+
 app = typer.Typer(
     name="aqa",
     cls=Commands,
@@ -309,7 +311,7 @@ def _patterns(text: str) -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status. A user's mistake is one line and status 2; see also `stopping`."""
-    from aqa.errors import AqaError
+    from aqa.errors import AqaError, first_line, out_of_memory
     from aqa.stopping import stoppable
 
     command = typer.main.get_command(app)
@@ -323,10 +325,14 @@ def main(arguments: list[str] | None = None) -> int:
         message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
     except Exception as error:
         # click's own mistakes (a wrong option, a missing argument) carry a message and their exit status.
-        if not hasattr(error, "format_message"):
+        if hasattr(error, "format_message"):
+            message = error.format_message().replace("\n", " ")
+        elif out_of_memory(error):
+            message = f"not enough memory: {first_line(error)}; see train.batch_size, data.clips, the model's widths"
+        else:
             raise
-        message = error.format_message().replace("\n", " ")
-    _say(f"aqa: {message}")
+    lines = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..." for line in message.splitlines()]
+    _say("aqa: " + "\n".join(lines))
     return 2
 
 

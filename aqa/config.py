@@ -8,23 +8,27 @@ import math
 import os
 import re
 import string
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, get_args
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
 import pydantic
 import yaml
 from pydantic import Field
 
-from aqa.errors import AqaError, first_line, nearest
+from aqa.errors import AqaError, brief, first_line, nearest
 
 MOST_BYTES = 2**20  # of a YAML file
 MOST_DIGITS = 40  # of a whole number in it
 DEEPEST = 50  # how far its mappings and lists may be nested
-SHOWN = 200  # characters of a wrong value
 WIDTH = r"0?\d{0,2}d?"  # what may follow a placeholder's colon: {seed:03d}
 
 S = TypeVar("S", bound=pydantic.BaseModel)
+
+# Whole numbers that any array library can count with; torch's and numpy's generators take seeds of 63 bits.
+MOST, SEEDS = 2**31, 2**63
+LONGEST_NAME = 200  # characters of a title, which names a folder
 
 
 class Section(pydantic.BaseModel):
@@ -33,18 +37,27 @@ class Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text):
+        raise ValueError("control characters and line breaks are not accepted in a name")
+    return text
+
+
+Name = Annotated[str, pydantic.AfterValidator(_one_line)]
+
+
 class DataConfig(Section):
     """Where features come from and how videos become windows of clips."""
 
-    store: str  # an HDF5 feature store; relative to the experiment file or the working folder
-    target: str  # the score to predict, a name under `targets` in the store
+    store: Name  # an HDF5 feature store; relative to the experiment file or the working folder
+    target: Name  # the score to predict, a name under `targets` in the store
     synthetic: str | None = None  # a preset of `aqa prepare synthetic`, made at `store` where there is no file yet
-    clips: int | None = Field(None, ge=1)  # window length; the longest video's where it is not given
+    clips: int | None = Field(None, ge=1, lt=MOST)  # window length; the longest video's where it is not given
     modalities: list[str] | None = Field(None, min_length=1)  # which streams, in which order; the store's by default
     align: Literal["shortest", "none"] = "shortest"  # cut the streams of a video to its shortest one
     standardize: bool = False  # channels to zero mean and unit deviation, by the training split's statistics
     validation: float = Field(0.2, gt=0, lt=1)  # share of train cut off for validation where the store has no `valid`
-    memory: float | None = Field(None, gt=0)  # GiB that features may take; a larger store is read in blocks
+    memory: float | None = Field(None, gt=0, lt=MOST)  # GiB that features may take; a larger store is read in blocks
 
     @pydantic.field_validator("modalities")
     @classmethod
@@ -99,17 +112,17 @@ class MissingConfig(Section):
 class TrainConfig(Section):
     """The training loop. The defaults are those of MCMoE as published for Fis-V."""
 
-    epochs: int = Field(100, ge=1)
-    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(100, ge=1, lt=MOST)
+    batch_size: int = Field(32, ge=1, lt=MOST)
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = Field(2e-4, gt=0)
     final_learning_rate: float = Field(0.01, ge=0, le=1)  # where cosine decay ends, as a share of learning_rate
     weight_decay: float = Field(1e-4, ge=0)
     gradient_clip: float | None = Field(None, gt=0)  # largest norm of the gradient
-    patience: int | None = Field(None, ge=1)  # stop after so many epochs without a better selection metric
-    seed: int = Field(0, ge=0)
+    patience: int | None = Field(None, ge=1, lt=MOST)  # stop after so many epochs without a better selection metric
+    seed: int = Field(0, ge=0, lt=SEEDS)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = Field(None, ge=1)  # torch's CPU threads; torch's own choice where not given
+    threads: int | None = Field(None, ge=1, lt=MOST)  # torch's CPU threads; torch's own choice where not given
 
 
 class SelectConfig(Section):
@@ -137,7 +150,7 @@ class Experiment(Section):
     targets: overrides by target name, applied for the target chosen.
     """
 
-    name: str
+    name: Name
     data: DataConfig
     model: ModelConfig = ModelConfig()
     missing: MissingConfig = MissingConfig()
@@ -145,7 +158,7 @@ class Experiment(Section):
     select: SelectConfig = SelectConfig()
     tracking: TrackingConfig = TrackingConfig()
     targets: dict[str, dict[str, Any]] = {}
-    output: str | None = None
+    output: Name | None = None
     save_every: float | None = Field(None, ge=0)  # seconds between saved states; a default where not given
     versions: dict[str, str] = {}  # written into a run's config.yaml; says nothing to a new run
 
@@ -153,14 +166,17 @@ class Experiment(Section):
     def title(self) -> str:
         """The name with its placeholders filled in."""
         values = {"target": self.data.target, "model": self.model.name, "seed": self.train.seed}
+        known = ", ".join("{" + v + "}" for v in values)
         try:
-            for _, field, width, conversion in string.Formatter().parse(self.name):
-                if field is not None and (field not in values or conversion or not re.fullmatch(WIDTH, width or "")):
+            for _, value, how, conversion in string.Formatter().parse(self.name):
+                if value is not None and (value not in values or conversion or not re.fullmatch(WIDTH, how or "")):
                     raise ValueError
-            return self.name.format(**values)
+            title = self.name.format(**values)
         except ValueError:
-            known = ", ".join("{" + v + "}" for v in values)
-            raise AqaError(f"name: '{self.name}' has a placeholder that is not one of {known}") from None
+            raise AqaError(f"name: {brief(self.name)} has a placeholder that is not one of {known}") from None
+        if len(title) > LONGEST_NAME:
+            raise AqaError(f"name: {brief(title)} has {len(title)} characters, which is more than {LONGEST_NAME}")
+        return title
 
     @property
     def unique_name(self) -> str:
@@ -199,10 +215,11 @@ def load_experiment(source: str | os.PathLike[str] | Mapping[str, Any], override
     for text, (key, value) in zip(overrides, changes, strict=True):
         _set(content, key, value)
         for i in range(1, len(key)):
-            places.setdefault(".".join(key[:i]), f"override '{text}'")
-        places[".".join(key)] = f"override '{text}'"
+            places.setdefault(".".join(key[:i]), f"override {brief(text)}")
+        places[".".join(key)] = f"override {brief(text)}"
     experiment = validated(Experiment, content, where, places)
     folder = None if isinstance(source, Mapping) else Path(source).parent
+    _ = experiment.title  # which is checked before anything is done
     store = _locate(experiment.data.store, folder)
     return experiment.model_copy(update={"data": experiment.data.model_copy(update={"store": str(store)})})
 
@@ -300,11 +317,11 @@ def _walk(node: yaml.Node | None, prefix: str, lines: dict[str, int], path: Path
 def _override(text: str) -> tuple[list[str], Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise AqaError(f"'{text}' is no override; write key.key=value, such as train.seed=1")
+        raise AqaError(f"{brief(text)} is no override; write key.key=value, such as train.seed=1")
     try:
         return key.strip().split("."), parse_value(value)
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise AqaError(f"'{text}': the value is not valid YAML") from None
+        raise AqaError(f"{brief(text)}: the value is not valid YAML") from None
 
 
 def parse_value(text: str) -> Any:
@@ -371,19 +388,15 @@ def _explain(
         return f"{place}: '{key}' is missing"
     if first["type"] == "literal_error":
         choices = re.findall(r"'([^']+)'", str(first["ctx"]["expected"]))
-        given = first["input"]
-        return f"{place}: {key} is {_shown(given)}, not one of {', '.join(choices)}; {nearest(str(given), choices)}"
+        given = brief(first["input"])
+        hint = nearest(given.strip("'"), choices)
+        return f"{place}: {key} is {given}, not one of {', '.join(choices)}; {hint}"
     if first["type"] == "model_type":
-        keys = ", ".join(_keys(kind, path))
-        return f"{place}: {key}: a mapping of keys is needed ({keys}), got {_shown(first['input'])}"
+        return (
+            f"{place}: {key}: a mapping of keys is needed ({', '.join(_keys(kind, path))}), got {brief(first['input'])}"
+        )
     problem = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {key}: {problem[0].lower()}{problem[1:]}, got {_shown(first['input'])}"
-
-
-def _shown(value: Any) -> str:
-    """A wrong value, cut short."""
-    text = repr(value)
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+    return f"{place}: {key}: {problem[0].lower()}{problem[1:]}, got {brief(first['input'])}"
 
 
 def _keys(kind: type[pydantic.BaseModel], path: Sequence[str]) -> list[str]:

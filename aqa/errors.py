@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
+
+SHOWN = 200  # characters of a value, at most, in a message
 
 # Control characters (a terminal obeys them), marks that turn the direction of text, and halves of characters, which
 # stand for bytes that are no UTF-8.
@@ -32,6 +35,10 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+class NotANumber(AqaError):
+    """A loss, a weight or a score that is NaN or infinite."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a name that is not known: the closest one, or the list of all.
 
@@ -44,6 +51,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean '{by_lower[close[0]]}'?"
     return "known: " + (", ".join(known) if known else "none")
+
+
+def brief(value: Any) -> str:
+    """A value as Python writes it, its middle left out where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-SHOWN // 4 :]}"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory, which torch says in several ways."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and (type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error))
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from aqa.config import Experiment, load_experiment
 from aqa.data.batches import Features, Rows, Statistics, training_batches
+from aqa.data.checks import absence_notes, label_notes, require_sound
 from aqa.data.sharing import FeatureLoader
 from aqa.data.store import FeatureStore, Target
 from aqa.data.synthetic import make_synthetic
@@ -23,10 +24,10 @@ from aqa.errors import AqaError, nearest
 from aqa.evaluation import Predictions, Scorer, selection_measure, selection_patterns, summary
 from aqa.files import plain, write_table
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns
-from aqa.runs import FIGURES, PREDICTIONS, STATE, RunFolder
+from aqa.runs import CHECKPOINT, FIGURES, PREDICTIONS, STATE, RunFolder
 from aqa.scoring import Result, build_model, describe_checkpoint, labelled, pick_device
 from aqa.tracking import require_wandb, tracked
-from aqa.training import Progress, train
+from aqa.training import Diverged, Progress, train
 from aqa.turns import Work, to_the_end
 
 Say = Callable[[str], object]
@@ -150,12 +151,16 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
         test_patterns = parse_test_patterns(config.missing.test, modalities, "missing.test")
         selecting = selection_patterns(config.select.pattern, modalities)
         rowsets = split_rows(store, target, config, notes.append)
+        parts = {"train": rowsets.train, config.select.split: rowsets.select, "test": rowsets.test}
+        require_sound(store, config.data.target, parts)
+        notes += label_notes(target, parts)
         features = loader.load(
             store, modalities, config.data.align, device, config.data.memory, config.data.standardize
         )
     torch.manual_seed(config.train.seed)
     model = build_model(config.model.name, features.widths, config.model.options, config.data.align).to(device)
     available = training_availability(features, rowsets.train, training_pattern, config.train.seed, notes.append)
+    notes += absence_notes(modalities, {"train": available, "test": features.available[rowsets.test]})
     statistics = features.statistics(rowsets.train, available) if config.data.standardize else {}
     features = loader.standardised(features, statistics)
     clips = config.data.clips or int(features.lengths.max())
@@ -197,7 +202,7 @@ def fit(
             raise AqaError(f"{folder.path / STATE} is no state that a run saved; --overwrite begins the run again")
         report(f"going on after epoch {progress.get('epoch')}")
     truth = prepared.target.values
-    progress = yield from train(
+    training = train(
         scorer.model,
         lambda epoch: training_batches(
             scorer.features,
@@ -220,10 +225,25 @@ def fit(
         on_epoch=on_epoch,
         show_progress=show_progress,
     )
+    try:
+        progress = yield from training
+    except Diverged as error:
+        folder.log(str(error))
+        raise AqaError(f"{error}{keep_what_was_best(prepared, error.progress, folder)}") from None
     if not progress.best_epoch:
         report(f"select.metric {config.select.metric} was undefined in every epoch; the last epoch's weights are kept")
     scorer.model.load_state_dict(progress.best_weights)
     return progress
+
+
+def keep_what_was_best(prepared: Prepared, progress: Progress, folder: RunFolder) -> str:
+    """Save the best weights and the history of a training that diverged; says where they are."""
+    if not progress.best_epoch:
+        return ""
+    checkpoint = describe_checkpoint(prepared.config, prepared.scorer, prepared.target, progress, prepared.statistics)
+    folder.save_history(progress.history)
+    folder.save_checkpoint(checkpoint)
+    return f"; the weights of epoch {progress.best_epoch}, the best before it, are in {folder.path}/{CHECKPOINT}"
 
 
 def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 
 from aqa.config import Experiment, load_experiment
 from aqa.data.batches import Rows
+from aqa.data.checks import require_sound
 from aqa.data.store import FeatureStore, Target
 from aqa.data.streaming import load_features
 from aqa.errors import AqaError, nearest
@@ -68,6 +69,7 @@ def evaluate(
     with FeatureStore(store or config.data.store) as opened:
         target = opened.target(checkpoint["target"]["name"])
         rows = labelled(opened.split(split), target)
+        require_sound(opened, checkpoint["target"]["name"], {split: rows})
         scorer = load_scorer(checkpoint, opened, chosen_device, config.data.memory if memory is None else memory)
     if not len(rows):
         raise AqaError(

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from aqa.config import TrainConfig
 from aqa.data.batches import Batch
-from aqa.errors import AqaError
+from aqa.errors import AqaError, NotANumber
 from aqa.models import AQAModel
 from aqa.models.base import Example
 from aqa.stopping import uninterrupted
@@ -34,6 +34,14 @@ class Progress:
     best_epoch: int = 0  # 0: the selection metric was undefined in every epoch so far
     best_value: float = math.nan
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Diverged(NotANumber):
+    """Training that came to numbers which are none; progress is that of the epochs before."""
+
+    def __init__(self, what: str, epoch: int, progress: Progress):
+        super().__init__(f"{what} in epoch {epoch}; a lower train.learning_rate may help")
+        self.progress = progress
 
 
 def train(
@@ -56,7 +64,8 @@ def train(
     model's selection metrics on the split `measured_on`; the highest "srcc" or the lowest "mse" decides. saved: a state
     passed to `save` earlier, from which training goes on exactly; save_every: seconds between two. One that is stopped
     between epochs saves those that it did; by Ctrl-C or SIGTERM in the middle of one, it ends that first if there are
-    others to save. A `closed_form` model is fitted in one epoch. AqaError where the loss is no longer a number.
+    others to save. A `closed_form` model is fitted in one epoch. Diverged, an AqaError, where the loss, a weight or a
+    score is no longer a number.
     """
     if model.closed_form:
         return _fitted(model, batches, target, measure, metric, measured_on, on_epoch)
@@ -95,8 +104,11 @@ def train(
             while progress.epoch < settings.epochs and not _out_of_patience(progress, settings.patience):
                 in_order = False
                 with uninterrupted() if progress.epoch > saved_epoch else nullcontext():
-                    row = _epoch(model, progress.epoch + 1, batches, target, optimizer, scheduler, settings)
-                    row |= {f"{measured_on}_{name}": value for name, value in measure().items()}
+                    try:
+                        row = _epoch(model, progress.epoch + 1, batches, target, optimizer, scheduler, settings)
+                        row |= {f"{measured_on}_{name}": value for name, value in measure().items()}
+                    except NotANumber as error:
+                        raise Diverged(str(error), progress.epoch + 1, progress) from None
                     _note(progress, row, row[f"{measured_on}_{metric}"], metric, model)
                     if on_epoch is not None:
                         on_epoch(row)
@@ -124,12 +136,14 @@ def _epoch(
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     settings: TrainConfig,
 ) -> dict[str, float]:
-    """Train for an epoch; returns its row of the history, but for what is measured. AqaError where the loss is none."""
+    """Train for an epoch; returns its row of the history, but for what is measured. NotANumber where it diverged."""
     learning_rate = float(scheduler.get_last_lr()[0])
     model.start_epoch(epoch)
     losses = train_epoch(model, batches(epoch), target, optimizer, settings.gradient_clip)
     if not math.isfinite(losses["loss"]):
-        raise AqaError(f"the loss is {losses['loss']} in epoch {epoch}; a lower train.learning_rate may help")
+        raise NotANumber(f"the loss is {losses['loss']}")
+    if not all_finite(model):
+        raise NotANumber("the loss is a number but a weight is none")
     scheduler.step()
     return {"epoch": float(epoch), "learning_rate": learning_rate, **losses}
 
@@ -169,6 +183,12 @@ def train_epoch(
     if not count:
         raise AqaError("missing.train leaves no training sample with a visible modality")
     return {name: float(value) / count for name, value in sums.items()}
+
+
+def all_finite(model: torch.nn.Module) -> bool:
+    """Whether every parameter and buffer of a model is a finite number."""
+    numbers = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    return not numbers or bool(torch.stack([tensor.isfinite().all() for tensor in numbers]).all())
 
 
 def _fitted(

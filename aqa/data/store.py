@@ -405,7 +405,7 @@ def _write(
             expected = (int(stream.lengths[row]), stream.width)
             if clips.shape != expected:
                 raise AqaError(f"{modality} of '{ids[int(row)]}' has shape {clips.shape}, expected {expected}")
-            clips = clips.astype(dtype, copy=False)
+            clips = _narrowed(clips, dtype, modality, ids[int(row)])
             values[offsets[row] : offsets[row + 1]] = clips
             checksums[row] = crc_of(clips)
             progress(1)
@@ -425,3 +425,13 @@ def _write(
 def _create(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
     """A small array with its checksum."""
     group.create_dataset(name, data=values).attrs[CRC] = np.uint32(crc_of(values))
+
+
+def _narrowed(clips: NDArray[np.floating[Any]], dtype: str, modality: str, sample: str) -> NDArray[np.floating[Any]]:
+    """Clips in the type of the file; AqaError for a number that is finite and would become infinite there."""
+    with np.errstate(over="ignore"):
+        stored = clips.astype(dtype, copy=False)
+    lost = np.isfinite(clips) & ~np.isfinite(stored)
+    if lost.any():
+        raise AqaError(f"{modality} of '{sample}' holds {clips[lost][0]:g}, which {dtype} cannot hold")
+    return stored

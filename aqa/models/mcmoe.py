@@ -33,6 +33,7 @@ from aqa.models.base import AQAModel, Loss, PatternScores
 from aqa.models.layers import GradeDecoder, clip_mean, on_clips, projection, real_clips, scatter_rows, sinusoid, xavier
 from aqa.models.transformer import Encoder, FewQueryAttention
 from aqa.objectives import channel_divergence, hardest_triplet, squared_error
+from aqa.registry import Natural, Positive, Several, Share
 
 
 class GatedGenerator(nn.Module):
@@ -104,13 +105,13 @@ class MCMoE(AQAModel):
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 256,
-        n_head: int = 2,
-        n_encoder: int = 3,
-        n_decoder: int = 3,
-        n_query: int = 4,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.3,
+        hidden_dim: Positive = 256,
+        n_head: Positive = 2,
+        n_encoder: Natural = 3,
+        n_decoder: Natural = 3,
+        n_query: Several = 4,
+        feedforward_dim: Positive | None = None,
+        dropout: Share = 0.3,
         alpha: float = 0.5,
         margin: float = 1.0,
         reconstruction_weight: float = 1.0,

@@ -91,6 +91,8 @@ def predicted_against_true(
         axis.tick_params(labelbottom=True)
     figure.supxlabel(f"true {metrics['target']}", fontsize=9)
     figure.supylabel("predicted", fontsize=9)
+    if metrics["selection"]["split"] == "test":
+        figure.suptitle(selection_text(metrics["selection"]), fontsize=8)
     _save(figure, path)
 
 
@@ -103,7 +105,8 @@ def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[s
         values = [row.get(name, np.nan) for row in history]
         if name.startswith("loss"):
             left.plot(epochs, values, label=name.removeprefix("loss_"), linewidth=2 if name == "loss" else 1)
-    left.set_yscale("log")
+    if any(row["loss"] > 0 for row in history):
+        left.set_yscale("log")
     left.set_xlabel("epoch")
     left.set_ylabel("training loss")
     left.legend(fontsize=8, frameon=False)
@@ -116,6 +119,8 @@ def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[s
     label = {"srcc": "SRCC", "mse": "MSE"}[selection["metric"]]
     right.set_ylabel(f"{label} on {selection['split']} ({selection['pattern']})")
     right.legend(fontsize=8, frameon=False)
+    if selection["split"] == "test":
+        figure.suptitle(selection_text(selection), fontsize=8)
     _save(figure, path)
 
 
