@@ -31,6 +31,26 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exist
 RunArgument = Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN")]
 
 
+def _use_plugins(files: list[Path] | None) -> list[Path] | None:
+    if files:
+        from aqa.plugins import use
+
+        use(files)
+    return files
+
+
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        help="A Python file of your own with a model, a missing pattern or a data set.",
+        metavar="FILE",
+        callback=_use_plugins,
+        is_eager=True,
+    ),
+]
+
+
 @app.command()
 def run(
     experiment: Annotated[Path, typer.Argument(help="An experiment file (YAML).", metavar="EXPERIMENT")],
@@ -39,6 +59,7 @@ def run(
         typer.Argument(help="Changes: data.target=PCS output=DIR ...", metavar="KEY=VALUE"),
     ] = None,
     overwrite: Overwrite = False,
+    plugin: Plugin = None,
 ) -> None:
     """Train a model and score it under every missing pattern."""
     from aqa.experiment import run as run_experiment
@@ -66,6 +87,7 @@ def sweep(
     export_wandb: Annotated[
         Path | None, typer.Option(help="Write the sweep for W&B agents to this folder and stop.", metavar="FOLDER")
     ] = None,
+    plugin: Plugin = None,
 ) -> None:
     """Run a grid of experiments; runs that are done are not run again."""
     from aqa.clusters import run_on_ray
@@ -140,6 +162,7 @@ def evaluate(
     device: Device = "auto",
     memory: Memory = None,
     overwrite: Overwrite = False,
+    plugin: Plugin = None,
 ) -> None:
     """Score a finished run again: other patterns, another store or split."""
     from aqa.files import refuse_existing, write_text
@@ -163,6 +186,7 @@ def predict(
     device: Device = "auto",
     memory: Memory = None,
     overwrite: Overwrite = False,
+    plugin: Plugin = None,
 ) -> None:
     """Predict the scores of videos, labelled or not."""
     from aqa.files import refuse_existing, write_table
@@ -188,6 +212,7 @@ def prepare(
     preset: Annotated[str | None, typer.Option(help="synthetic: fisv, fisv_small, rg, fs1000 or tiny.")] = None,
     seed: Annotated[int, typer.Option(help="synthetic: the seed.")] = 0,
     overwrite: Overwrite = False,
+    plugin: Plugin = None,
 ) -> None:
     """Write a feature store from published files, or a synthetic one."""
     from data_prep.prepare import prepare as prepare_store
@@ -208,7 +233,7 @@ def inspect(store: Annotated[Path, typer.Argument(help="A feature store (HDF5)."
 
 
 @app.command()
-def models() -> None:
+def models(plugin: Plugin = None) -> None:
     """List the models, with their parameters by default on streams of 1024, 768 and 1024 channels (Fis-V)."""
     from aqa.errors import AqaError
     from aqa.models import MODELS, build

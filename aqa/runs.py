@@ -17,19 +17,20 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from aqa import __version__
+from aqa import __version__, plugins
 from aqa.errors import AqaError
 from aqa.files import load_torch, plain, write_table, write_text, written_whole
 
 CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
 HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt", "figures"
 ERRORS = "errors"  # beside the runs of a sweep: what was wrong with those that failed
+PLUGIN = "plugin "  # before the name of one among the versions
 OWN_FILES = (CONFIG, STATE, CHECKPOINT, METRICS, HISTORY, PREDICTIONS, LOG)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast, where PyYAML was built with it
 
 
 def versions() -> dict[str, str]:
-    """Versions that numbers may depend on."""
+    """Versions that numbers may depend on, with the digests of plugins."""
     import torch  # seconds to import, and finished runs are read without it
 
     return {
@@ -37,6 +38,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
+        **{f"{PLUGIN}{name}": version for name, version in plugins.loaded().items()},
     }
 
 
@@ -108,6 +110,11 @@ class RunFolder:
         config = self._whole_config()
         config.pop("versions", None)
         return config
+
+    @property
+    def plugins(self) -> list[str]:
+        """The plugins that the run had."""
+        return [key.removeprefix(PLUGIN) for key in self._whole_config()["versions"] if key.startswith(PLUGIN)]
 
     @property
     def metrics(self) -> dict[str, Any]:

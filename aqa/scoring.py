@@ -16,12 +16,12 @@ from aqa.config import Experiment, load_experiment
 from aqa.data.batches import Rows
 from aqa.data.store import FeatureStore, Target
 from aqa.data.streaming import load_features
-from aqa.errors import AqaError, nearest
+from aqa.errors import AqaError, first_line, nearest
 from aqa.evaluation import Scorer, summary
 from aqa.files import plain
 from aqa.missing import parse_pattern, parse_test_patterns
 from aqa.modalities import subset_name
-from aqa.models import AQAModel, build
+from aqa.models import MODELS, AQAModel, build
 from aqa.reporting.tables import result_table
 from aqa.runs import RunFolder
 from aqa.training import Progress
@@ -63,7 +63,7 @@ def evaluate(
     chosen_device = pick_device(device)
     folder = RunFolder.existing(run)
     config = load_experiment(folder.config)
-    checkpoint = folder.load_checkpoint()
+    checkpoint = load_own_checkpoint(folder)
     with FeatureStore(store or config.data.store) as opened:
         target = opened.target(checkpoint["target"]["name"])
         rows = labelled(opened.split(split), target)
@@ -96,7 +96,7 @@ def predict(
     """
     chosen_device = pick_device(device)
     folder = RunFolder.existing(run)
-    checkpoint = folder.load_checkpoint()
+    checkpoint = load_own_checkpoint(folder)
     memory = folder.config["data"].get("memory") if memory is None else memory
     with FeatureStore(store) as opened:
         rows = np.arange(len(opened)) if split is None else opened.split(split)
@@ -158,6 +158,16 @@ def describe_checkpoint(
     }
 
 
+def load_own_checkpoint(folder: RunFolder) -> dict[str, Any]:
+    """A run's checkpoint; AqaError where its model is a plugin's that this process does not have."""
+    checkpoint = folder.load_checkpoint()
+    name = checkpoint.get("model")
+    if folder.plugins and name not in MODELS.names():
+        files = " ".join(f"--plugin {plugin}" for plugin in folder.plugins)
+        raise AqaError(f"{folder.path} has a model of its user's own, '{name}'; name the file again: {files}")
+    return checkpoint
+
+
 def load_scorer(
     checkpoint: Mapping[str, Any], store: FeatureStore, device: torch.device, memory: float | None = None
 ) -> Scorer:
@@ -183,7 +193,11 @@ def load_scorer(
     )
     features.standardise(checkpoint["statistics"])
     model = build(checkpoint["model"], widths=widths, **checkpoint["options"])
-    model.load_state_dict(checkpoint["weights"])
+    try:
+        model.load_state_dict(checkpoint["weights"])
+    except RuntimeError as error:  # of torch: a heading, then what differs
+        what = " ".join(str(error).split("\n\t")[1:2]) or first_line(error)
+        raise AqaError(f"the checkpoint's weights do not fit model '{checkpoint['model']}': {what}") from None
     target = checkpoint["target"]
     return Scorer(
         model.to(device),
