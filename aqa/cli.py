@@ -151,6 +151,20 @@ def report(
 
 
 @app.command()
+def card(
+    run: RunArgument,
+    out: Annotated[Path | None, typer.Option(help="The file; MODEL_CARD.md in the run's folder by default.")] = None,
+    overwrite: Overwrite = False,
+    plugin: Plugin = None,
+) -> None:
+    """Write a finished run's model card; what only people know is left to answer."""
+    from aqa.reporting.card import card as write_card
+
+    path, questions = write_card(run, out, overwrite=overwrite)
+    _say(f"model card: {path}; {questions} questions in it are left to you")
+
+
+@app.command()
 def evaluate(
     run: RunArgument,
     patterns: Annotated[

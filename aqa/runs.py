@@ -112,9 +112,14 @@ class RunFolder:
         return config
 
     @property
+    def versions(self) -> dict[str, str]:
+        """The versions and plugins that the run was made with."""
+        return dict(self._whole_config()["versions"])
+
+    @property
     def plugins(self) -> list[str]:
         """The plugins that the run had."""
-        return [key.removeprefix(PLUGIN) for key in self._whole_config()["versions"] if key.startswith(PLUGIN)]
+        return [key.removeprefix(PLUGIN) for key in self.versions if key.startswith(PLUGIN)]
 
     @property
     def metrics(self) -> dict[str, Any]:
