@@ -225,6 +225,7 @@ def prepare(
     on_error: Annotated[str, typer.Option(help="Where a video has a problem: refuse, or skip it.")] = "refuse",
     preset: Annotated[str | None, typer.Option(help="synthetic: fisv, fisv_small, rg, fs1000 or tiny.")] = None,
     seed: Annotated[int, typer.Option(help="synthetic: the seed.")] = 0,
+    samples: Annotated[int | None, typer.Option(help="synthetic: only so many videos a split.")] = None,
     overwrite: Overwrite = False,
     plugin: Plugin = None,
 ) -> None:
@@ -232,7 +233,16 @@ def prepare(
     from data_prep.prepare import prepare as prepare_store
 
     typer.echo(
-        prepare_store(name, out, source=source, on_error=on_error, preset=preset, seed=seed, overwrite=overwrite)
+        prepare_store(
+            name,
+            out,
+            source=source,
+            on_error=on_error,
+            preset=preset,
+            seed=seed,
+            samples=samples,
+            overwrite=overwrite,
+        )
     )
 
 

@@ -3,7 +3,6 @@
 from importlib import metadata
 
 project = "aqa"
-author = "the authors of aqa"
 release = metadata.version("aqa")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
@@ -21,6 +20,7 @@ toc_object_entries_show_parents = "hide"
 html_theme = "furo"
 html_title = f"aqa {release}"
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False
 html_static_path = ["site"]
 html_css_files = ["wide.css"]
