@@ -48,6 +48,26 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exist
 RunArgument = Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN")]
 
 
+def _use_plugins(files: list[Path] | None) -> list[Path] | None:
+    if files:
+        from aqa.plugins import use
+
+        use(files)
+    return files
+
+
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        help="A Python file of your own with a model, a missing pattern or a data set.",
+        metavar="FILE",
+        callback=_use_plugins,
+        is_eager=True,
+    ),
+]
+
+
 @app.command()
 def run(
     experiment: Annotated[Path, typer.Argument(help="An experiment file (YAML).", metavar="EXPERIMENT")],
@@ -56,6 +76,7 @@ def run(
         typer.Argument(help="Changes: data.target=PCS output=DIR ...", metavar="KEY=VALUE"),
     ] = None,
     overwrite: Overwrite = False,
+    plugin: Plugin = None,
 ) -> None:
     """Train a model and score it under every missing pattern."""
     from aqa.devices import keep_freed_memory
@@ -81,6 +102,7 @@ def sweep(
     export_wandb: Annotated[
         Path | None, typer.Option(help="Write the sweep for W&B agents to this folder and stop.", metavar="FOLDER")
     ] = None,
+    plugin: Plugin = None,
 ) -> None:
     """Run a grid of experiments; runs that are done are not run again."""
     from aqa.clusters import run_on_ray
@@ -144,6 +166,20 @@ def report(
 
 
 @app.command()
+def card(
+    run: RunArgument,
+    out: Annotated[Path | None, typer.Option(help="The file; MODEL_CARD.md in the run's folder by default.")] = None,
+    overwrite: Overwrite = False,
+    plugin: Plugin = None,
+) -> None:
+    """Write a finished run's model card; what only people know is left to answer."""
+    from aqa.reporting.card import card as write_card
+
+    path, questions = write_card(run, out, overwrite=overwrite)
+    _say(f"model card: {path}; {questions} questions in it are left to you")
+
+
+@app.command()
 def evaluate(
     run: RunArgument,
     patterns: Annotated[
@@ -155,6 +191,7 @@ def evaluate(
     device: Device = "auto",
     memory: Memory = None,
     overwrite: Overwrite = False,
+    plugin: Plugin = None,
 ) -> None:
     """Score a finished run again: other patterns, another store or split."""
     from aqa.files import refuse_existing, write_text
@@ -178,6 +215,7 @@ def predict(
     device: Device = "auto",
     memory: Memory = None,
     overwrite: Overwrite = False,
+    plugin: Plugin = None,
 ) -> None:
     """Predict the scores of videos, labelled or not."""
     from aqa.files import refuse_existing, write_table
@@ -202,12 +240,25 @@ def prepare(
     on_error: Annotated[str, typer.Option(help="Where a video has a problem: refuse, or skip it.")] = "refuse",
     preset: Annotated[str | None, typer.Option(help="synthetic: fisv, fisv_small, rg, fs1000 or tiny.")] = None,
     seed: Annotated[int, typer.Option(help="synthetic: the seed.")] = 0,
+    samples: Annotated[int | None, typer.Option(help="synthetic: only so many videos a split.")] = None,
     overwrite: Overwrite = False,
+    plugin: Plugin = None,
 ) -> None:
     """Write a feature store from published files, or a synthetic one."""
     from data_prep.prepare import prepare as prepare_store
 
-    _show(prepare_store(name, out, source=source, on_error=on_error, preset=preset, seed=seed, overwrite=overwrite))
+    _show(
+        prepare_store(
+            name,
+            out,
+            source=source,
+            on_error=on_error,
+            preset=preset,
+            seed=seed,
+            samples=samples,
+            overwrite=overwrite,
+        )
+    )
 
 
 @app.command()
@@ -221,7 +272,7 @@ def inspect(store: Annotated[Path, typer.Argument(help="A feature store (HDF5)."
 
 
 @app.command()
-def models() -> None:
+def models(plugin: Plugin = None) -> None:
     """List the models, with their parameters by default on streams of 1024, 768 and 1024 channels (Fis-V)."""
     from aqa.errors import AqaError
     from aqa.models import MODELS, build

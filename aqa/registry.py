@@ -1,7 +1,7 @@
 """Named things that live one to a file: models, missing patterns, data sets.
 
-A registry finds its entries by importing the modules of its package at the first look-up, so that adding a file with a
-decorated class or function is all it takes.
+A registry finds its entries by importing the modules of its package, and the plugins, at the first look-up, so that
+adding a file with a decorated class or function is all it takes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 import pydantic
 from pydantic import Field
 
+from aqa import plugins
 from aqa.errors import AqaError, brief, nearest
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -58,6 +59,8 @@ class Registry(Generic[T]):
         """Decorator: put a class or function under `name`."""
 
         def add(make: T) -> T:
+            if not make.__module__.startswith(self.package):  # the package's own names are taken before others'
+                self._import_own()
             known = self._entries.get(name)
             if known is not None and known.make.__qualname__ != make.__qualname__:
                 raise ValueError(f"two {self.kind}s are called '{name}': {known.make} and {make}")
@@ -66,10 +69,14 @@ class Registry(Generic[T]):
 
         return add
 
-    def _discover(self) -> None:
+    def _import_own(self) -> None:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
             importlib.import_module(f"{self.package}.{module.name}")
+
+    def _discover(self) -> None:
+        self._import_own()
+        plugins.load()
 
     def entries(self) -> list[Entry[T]]:
         """All entries, by name."""

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from aqa import __version__
+from aqa import __version__, plugins
 from aqa.config import MOST_BYTES, refuse_unfolding
 from aqa.errors import AqaError, first_line
 from aqa.files import clear_leftovers, load_torch, plain, sink, write_table, write_text, written_whole
@@ -26,13 +26,14 @@ from aqa.files import clear_leftovers, load_torch, plain, sink, write_table, wri
 CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
 HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt", "figures"
 ERRORS = "errors"  # beside the runs of a sweep: what was wrong with those that failed
+PLUGIN = "plugin "  # before the name of one among the versions
 # In the order in which they are removed: without metrics a run is not finished; with a config a folder is a run's.
 OWN_FILES = (METRICS, STATE, CHECKPOINT, HISTORY, PREDICTIONS, LOG, CONFIG)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast, where PyYAML was built with it
 
 
 def versions() -> dict[str, str]:
-    """Versions that numbers may depend on."""
+    """Versions that numbers may depend on, with the digests of plugins."""
     import torch  # seconds to import, and finished runs are read without it
 
     return {
@@ -40,6 +41,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
+        **{f"{PLUGIN}{name}": version for name, version in plugins.loaded().items()},
     }
 
 
@@ -117,6 +119,16 @@ class RunFolder:
         config = self._whole_config()
         config.pop("versions", None)
         return config
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions and plugins that the run was made with."""
+        return dict(self._whole_config().get("versions") or {})
+
+    @property
+    def plugins(self) -> list[str]:
+        """The plugins that the run had."""
+        return [key.removeprefix(PLUGIN) for key in self.versions if key.startswith(PLUGIN)]
 
     @property
     def metrics(self) -> dict[str, Any]:

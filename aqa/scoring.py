@@ -18,12 +18,12 @@ from aqa.data.batches import Rows
 from aqa.data.checks import require_sound
 from aqa.data.store import FeatureStore, Target
 from aqa.data.streaming import load_features
-from aqa.errors import AqaError, nearest
+from aqa.errors import AqaError, first_line, nearest
 from aqa.evaluation import Scorer, summary
 from aqa.files import plain
 from aqa.missing import parse_pattern, parse_test_patterns
 from aqa.modalities import subset_name
-from aqa.models import AQAModel, build
+from aqa.models import MODELS, AQAModel, build
 from aqa.reporting.tables import result_table
 from aqa.runs import CHECKPOINT, RunFolder
 from aqa.training import Progress
@@ -209,6 +209,9 @@ def read_checkpoint(folder: RunFolder) -> dict[str, Any]:
     for name, weight in known.weights.items():
         if weight.is_floating_point() and weight.isnan().any():
             raise AqaError(f"{path}: the weights '{name}' hold NaN")
+    if folder.plugins and known.model not in MODELS.names():
+        files = " ".join(f"--plugin {plugin}" for plugin in folder.plugins)
+        raise AqaError(f"{folder.path} has a model of its user's own, '{known.model}'; name the file again: {files}")
     return checkpoint
 
 
@@ -235,9 +238,9 @@ def load_scorer(
     model = build(checkpoint["model"], widths=widths, **checkpoint["options"])
     try:
         model.load_state_dict(checkpoint["weights"])
-    except RuntimeError as error:
-        problem = " ".join(str(error).split())[:300]
-        raise AqaError(f"the checkpoint's weights are not those of model '{checkpoint['model']}': {problem}") from None
+    except RuntimeError as error:  # of torch: a heading, then what differs
+        what = " ".join(str(error).split("\n\t")[1:2]) or first_line(error)
+        raise AqaError(f"the checkpoint's weights do not fit model '{checkpoint['model']}': {what}") from None
     target = checkpoint["target"]
     return Scorer(
         model.to(device),

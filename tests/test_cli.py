@@ -77,6 +77,14 @@ def test_run_evaluate_predict(here, capsys):
     assert scores["score"].between(0, 10).all()
 
 
+def test_a_synthetic_store_of_a_few_videos(here, capsys):
+    assert aqa("prepare", "synthetic", "--preset", "tiny", "--samples", 4, "--out", "few.h5") == 0
+    assert aqa("inspect", "few.h5") == 0
+    assert "splits    test 4, train 4, valid 4" in capsys.readouterr().out
+    assert aqa("prepare", "pom", "--samples", 4, "--out", "pom.h5") == 2
+    assert "--samples goes with 'synthetic', not with 'pom'" in capsys.readouterr().err
+
+
 def test_output_names_the_folder(here):
     assert aqa("run", "small.yaml", "output=elsewhere/mine") == 0
     assert (here / "elsewhere" / "mine" / "metrics.json").exists()
