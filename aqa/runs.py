@@ -18,6 +18,7 @@ import pandas as pd
 import yaml
 
 from aqa import __version__
+from aqa.config import LATER
 from aqa.errors import AqaError
 from aqa.files import load_torch, plain, write_table, write_text, written_whole
 
@@ -115,7 +116,7 @@ class RunFolder:
         return json.loads((self.path / METRICS).read_text(encoding="utf-8"))
 
     def _require_same(self, config: Mapping[str, Any]) -> None:
-        here, there = flat(config), flat(self.config)
+        here, there = flat(config), {**LATER, **flat(self.config)}
         for key in [*here, *there]:
             if here.get(key) != there.get(key):
                 difference = f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"

@@ -17,6 +17,7 @@ from aqa.data.batches import Batch
 from aqa.errors import AqaError
 from aqa.models import AQAModel
 from aqa.models.base import Example
+from aqa.training_step import TrainingStep
 from aqa.turns import Work, random_state, set_random_state
 
 SECONDS_BETWEEN_SAVES = 30.0
@@ -56,6 +57,13 @@ def train(
     if model.closed_form:
         return _fitted(model, batches, target, measure, metric, measured_on, on_epoch)
     optimizer, scheduler = _optimizer(model, settings)
+    step = TrainingStep(
+        model,
+        optimizer,
+        gradient_clip=settings.gradient_clip,
+        precision=settings.precision,
+        compiled_rows=settings.batch_size if settings.compile else None,
+    )
     progress = Progress()
     if saved is not None:
         progress = Progress(**saved["progress"])
@@ -78,7 +86,7 @@ def train(
             epoch = progress.epoch + 1
             learning_rate = float(scheduler.get_last_lr()[0])
             model.start_epoch(epoch)
-            losses = train_epoch(model, batches(epoch), target, optimizer, settings.gradient_clip)
+            losses = train_epoch(step, batches(epoch), target)
             if not math.isfinite(losses["loss"]):
                 raise AqaError(f"the loss is {losses['loss']} in epoch {epoch}; a lower train.learning_rate may help")
             scheduler.step()
@@ -103,28 +111,18 @@ def train(
     return progress
 
 
-def train_epoch(
-    model: AQAModel,
-    batches: Iterator[Batch],
-    target: Tensor,
-    optimizer: torch.optim.Optimizer,
-    gradient_clip: float | None,
-) -> dict[str, float]:
+def train_epoch(step: TrainingStep, batches: Iterator[Batch], target: Tensor) -> dict[str, float]:
     """One pass over the training set; returns the means over its batches of the loss and its parts."""
-    model.train()
+    step.model.train()
     sums: dict[str, Tensor] = {}
     count = 0
     for batch in batches:
-        loss = model.loss(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        if gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
-        optimizer.step()
+        example = Example(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
+        loss = step(example, step.model.idle_parts(*batch.on_host))
         # Summed on the device: reading a number here would stop the queue of work.
         for name, value in {"": loss.total, **loss.parts}.items():
             key = f"loss_{name}" if name else "loss"
-            sums[key] = sums.get(key, torch.zeros_like(value)) + value.detach()
+            sums[key] = sums.get(key, torch.zeros_like(value)) + value
         count += 1
     if not count:
         raise AqaError("missing.train leaves no training sample with a visible modality")
