@@ -161,7 +161,7 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
 
 
 def require_training_options(config: Experiment, model: AQAModel, rows: int, device: torch.device) -> None:
-    """AqaError where the model, so many training videos or the machine do not go with `train`'s precision and compile."""
+    """AqaError where the model, so many training videos or the machine do not go with what `train` asks for."""
     if model.closed_form and (config.train.compile or config.train.precision != "float32"):
         key = "compile" if config.train.compile else "precision"
         raise AqaError(f"train.{key}: model '{config.model.name}' is fitted in closed form; leave it out")

@@ -116,10 +116,11 @@ class RunFolder:
         return json.loads((self.path / METRICS).read_text(encoding="utf-8"))
 
     def _require_same(self, config: Mapping[str, Any]) -> None:
-        here, there = flat(config), {**LATER, **flat(self.config)}
+        here, there = flat(config), flat(self.config)
         for key in [*here, *there]:
-            if here.get(key) != there.get(key):
-                difference = f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"
+            known = there.get(key, LATER.get(key))
+            if here.get(key) != known:
+                difference = f"{key} is {known!r} there, {here.get(key)!r} here"
                 raise AqaError(
                     f"{self.path} holds another experiment ({difference}); "
                     "name another folder with output=DIR, or replace it with --overwrite"

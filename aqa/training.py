@@ -56,14 +56,9 @@ def train(
     """
     if model.closed_form:
         return _fitted(model, batches, target, measure, metric, measured_on, on_epoch)
-    optimizer, scheduler = _optimizer(model, settings)
-    step = TrainingStep(
-        model,
-        optimizer,
-        gradient_clip=settings.gradient_clip,
-        precision=settings.precision,
-        compiled_rows=settings.batch_size if settings.compile else None,
-    )
+    step = training_step(model, settings)
+    optimizer, lowest = step.optimizer, settings.learning_rate * settings.final_learning_rate
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)
     progress = Progress()
     if saved is not None:
         progress = Progress(**saved["progress"])
@@ -150,10 +145,8 @@ def _fitted(
     return Progress(1, [row], 1, measured[f"{measured_on}_{metric}"], model.state_dict())
 
 
-def _optimizer(
-    model: AQAModel, settings: TrainConfig
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Adam or AdamW, and the cosine along which its learning rate falls, an epoch a step."""
+def training_step(model: AQAModel, settings: TrainConfig) -> TrainingStep:
+    """A step of Adam or AdamW as the settings have it."""
     make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     optimizer = make(
         parameter_groups(model, settings.learning_rate),
@@ -161,8 +154,13 @@ def _optimizer(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    lowest = settings.learning_rate * settings.final_learning_rate
-    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)
+    return TrainingStep(
+        model,
+        optimizer,
+        gradient_clip=settings.gradient_clip,
+        precision=settings.precision,
+        compiled_rows=settings.batch_size if settings.compile else None,
+    )
 
 
 def parameter_groups(model: AQAModel, learning_rate: float) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aqa.models import register
 from aqa.models.layers import EarlyFusion, on_clips, scatter_rows, works_on_all
@@ -32,6 +32,9 @@ class GradeDecoderModel(EarlyFusion):
 
     tells_visible = True
     fixed_shapes = True
+
+    def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
+        return [self.projections[m] for m, seen in zip(self.modalities, visible.any(dim=0), strict=True) if not seen]
 
     def project(self, features: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
         """Visible streams in the shared space, (B, T, H) by modality; zeros where hidden."""

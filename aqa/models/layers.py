@@ -59,7 +59,7 @@ def on_clips(module: nn.Module, x: Tensor, clips: Tensor | None = None) -> Tenso
         return masked(module, x.masked_fill(~clips.unsqueeze(-1), 0.0), clips).masked_fill(~clips.unsqueeze(-1), 0.0)
     taken = x.flatten(0, 1) if clips is None else x[clips]
     training = module.training
-    if training and len(taken) == 1:  # one clip has no batch statistics; the running ones must serve
+    if training and len(taken) < 2:  # one clip has no batch statistics; the running ones must serve
         out = module.eval()(taken)
         module.train()
     else:
@@ -108,7 +108,7 @@ def masked_batch_norm(norm: nn.BatchNorm1d, x: Tensor, clips: Tensor) -> Tensor:
         # By `data`: torch's batch norm keeps them for its way back, if another stream went through it in this step.
         running_mean.data.lerp_(own_mean.detach(), share)
         running_var.data.lerp_((own_variance * (count / (count - 1).clamp(min=1))).detach(), share)
-        cast(Tensor, norm.num_batches_tracked).add_(count != 1)
+        cast(Tensor, norm.num_batches_tracked).add_(several)
     return ((values - mean) * ((variance + norm.eps).rsqrt() * norm.weight) + norm.bias).to(x.dtype)
 
 
