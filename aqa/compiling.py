@@ -12,6 +12,8 @@ from torch import Tensor
 from aqa.errors import AqaError, first_line
 from aqa.models import AQAModel, Loss
 
+BACKEND = "inductor"  # torch's own: C++ on a CPU, Triton on a GPU
+
 
 class CompiledLoss:
     """A model's loss, compiled for batches of so many rows; those of fewer rows, an epoch's last, go uncompiled.
@@ -20,9 +22,9 @@ class CompiledLoss:
     of a step is captured as a CUDA graph and replayed.
     """
 
-    def __init__(self, model: AQAModel, rows: int, device: torch.device, backend: str = "inductor"):
+    def __init__(self, model: AQAModel, rows: int, device: torch.device):
         self.plain, self.rows, self.graphs = model.loss, rows, device.type == "cuda"
-        options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "backend": backend}
+        options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "backend": BACKEND}
         options["isolate_recompiles"] = True  # what other models of this process compiled does not count against this
         if self.graphs:
             options["mode"] = "reduce-overhead"
@@ -55,7 +57,7 @@ def require_compiling(model: AQAModel, name: str, rows: int, batch_size: int, de
     if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
         raise AqaError(f"train.compile needs torch 2.13 or later, this is {torch.__version__}")
     try:
-        torch.compile(_probe, dynamic=False)(torch.zeros(64, device=device))
+        torch.compile(_probe, backend=BACKEND, dynamic=False)(torch.zeros(64, device=device))
     except Exception as error:  # torch has a class of its own for each compiler that may be missing
         raise AqaError(f"train.compile: torch cannot compile here: {first_line(error)}") from None
 
