@@ -41,8 +41,10 @@ def run(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model and score it under every missing pattern."""
+    from aqa.devices import keep_freed_memory
     from aqa.experiment import run as run_experiment
 
+    keep_freed_memory()
     try:
         result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
     except KeyboardInterrupt:

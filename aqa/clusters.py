@@ -204,6 +204,9 @@ def run_on_node(point: Point, folder: SweepFolder, threads: int, shared: Shared)
     import ray
     import torch
 
+    from aqa.devices import keep_freed_memory
+
+    keep_freed_memory()
     require_shared(shared, point.experiment.data.store)
     if not ray.get_gpu_ids():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # which Ray leaves as it is where a task asks for none

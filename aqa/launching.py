@@ -199,6 +199,9 @@ def _take(units: Sequence[Sequence[Point]], folder: SweepFolder, threads: int, g
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     import torch
 
+    from aqa.devices import keep_freed_memory
+
+    keep_freed_memory()
     torch.set_num_threads(threads)
     while open_units := [unit for unit in units if not all(folder.settled(point.name) for point in unit)]:
         took = False

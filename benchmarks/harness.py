@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from aqa.devices import keep_freed_memory
 from aqa.errors import AqaError
 from aqa.files import plain
 from aqa.precision import Precision, float32_products
@@ -214,6 +215,7 @@ def _measured(
     make: Callable[..., Callable[[], object]], arguments: Sequence[Any], device: torch.device, threads: int
 ) -> Memory:
     torch.set_num_threads(threads)
+    keep_freed_memory()
     start = _held(device)
     run = make(*arguments)
     for _ in range(2):
@@ -244,6 +246,7 @@ def options(about: str, **defaults: Any) -> argparse.ArgumentParser:
 def parsed(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, torch.device]:
     """The command line, checked, and the device it names; ends with one line where that is not there."""
     arguments = parser.parse_args()
+    keep_freed_memory()  # as `aqa run` does
     try:
         if arguments.repeats < FEWEST:
             raise AqaError(f"--repeats {arguments.repeats}: a median needs {FEWEST} or more")

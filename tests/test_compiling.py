@@ -63,8 +63,9 @@ GIVEN = [
 ]
 
 
-@pytest.mark.parametrize("options", [{"mask_padding": False}, {"mask_padding": True}])
-@pytest.mark.parametrize("name", FIXED)
+@pytest.mark.parametrize(
+    ("name", "options"), [("mcmoe", {"mask_padding": False}), *((name, {"mask_padding": True}) for name in FIXED)]
+)
 def test_one_graph_gives_the_loss_the_gradients_and_the_statistics_whatever_is_visible(name, options):
     plain, model = small(name, **options), small(name, **options)
     compiled = CompiledLoss(model, 7, CPU)
@@ -91,26 +92,15 @@ def test_one_graph_gives_the_loss_the_gradients_and_the_statistics_whatever_is_v
     assert not counters["recompiles"]
 
 
-@pytest.mark.parametrize(
-    "options", [{"generator_queries": "temporal"}, {"use_generator": False}, {"use_experts": False}, {"dropout": 0.3}]
-)
-def test_every_mcmoe_can_be_compiled(options):
-    model = small(**options)
-    compiled = CompiledLoss(model, 7, CPU)
-    for visible, available in GIVEN:
-        assert torch.isfinite(compiled(*batch(visible, available)).total)
-    assert counters["stats"]["unique_graphs"] == 1
-
-
 def test_smaller_batches_go_uncompiled():
-    compiled = CompiledLoss(small(), 7, CPU)
+    compiled = CompiledLoss(small("zero_fill"), 7, CPU)
     for rows in (7, 3, 7, 1, 5):
         compiled(*batch(SUBSETS, rows=rows))
     assert counters["stats"]["unique_graphs"] == 1
 
 
-def test_many_models_of_one_process_are_compiled_each():
-    limit = torch._dynamo.config.recompile_limit
+def test_many_models_of_one_process_are_compiled_each(monkeypatch):
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", limit := 2)
     for i in range(limit + 2):
         compiled = CompiledLoss(small("zero_fill", hidden_dim=4 + i), 7, CPU)
         assert torch.isfinite(compiled(*batch(SUBSETS)).total)
@@ -121,7 +111,7 @@ def test_many_models_of_one_process_are_compiled_each():
 def test_a_compiled_step_trains_as_a_plain_one(precision):
     trained = []
     for compile_it in (False, True):
-        model = small(mask_padding=True)
+        model = small("grade_decoder", mask_padding=True)
         step = training_step(model, TrainConfig(batch_size=7, compile=compile_it, precision=precision))
         losses = []
         for i in range(3):

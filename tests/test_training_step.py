@@ -107,25 +107,31 @@ def test_what_a_batch_does_not_use_stays_as_it_is(monkeypatch):
 FIXED = [entry.name for entry in MODELS.entries() if entry.make.fixed_shapes]
 
 
-def loss_without_data(name, mask):
+def loss_without_data(name, **options):
     """The loss, and the way back, on tensors that have shapes and no data, as far from the CPU as a GPU's."""
-    model = small(name, mask_padding=mask, dropout=0.3).to("meta")
+    model = small(name, dropout=0.3, **options).to("meta")
     batch = example(ONE_MODALITY[0])
     features, lengths = ({m: x.to("meta") for m, x in part.items()} for part in (batch.features, batch.lengths))
     model.loss(features, *(x.to("meta") for x in batch[1:4]), lengths).total.backward()
 
 
-@pytest.mark.parametrize("mask", [False, True])
-@pytest.mark.parametrize("name", FIXED)
-def test_no_number_is_read_from_the_device_in_a_step(name, mask, monkeypatch):
+OPTIONS = [{"mask_padding": mask} for mask in (True, False)]
+VARIANTS = [{"generator_queries": "temporal"}, {"use_generator": False}, {"use_experts": False}]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, options) for name in FIXED for options in OPTIONS), *(("mcmoe", options) for options in VARIANTS)],
+)
+def test_no_number_is_read_from_the_device_in_a_step(name, options, monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # unknown on such tensors
-    loss_without_data(name, mask)
+    loss_without_data(name, **options)
 
 
 def test_tensors_without_data_tell_models_that_read_numbers(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
     with pytest.raises(RuntimeError, match="meta tensors"):
-        loss_without_data("mome", True)
+        loss_without_data("mome")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

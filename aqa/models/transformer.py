@@ -15,26 +15,49 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def _random_bytes(x: Tensor) -> Tensor:
+    """A random byte for each element."""
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.uint8)[: x.numel()].view(x.shape)
+
+
+def _kept(x: Tensor, residual: Tensor, random: Tensor, dropped: int) -> Tensor:
+    """The residual and, where a byte says so, the scaled element."""
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    torch.ge(random, dropped, out=out)
+    return torch.addcmul(residual, out, x, value=256 / (256 - dropped), out=out)
+
+
 class _ByteDropout(torch.autograd.Function):
     """Dropout by one random byte an element, added to a residual; the bytes are kept for the way back."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, residual: Tensor, dropped: int) -> Tensor:
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        ctx.bytes, ctx.dropped = words.view(torch.uint8)[: x.numel()].view(x.shape), dropped
+        ctx.bytes, ctx.dropped = _random_bytes(x), dropped
         ctx.added = residual.dim() > 0
-        return _ByteDropout._apply(x, residual, ctx.bytes, dropped)
+        return _kept(x, residual, ctx.bytes, dropped)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        kept = _ByteDropout._apply(gradient, gradient.new_zeros(()), ctx.bytes, ctx.dropped)
+        kept = _kept(gradient, gradient.new_zeros(()), ctx.bytes, ctx.dropped)
         return kept, gradient if ctx.added else None, None
 
+
+class _ReluDropout(torch.autograd.Function):
+    """Dropout by bytes after a ReLU; what is above zero was neither cut off nor dropped, so that no byte is kept."""
+
     @staticmethod
-    def _apply(x: Tensor, residual: Tensor, random: Tensor, dropped: int) -> Tensor:
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        torch.ge(random, dropped, out=out)
-        return torch.addcmul(residual, out, x, value=256 / (256 - dropped), out=out)
+    def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
+        out = _kept(x, x.new_zeros(()), _random_bytes(x), dropped).clamp_min_(0)
+        ctx.save_for_backward(out)
+        ctx.dropped = dropped
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (out,) = ctx.saved_tensors
+        kept = torch.ops.aten.threshold_backward(gradient, out, 0)
+        return kept.mul_(256 / (256 - ctx.dropped)), None
 
 
 def dropout(x: Tensor, rate: float, training: bool, residual: Tensor | None = None) -> Tensor:
@@ -43,13 +66,25 @@ def dropout(x: Tensor, rate: float, training: bool, residual: Tensor | None = No
     On a CPU the rate is rounded to a 256th (and the scale goes with it): a byte is drawn for each element. Not so in
     compiled code, which draws in the pass that uses the numbers. Srivastava et al. 2014, section 4.
     """
-    dropped = min(round(256 * rate), 255)
-    if x.device.type != "cpu" or not training or not dropped or torch.compiler.is_compiling():
+    if not (dropped := _dropped_bytes(x, rate, training)):
         x = F.dropout(x, rate, training)
         return x if residual is None else residual + x
     if residual is not None and residual.dtype != x.dtype:  # under autocast
         x, residual = x.to(wider := torch.promote_types(x.dtype, residual.dtype)), residual.to(wider)
     return _ByteDropout.apply(x, x.new_zeros(()) if residual is None else residual, dropped)
+
+
+def relu_dropout(x: Tensor, rate: float, training: bool) -> Tensor:
+    """`dropout` of what is above zero."""
+    if not (dropped := _dropped_bytes(x, rate, training)):
+        return F.dropout(F.relu(x), rate, training)
+    return _ReluDropout.apply(x, dropped)
+
+
+def _dropped_bytes(x: Tensor, rate: float, training: bool) -> int:
+    """How many values of a byte mean that an element is dropped; 0 where dropout is not by bytes."""
+    by_bytes = training and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return min(round(256 * rate), 255) if by_bytes else 0
 
 
 class SelfAttention(nn.MultiheadAttention):
@@ -101,13 +136,14 @@ class FewQueryAttention(nn.MultiheadAttention):
         query_weight, key_weight, value_weight = self.in_proj_weight.chunk(3)
         query_bias, _, value_bias = self.in_proj_bias.chunk(3)
         asked = F.linear(queries, query_weight, query_bias).unflatten(-1, (heads, size)).transpose(1, 2)
-        asked = asked @ key_weight.unflatten(0, (heads, size)) / math.sqrt(size)  # (B, h, Q, H)
+        # By einsum, which joins rows and queries: a weight's gradient is then one product, not one a row and a sum.
+        asked = torch.einsum("bhqd,hdc->bhqc", asked, key_weight.unflatten(0, (heads, size)) / math.sqrt(size))
         logits = (asked.flatten(1, 2) @ context.transpose(1, 2)).unflatten(1, (heads, count))  # (B, h, Q, S)
         if padding is not None:
             logits = logits.masked_fill(padding.view(len(padding), 1, -1, padding.shape[-1]), -torch.inf)
         weights = dropout(logits.softmax(dim=-1), self.dropout, self.training)
         found = (weights.flatten(1, 2) @ context).unflatten(1, (heads, count))  # (B, h, Q, H)
-        values = found @ value_weight.unflatten(0, (heads, size)).transpose(1, 2)  # (B, h, Q, H / h)
+        values = torch.einsum("bhqc,hdc->bhqd", found, value_weight.unflatten(0, (heads, size)))  # (B, h, Q, H / h)
         # Dropped weights do not sum to one, so that what the bias of V adds is not the bias itself.
         values = values + weights.sum(dim=-1, keepdim=True) * value_bias.view(heads, 1, size)
         return self.out_proj(values.transpose(1, 2).flatten(2))
@@ -142,7 +178,10 @@ class EncoderLayer(nn.Module):
         return self.norm2(self._add(x, self._feedforward(x)))
 
     def _feedforward(self, x: Tensor) -> Tensor:
-        return self.linear2(dropout(self.activation(self.linear1(x)), self.rate, self.training))
+        inner = self.linear1(x)
+        if self.activation is F.relu:
+            return self.linear2(relu_dropout(inner, self.rate, self.training))
+        return self.linear2(dropout(self.activation(inner), self.rate, self.training))
 
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
         return dropout(branch, self.rate, self.training, residual=x)
