@@ -9,11 +9,15 @@ from torch._dynamo.utils import counters
 
 from aqa import compiling
 from aqa.compiling import CompiledLoss, require_compiling
-from aqa.config import TrainConfig
+from aqa.config import TrainConfig, load_experiment
+from aqa.data.sharing import FeatureLoader
+from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
+from aqa.experiment import run_by_epoch
 from aqa.models import MODELS, build
 from aqa.registry import option_names
 from aqa.training import training_step
+from aqa.turns import take_turns, to_the_end
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 CPU = torch.device("cpu")
@@ -141,3 +145,27 @@ def test_a_machine_without_a_compiler_is_told_in_one_line(monkeypatch):
     monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
     with pytest.raises(AqaError, match=r"^train.compile: torch cannot compile here: [^\n]*compiler[^\n]*$"):
         require_compiling(small(), "mcmoe", 32, 32, CPU)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_compiled_runs_in_turn_end_as_each_alone(precision, tmp_path):
+    """Seeds in one process, batches of 16 and a smaller last one."""
+    make_synthetic("tiny", tmp_path / "tiny.h5", samples=60)
+
+    def work(place, seed, loader):
+        experiment = {
+            "name": "small",
+            "data": {"store": str(tmp_path / "tiny.h5"), "target": "score"},
+            "model": {"name": "zero_fill", "hidden_dim": 8},
+            "train": {"epochs": 2, "batch_size": 16, "seed": seed, "compile": True, "precision": precision},
+            "output": str(tmp_path / place / str(seed)),
+        }
+        return run_by_epoch(load_experiment(experiment), loader)
+
+    for seed in (0, 1):
+        to_the_end(work("alone", seed, FeatureLoader()))
+    loader = FeatureLoader(2)
+    assert dict(take_turns({str(seed): work("turns", seed, loader) for seed in (0, 1)})) == {"0": None, "1": None}
+    for name in ("0/predictions.csv", "0/history.csv", "1/predictions.csv", "1/metrics.json"):
+        assert (tmp_path / "turns" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    assert counters["stats"]["unique_graphs"] >= 2
