@@ -2,10 +2,15 @@
 
 import contextlib
 
+import numpy as np
 import pytest
 import torch
 
 from aqa.config import TrainConfig
+from aqa.data.batches import Features, training_batches
+from aqa.data.store import FeatureStore
+from aqa.data.synthetic import make_synthetic
+from aqa.missing import parse_pattern
 from aqa.models import MODELS, build
 from aqa.models.base import Example
 from aqa.registry import option_names
@@ -134,20 +139,41 @@ def test_tensors_without_data_tell_models_that_read_numbers(monkeypatch):
         loss_without_data("mome")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_a_gpu_is_never_waited_for_in_a_step(precision):
-    model = small(mask_padding=True, dropout=0.3).cuda()
-    step = training_step(model, TrainConfig(precision=precision, gradient_clip=1.0))
-    batches = [example(ONE_MODALITY[i % 3], seed=i) for i in range(4)]
-    on_gpu = []
-    for batch in batches:
-        features, lengths = ({m: x.cuda() for m, x in part.items()} for part in (batch.features, batch.lengths))
-        on_gpu.append(Example(features, *(x.cuda() for x in batch[1:4]), lengths))
-    step(on_gpu[0])  # what libraries set up when they are first used
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+
+
+@contextlib.contextmanager
+def never_waiting(device):
+    """On a GPU, an error for whatever waits for it."""
+    if device == "cpu":
+        yield
+        return
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for batch, there in zip(batches, on_gpu, strict=True):
-            step(there, idle(model, batch))
+        yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_a_device_is_never_waited_for_in_an_epoch(device, precision, tmp_path):
+    make_synthetic("tiny", tmp_path / "tiny.h5", samples=60)
+    with FeatureStore(tmp_path / "tiny.h5") as store:
+        features = Features(store, device=device)
+    torch.manual_seed(0)
+    model = build("mcmoe", widths=features.widths, hidden_dim=16, n_encoder=1, n_decoder=1, mask_padding=True)
+    step = training_step(model.to(device).train(), TrainConfig(precision=precision, gradient_clip=1.0))
+    rows, target = np.arange(60), torch.rand(60, device=device)
+    pattern = parse_pattern({"combine": ["random_subset", {"noise": {"std": 0.1}}]}, features.modalities, "missing")
+    losses = []
+    for epoch in (1, 2):
+        made = training_batches(
+            features, rows, features.available[rows], pattern, clips=12, size=16, seed=0, epoch=epoch
+        )
+        with never_waiting(device) if epoch == 2 else contextlib.nullcontext():  # the first sets libraries up
+            for batch in made:
+                example = Example(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
+                losses.append(step(example, model.idle_parts(*batch.on_host)).total)
+    assert len(losses) == 8
+    assert torch.stack(losses).isfinite().all()
