@@ -123,6 +123,12 @@ class TrainConfig(Section):
     seed: int = Field(0, ge=0, lt=SEEDS)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, lt=MOST)  # torch's CPU threads; torch's own choice where not given
+    precision: Literal["float32", "tf32", "bf16"] = "float32"  # of training; scoring is in float32
+    compile: bool = False  # the loss by torch.compile, on a GPU as a CUDA graph
+
+
+#: Keys that came after runs were made, and what those runs did: they are not to be taken for other experiments.
+LATER: Mapping[str, Any] = {"train.precision": "float32", "train.compile": False}
 
 
 class SelectConfig(Section):
@@ -185,6 +191,10 @@ class Experiment(Section):
         store = Path(self.data.store).stem
         resolved["data"]["store"] = store  # where the file lies decides nothing
         del resolved["name"]
+        for key, before in LATER.items():
+            section, name = key.split(".")
+            if resolved[section][name] == before:
+                del resolved[section][name]
         digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
         return f"{store}-{self.data.target}-{self.model.name}-seed{self.train.seed}-{digest}"
 

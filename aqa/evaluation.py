@@ -18,6 +18,7 @@ from aqa.missing import MissingPattern, parse_pattern
 from aqa.missing.hiding import Subset
 from aqa.modalities import subsets
 from aqa.models import AQAModel
+from aqa.precision import float32_products
 
 Predictions = dict[str, NDArray[np.float64]]
 RouterWeights = dict[str, NDArray[np.float64]]  # pattern -> (streams, experts), means over samples
@@ -59,7 +60,7 @@ class Scorer:
             for batch in scoring_batches(
                 self.features, rows, together, clips=self.clips, size=self.batch_size, seed=self.seed
             ):
-                with torch.inference_mode():
+                with torch.inference_mode(), float32_products("float32"):
                     found = self.model.score_patterns(batch.features, batch.visible, batch.lengths, diagnose=diagnose)
                 scores, scored = found.score.double().cpu().numpy(), batch.visible.any(dim=2).cpu().numpy()
                 at = batch.rows.cpu().numpy()

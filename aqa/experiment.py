@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from aqa.compiling import require_compiling
 from aqa.config import Experiment, load_experiment
 from aqa.data.batches import Features, Rows, Statistics, training_batches
 from aqa.data.checks import absence_notes, label_notes, require_sound
@@ -24,6 +25,8 @@ from aqa.errors import AqaError, nearest
 from aqa.evaluation import Predictions, Scorer, selection_measure, selection_patterns, summary
 from aqa.files import plain, write_table
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns
+from aqa.models import AQAModel
+from aqa.precision import require_precision
 from aqa.runs import CHECKPOINT, FIGURES, PREDICTIONS, STATE, RunFolder
 from aqa.scoring import Result, build_model, describe_checkpoint, labelled, pick_device
 from aqa.tracking import require_wandb, tracked
@@ -142,8 +145,8 @@ class Prepared:
 def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
     """Find, check and load everything that an experiment names; AqaError before anything is written."""
     device = pick_device(config.train.device, config.train.threads)
+    notes = require_precision(config.train.precision, device)
     make_store(config, say)
-    notes: list[str] = []
     with FeatureStore(config.data.store) as store:
         data_set, fingerprint, target = store.name, store.fingerprint(), store.target(config.data.target)
         modalities = chosen_modalities(store, config.data.modalities)
@@ -161,6 +164,7 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
     model = build_model(config.model.name, features.widths, config.model.options, config.data.align).to(device)
     available = training_availability(features, rowsets.train, training_pattern, config.train.seed, notes.append)
     notes += absence_notes(modalities, {"train": available, "test": features.available[rowsets.test]})
+    require_training_options(config, model, int(available.any(axis=1).sum()), device)
     statistics = features.statistics(rowsets.train, available) if config.data.standardize else {}
     features = loader.standardised(features, statistics)
     clips = config.data.clips or int(features.lengths.max())
@@ -179,6 +183,15 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
         test_patterns,
         notes,
     )
+
+
+def require_training_options(config: Experiment, model: AQAModel, rows: int, device: torch.device) -> None:
+    """AqaError where the model, so many training videos or the machine do not go with what `train` asks for."""
+    if model.closed_form and (config.train.compile or config.train.precision != "float32"):
+        key = "compile" if config.train.compile else "precision"
+        raise AqaError(f"train.{key}: model '{config.model.name}' is fitted in closed form; leave it out")
+    if config.train.compile:
+        require_compiling(model, config.model.name, rows, config.train.batch_size, device)
 
 
 def fit(

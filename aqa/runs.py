@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from aqa import __version__, plugins
-from aqa.config import MOST_BYTES, refuse_unfolding
+from aqa.config import LATER, MOST_BYTES, refuse_unfolding
 from aqa.errors import AqaError, first_line
 from aqa.files import clear_leftovers, load_torch, plain, sink, write_table, write_text, written_whole
 
@@ -145,8 +145,9 @@ class RunFolder:
     def _require_same(self, config: Mapping[str, Any]) -> None:
         here, there = flat(config), flat(self.config)
         for key in [*here, *there]:
-            if here.get(key) != there.get(key):
-                difference = f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"
+            known = there.get(key, LATER.get(key))
+            if here.get(key) != known:
+                difference = f"{key} is {known!r} there, {here.get(key)!r} here"
                 raise AqaError(
                     f"{self.path} holds another experiment ({difference}); "
                     "name another folder with output=DIR, or replace it with --overwrite"

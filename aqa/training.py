@@ -19,6 +19,7 @@ from aqa.errors import AqaError, NotANumber
 from aqa.models import AQAModel
 from aqa.models.base import Example
 from aqa.stopping import uninterrupted
+from aqa.training_step import TrainingStep
 from aqa.turns import Work, random_state, set_random_state
 
 SECONDS_BETWEEN_SAVES = 30.0  # where an experiment does not say
@@ -69,7 +70,9 @@ def train(
     """
     if model.closed_form:
         return _fitted(model, batches, target, measure, metric, measured_on, on_epoch)
-    optimizer, scheduler = _optimizer(model, settings)
+    step = training_step(model, settings)
+    optimizer, lowest = step.optimizer, settings.learning_rate * settings.final_learning_rate
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)
     progress = Progress()
     if saved is not None:
         try:
@@ -105,7 +108,7 @@ def train(
                 in_order = False
                 with uninterrupted() if progress.epoch > saved_epoch else nullcontext():
                     try:
-                        row = _epoch(model, progress.epoch + 1, batches, target, optimizer, scheduler, settings)
+                        row = _epoch(step, progress.epoch + 1, batches, target, scheduler)
                         row |= {f"{measured_on}_{name}": value for name, value in measure().items()}
                     except NotANumber as error:
                         raise Diverged(str(error), progress.epoch + 1, progress) from None
@@ -128,21 +131,19 @@ def train(
 
 
 def _epoch(
-    model: AQAModel,
+    step: TrainingStep,
     epoch: int,
     batches: Callable[[int], Iterator[Batch]],
     target: Tensor,
-    optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
-    settings: TrainConfig,
 ) -> dict[str, float]:
     """Train for an epoch; returns its row of the history, but for what is measured. NotANumber where it diverged."""
     learning_rate = float(scheduler.get_last_lr()[0])
-    model.start_epoch(epoch)
-    losses = train_epoch(model, batches(epoch), target, optimizer, settings.gradient_clip)
+    step.model.start_epoch(epoch)
+    losses = train_epoch(step, batches(epoch), target)
     if not math.isfinite(losses["loss"]):
         raise NotANumber(f"the loss is {losses['loss']}")
-    if not all_finite(model):
+    if not all_finite(step.model):
         raise NotANumber("the loss is a number but a weight is none")
     scheduler.step()
     return {"epoch": float(epoch), "learning_rate": learning_rate, **losses}
@@ -157,28 +158,18 @@ def _note(progress: Progress, row: dict[str, float], value: float, metric: str, 
         progress.best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
-def train_epoch(
-    model: AQAModel,
-    batches: Iterator[Batch],
-    target: Tensor,
-    optimizer: torch.optim.Optimizer,
-    gradient_clip: float | None,
-) -> dict[str, float]:
+def train_epoch(step: TrainingStep, batches: Iterator[Batch], target: Tensor) -> dict[str, float]:
     """One pass over the training set; returns the means over its batches of the loss and its parts."""
-    model.train()
+    step.model.train()
     sums: dict[str, Tensor] = {}
     count = 0
     for batch in batches:
-        loss = model.loss(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        if gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
-        optimizer.step()
+        example = Example(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
+        loss = step(example, step.model.idle_parts(*batch.on_host))
         # Summed on the device: reading a number here would stop the queue of work.
         for name, value in {"": loss.total, **loss.parts}.items():
             key = f"loss_{name}" if name else "loss"
-            sums[key] = sums.get(key, torch.zeros_like(value)) + value.detach()
+            sums[key] = sums.get(key, torch.zeros_like(value)) + value
         count += 1
     if not count:
         raise AqaError("missing.train leaves no training sample with a visible modality")
@@ -212,10 +203,8 @@ def _fitted(
     return Progress(1, [row], 1, measured[f"{measured_on}_{metric}"], model.state_dict())
 
 
-def _optimizer(
-    model: AQAModel, settings: TrainConfig
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Adam or AdamW, and the cosine along which its learning rate falls, an epoch a step."""
+def training_step(model: AQAModel, settings: TrainConfig) -> TrainingStep:
+    """A step of Adam or AdamW as the settings have it."""
     make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     optimizer = make(
         parameter_groups(model, settings.learning_rate),
@@ -223,8 +212,13 @@ def _optimizer(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    lowest = settings.learning_rate * settings.final_learning_rate
-    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)
+    return TrainingStep(
+        model,
+        optimizer,
+        gradient_clip=settings.gradient_clip,
+        precision=settings.precision,
+        compiled_rows=settings.batch_size if settings.compile else None,
+    )
 
 
 def parameter_groups(model: AQAModel, learning_rate: float) -> list[dict[str, Any]]:

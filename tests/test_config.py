@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from aqa.config import Experiment, load_experiment
+from aqa.config import LATER, DataConfig, Experiment, TrainConfig, load_experiment
 from aqa.errors import AqaError
 
 MINIMAL = "name: x\ndata:\n  store: s.h5\n  target: TES\n"
@@ -357,3 +357,16 @@ def test_a_missing_file_is_named_with_the_nearest_one(file):
 )
 def test_a_wrong_override_is_named_and_the_file_is_not_blamed(file, override, message):
     assert mistake(file(TARGETS), [override]).startswith(message)
+
+
+def test_keys_that_came_later_leave_the_names_of_earlier_runs():
+    content = {"name": "s", "data": {"store": "tiny.h5", "target": "score"}}
+    named = load_experiment(content, ["train.precision=float32", "train.compile=false"])
+    assert named.unique_name == load_experiment(content).unique_name
+    assert (
+        named.model_copy(update={"data": DataConfig(store="tiny.h5", target="score")}).unique_name
+        == "tiny-score-mcmoe-seed0-d176fc52"
+    )
+    for override in ("train.precision=bf16", "train.compile=true"):
+        assert load_experiment(content, [override]).unique_name != named.unique_name
+    assert LATER.items() <= {f"train.{key}": value for key, value in TrainConfig().model_dump().items()}.items()

@@ -34,7 +34,8 @@ Window = tuple[dict[str, Tensor], dict[str, Tensor]]  # modality -> (B, T, D), m
 class Batch:
     """Samples as a model takes them; rows are their row numbers in the store.
 
-    available and visible: (B, M); visible is (P, B, M) where samples are scored under P patterns.
+    available and visible: (B, M); visible is (P, B, M) where samples are scored under P patterns. on_host: the two once
+    more, visible first, on the CPU, where they can be asked without waiting for a GPU.
     """
 
     rows: Tensor
@@ -42,6 +43,7 @@ class Batch:
     lengths: dict[str, Tensor]
     available: Tensor
     visible: Tensor
+    on_host: tuple[Tensor, Tensor]
 
 
 class Held(NamedTuple):
@@ -243,12 +245,14 @@ def _batches(
     crops = None if crop == "middle" else [places[at] for at in chosen]
     windows = features.windows([rows[at] for at in chosen], clips, crops)
     for at, (streams, lengths) in zip(chosen, windows, strict=True):
+        seen, there = visible[..., at, :], available[at]
         yield Batch(
             rows=on_device(rows[at], features.device),
             features=pattern.damage(streams, lengths, draws.at(at)),
             lengths=lengths,
-            available=on_device(available[at], features.device),
-            visible=on_device(visible[..., at, :], features.device),
+            available=on_device(there, features.device),
+            visible=on_device(seen, features.device),
+            on_host=(torch.from_numpy(seen), torch.from_numpy(there)),
         )
 
 

@@ -63,12 +63,14 @@ class _ReluDropout(torch.autograd.Function):
 def dropout(x: Tensor, rate: float, training: bool, residual: Tensor | None = None) -> Tensor:
     """Zeros in the place of elements drawn at `rate`, the others scaled so that the mean stays; plus the residual.
 
-    On a CPU the rate is rounded to a 256th (and the scale goes with it): a byte is drawn for each element.
-    Srivastava et al. 2014, section 4.
+    On a CPU the rate is rounded to a 256th (and the scale goes with it): a byte is drawn for each element. Not so in
+    compiled code, which draws in the pass that uses the numbers. Srivastava et al. 2014, section 4.
     """
     if not (dropped := _dropped_bytes(x, rate, training)):
         x = F.dropout(x, rate, training)
         return x if residual is None else residual + x
+    if residual is not None and residual.dtype != x.dtype:  # under autocast
+        x, residual = x.to(wider := torch.promote_types(x.dtype, residual.dtype)), residual.to(wider)
     return _ByteDropout.apply(x, x.new_zeros(()) if residual is None else residual, dropped)
 
 
@@ -81,7 +83,8 @@ def relu_dropout(x: Tensor, rate: float, training: bool) -> Tensor:
 
 def _dropped_bytes(x: Tensor, rate: float, training: bool) -> int:
     """How many values of a byte mean that an element is dropped; 0 where dropout is not by bytes."""
-    return min(round(256 * rate), 255) if training and x.device.type == "cpu" else 0
+    by_bytes = training and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return min(round(256 * rate), 255) if by_bytes else 0
 
 
 class SelfAttention(nn.MultiheadAttention):
@@ -90,10 +93,20 @@ class SelfAttention(nn.MultiheadAttention):
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """padding: (B, T) bool, which clips not to look at."""
         joined = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        if joined.device.type != "cpu":
+            return self.out_proj(self._heads_together(joined, padding))
         heads = joined.unflatten(-1, (3 * self.num_heads, self.head_dim)).unbind(dim=2)  # 3 h of (B, T, H / h)
         queries, keys, values = (heads[i * self.num_heads :][: self.num_heads] for i in range(3))
         said = [self._head(q, k, v, padding) for q, k, v in zip(queries, keys, values, strict=True)]
         return self.out_proj(torch.cat(said, dim=-1))
+
+    def _heads_together(self, joined: Tensor, padding: Tensor | None) -> Tensor:
+        """All heads by one kernel, which drops weights out itself: joined (B, T, 3 H) -> (B, T, H). For a GPU."""
+        query, key, value = joined.unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        seen = None if padding is None else ~padding[:, None, None]  # (B, 1, 1, T)
+        rate = self.dropout if self.training else 0.0
+        said = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=rate)  # (B, h, T, H / h)
+        return said.transpose(1, 2).flatten(2)
 
     def _head(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None) -> Tensor:
         """One head, (B, T, H / h) each, head by head so that nothing is copied to stand side by side."""
