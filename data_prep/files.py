@@ -23,6 +23,8 @@ def find(source: Path, *names: str) -> Path:
         alike = _alike(source, names[0])
         hint = nearest(names[0], alike) if alike else f"no {Path(names[0]).suffix or 'folder'} is there"
         raise AqaError(f"{' or '.join(names)} not found under {source}; {hint}")
+    if Path(names[0]).suffix and not found[0].is_file():
+        raise AqaError(f"{found[0]} is not a file")  # a pipe of that name would be waited for
     return found[0]
 
 

@@ -68,7 +68,7 @@ def _scores(row: Row, problems: list[Problem]) -> dict[str, float]:
 
 
 def _stream(folder: Path, width: int, extractor: str, averaged: bool) -> Stream:
-    files = {path.stem: path for path in sorted(folder.glob("*.npy"))}
+    files = {path.stem: path for path in sorted(folder.glob("*.npy")) if path.is_file()}
 
     def load(i: str) -> NDArray[Any]:
         clips = load_npy(files[i])

@@ -10,6 +10,8 @@ from pathlib import Path
 from aqa.errors import AqaError
 from data_prep.convert import Problem
 
+MOST_BYTES = 2**26  # of a label file
+
 
 @dataclass(frozen=True)
 class Row:
@@ -46,6 +48,8 @@ def read_rows(path: Path, columns: Sequence[str], problems: list[Problem], optio
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    if path.stat().st_size > MOST_BYTES:
+        raise AqaError(f"{path} has {path.stat().st_size} bytes; a label file has {MOST_BYTES} at most")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

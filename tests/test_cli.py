@@ -114,6 +114,29 @@ def test_inspect_says_by_its_status_that_a_store_is_not_usable(here, capsys):
     assert "ids: used more than once: a" in capsys.readouterr().out
 
 
+def test_what_a_terminal_would_obey_is_shown_escaped(here, capsys):
+    escape = "\x1b[2J\x1b]0;owned\x07"
+    write_store(
+        here / "odd.h5",
+        name=f"name{escape}",
+        source=escape,
+        ids=["a", "b"],
+        modalities={"visual": Modality(2, np.array([1, 1]), f"VST{escape}")},
+        targets={"score": Target(np.array([1.0, 2.0]), 0, 10, {f"V{escape}": 0.5})},
+        splits={"train": [0, 1]},
+        read=lambda m, row: np.ones((1, 2)),
+    )
+    aqa("inspect", "odd.h5")
+    (here / f"{escape}.yaml").write_text(f"{escape!r}: 1")
+    aqa("run", f"{escape}.yaml")
+    aqa("inspect", f"{escape}.h5")
+    aqa("run", f"\udcff{escape}")
+    printed = capsys.readouterr()
+    assert not set("\x1b\x07\udcff") & set(printed.out + printed.err)
+    assert printed.out.count(r"\x1b[2J") == 4
+    assert printed.err.count("\n") == 3
+
+
 def test_models_are_listed(capsys):
     assert aqa("models") == 0
     listed = capsys.readouterr().out

@@ -304,7 +304,7 @@ BILLION = "a: &a [x, x]\n" + "".join(
         (MINIMAL + f"train: {'x' * 100_000}\n", "e.yaml, line 5: train: a mapping of keys is needed"),
         (MINIMAL.encode("utf-16"), "e.yaml: not valid YAML: 'utf-8' codec can't decode"),
         (bytes(range(128, 256)), "e.yaml: not valid YAML: 'utf-8' codec can't decode"),
-        (MINIMAL + "#" * 2**20, "e.yaml has 1048619 bytes; a YAML file has 1048576 at most"),
+        (MINIMAL + "#" * 2**20, "e.yaml has 1048618 bytes; a YAML file has 1048576 at most"),
     ],
     ids=lambda value: str(value)[-30:],
 )

@@ -14,9 +14,12 @@ import yaml
 
 import aqa
 from aqa import metrics
+from aqa.config import load_experiment
+from aqa.data.sharing import FeatureLoader
 from aqa.data.store import FeatureStore, Modality, Target, write_store
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
+from aqa.experiment import run_by_epoch
 from data_prep.prepare import prepare
 
 SEVEN = ["VAF", "VA", "VF", "AF", "V", "A", "F"]
@@ -230,6 +233,86 @@ def test_predict_scores_unlabelled_videos_by_what_they_have(finished, store, tmp
         known = {(r["id"], r["pattern"]): float(r["score"]) for r in csv.DictReader(file)}
     expected = [known[ids[0], "VF"], known[ids[1], "V"], math.nan, math.nan]
     assert np.allclose(found["score"], expected, atol=1e-3, equal_nan=True)
+
+
+def _without(key):
+    return lambda checkpoint: checkpoint.pop(key)
+
+
+def _with(key, value):
+    return lambda checkpoint: checkpoint.__setitem__(key, value)
+
+
+def _weight(change):
+    return lambda checkpoint: checkpoint["weights"].update(change(checkpoint["weights"]))
+
+
+def _first(weights, value):
+    name = next(iter(weights))
+    return {name: value(weights[name])}
+
+
+CHECKPOINTS = {
+    "format": (_with("format", 2), "checkpoint format 2 is not 1, which this version reads"),
+    "no target": (_without("target"), "checkpoint.pt: target: field required"),
+    "no weights": (_without("weights"), "checkpoint.pt: weights: field required"),
+    "weights of text": (
+        _with("weights", {"a": "b"}),
+        "checkpoint.pt: weights.a: input should be an instance of tensor",
+    ),
+    "other model": (_with("model", "late_fusion"), "the checkpoint's weights are not those of model 'late_fusion': "),
+    "unknown model": (_with("model", "mcmoee"), "unknown model 'mcmoee': did you mean 'mcmoe'"),
+    "unknown option": (_with("options", {"deep": 3}), "model 'mcmoe' has no option 'deep'"),
+    "a weight too few": (lambda c: c["weights"].popitem(), "the checkpoint's weights are not those of model 'mcmoe': "),
+    "wrong shape": (_weight(lambda w: _first(w, lambda v: v[:1, :1])), "size mismatch for"),
+    "NaN": (_weight(lambda w: _first(w, lambda v: v * torch.nan)), "hold NaN"),
+    "widths": (_with("widths", {"visual": -1}), "checkpoint.pt: widths.visual: input should be greater than 0"),
+    "endless target": (
+        lambda c: c["target"].update(low=-torch.inf),
+        "checkpoint.pt: target.low: input should be a finite number",
+    ),
+    "statistics": (
+        _with("statistics", {"visual": (torch.ones(2), torch.ones(1))}),
+        "statistics.visual are not two finite numbers for each of",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "line"), CHECKPOINTS.values(), ids=CHECKPOINTS)
+def test_a_checkpoint_of_another_form_is_one_line(finished, store, tmp_path, change, line):
+    shutil.copytree(finished, tmp_path / "run")
+    checkpoint = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, tmp_path / "run" / "checkpoint.pt")
+    for score in (lambda: aqa.evaluate(tmp_path / "run"), lambda: aqa.predict(tmp_path / "run", store)):
+        with pytest.raises(AqaError) as error:
+            score()
+        assert line in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("progress"),
+        lambda state: state.update(progress=[1]),
+        lambda state: state["progress"].update(more=1),
+        lambda state: state["model"].popitem(),
+        lambda state: state.update(optimizer={}),
+        lambda state: state.update(random={"cpu": torch.ones(2)}),
+    ],
+)
+def test_a_saved_state_of_another_form_is_one_line(store, tmp_path, monkeypatch, change):
+    monkeypatch.setattr("aqa.training.SECONDS_BETWEEN_SAVES", 0)
+    work = run_by_epoch(load_experiment(experiment(store, tmp_path / "run")), FeatureLoader())
+    next(work)
+    work.close()
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    change(state)
+    torch.save(state, tmp_path / "run" / "state.pt")
+    with pytest.raises(AqaError, match="state") as error:
+        aqa.run(experiment(store, tmp_path / "run"))
+    assert "\n" not in str(error.value)
 
 
 def test_a_store_without_any_of_the_models_modalities_is_refused(finished, tmp_path):

@@ -31,6 +31,7 @@ BIG_CHUNK = 2**26  # bytes; a chunk may be larger only if its array is
 DEFLATE_RATIO = 1032  # the most that a byte of a deflate stream can unpack to
 LZF_RATIO = 88
 FILTERS = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF, h5py.h5z.FILTER_FLETCHER32}
+REFERENCE = np.dtype([("length", "<u4"), ("place", "<u8"), ("number", "<u4")])  # as HDF5 keeps texts of any length
 DAMAGE = (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, MemoryError)
 
 
@@ -89,9 +90,7 @@ def texts(file: h5py.File, name: str) -> list[str]:
     if kind is None and found.dtype.kind not in "iu":
         raise AqaError(f"{file.filename}: {name} is of type {printable(str(found.dtype))}, not text")
     check_size(file, found, name, SMALL)
-    # Many entries may refer to one text, which may be as long as the file.
-    largest = os.path.getsize(file.filename) if kind is not None and kind.length is None else found.dtype.itemsize
-    step = max(AT_ONCE // max(largest, 1), 1)
+    step = max(AT_ONCE // max(_largest(file, found), 1), 1)
     values: list[str] = []
     for first in range(0, len(found), step):
         for value in found[first : first + step]:
@@ -99,6 +98,18 @@ def texts(file: h5py.File, name: str) -> list[str]:
             _check_name(text, f"{file.filename}: {name}, row {len(values)}")
             values.append(text)
     return values
+
+
+def _largest(file: h5py.File, found: h5py.Dataset) -> int:
+    """Bytes that an entry may take, whatever the entries say: many may refer to one text, as long as the file."""
+    kind = h5py.check_string_dtype(found.dtype)
+    if kind is None or kind.length is not None:
+        return int(found.dtype.itemsize)
+    place = found.id.get_offset()
+    if place is not None and found.id.get_storage_size() == len(found) * REFERENCE.itemsize:
+        lengths = np.fromfile(file.filename, REFERENCE, len(found), offset=place)["length"]
+        return int(lengths.max(initial=0))
+    return os.path.getsize(file.filename)
 
 
 def attribute(file: h5py.File, name: str, key: str, shape: tuple[int, ...] = ()) -> Any:

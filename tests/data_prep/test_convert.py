@@ -193,3 +193,12 @@ def test_killed_while_writing(tmp_path):
         process.wait(timeout=30)
         process.stdout.close()
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["b\x1b[2J", "b\0", "b\u202e", "b" * 300], ids=ascii)
+def test_a_name_that_no_store_may_hold(published, tmp_path, name):
+    with pytest.raises(AqaError) as error:
+        convert(published(splits={"train": ["a", "b", "c", name]}), tmp_path / "x.h5")
+    shown = name[:250].encode("unicode_escape").decode()
+    assert f"{shown}: name with control characters, or too long" in str(error.value)
+    assert not (tmp_path / "x.h5").exists()

@@ -108,6 +108,24 @@ def test_h5_of_another_form(pom_h5):
         read(pom_h5)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.__setitem__("d1", h5py.ExternalLink("y_train.h5", "d1")), "has no array 'd1'"),
+        (lambda file: file.create_dataset("d1", (2, 17), "f8", external=[("y_train.h5", 0, 272)]), "in another file"),
+        (lambda file: file.create_dataset("d1", (2**36, 17), "f8", chunks=(64, 17)), "of which the file holds 0"),
+        (lambda file: file.create_dataset("d1", data=["a", "b"]), "d1 is of type 'object', not numbers"),
+        (lambda file: file.create_group("d1"), "'d1' is not an array"),
+    ],
+    ids=["link", "external", "unwritten", "text", "group"],
+)
+def test_h5_that_would_do_harm(pom_h5, change, message):
+    with h5py.File(pom_h5 / "y_test.h5", "w") as file:
+        change(file)
+    with pytest.raises(AqaError, match=rf"y_test\.h5.* {message}"):
+        read(pom_h5)
+
+
 @pytest.mark.skipif(not REAL.is_file(), reason="the POM arrays are not on this machine")
 def test_real_pom(tmp_path):
     summary = convert(read(REAL), tmp_path / "pom.h5")

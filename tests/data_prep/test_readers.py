@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -219,3 +220,40 @@ def test_missing_folder(fs1000, tmp_path):
     (root / "ast_feature_fs1000_new").rename(root / "ast_feature_fs1000")
     with pytest.raises(AqaError, match=r"ast_feature_fs1000_new not found under .*; did you mean 'ast_feature_fs1000'"):
         prepare("fs1000", root, tmp_path / "x.h5")
+
+
+def test_what_is_no_file_is_not_waited_for(fisv):
+    root, _ = fisv
+    (root / "train.txt").unlink()
+    os.mkfifo(root / "train.txt")
+    with pytest.raises(AqaError, match=r"train\.txt is not a file"):
+        DATASETS.get("fisv").make(root)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id TES PCS\n" + b"1 2 3\n" * 2**4, r"train\.txt has 107 bytes; a label file has 64 at most"),
+        (b"\xff\xfe1 2 3", r"train\.txt cannot be read as text"),
+        (b"", r"train\.txt holds no labels"),
+    ],
+    ids=["large", "no text", "empty"],
+)
+def test_label_files_of_another_kind(fisv, monkeypatch, content, message):
+    root, _ = fisv
+    monkeypatch.setattr("data_prep.labels.MOST_BYTES", 64)
+    (root / "train.txt").write_bytes(content)
+    with pytest.raises(AqaError, match=message):
+        DATASETS.get("fisv").make(root)
+
+
+@pytest.mark.parametrize(
+    "line", ["1\0 2 3", '"1 2 3', "=1+1 2 3", "1 " + "9" * 10_000 + " 3", "\x1b[2J 2 3"], ids=ascii
+)
+def test_odd_lines_of_a_label_file_are_problems_in_words(fisv, tmp_path, line):
+    root, _ = fisv
+    (root / "train.txt").write_text(line + "\n")
+    with pytest.raises(AqaError) as error:
+        convert(DATASETS.get("fisv").make(root), tmp_path / "x.h5")
+    assert "problems" in str(error.value)
+    assert not set("\0\x1b") & set(str(error.value))

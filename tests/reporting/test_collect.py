@@ -126,3 +126,35 @@ def test_patterns_of_different_videos_are_refused(finished):
     (folder / "predictions.csv").write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(AqaError, match="different videos"):
         read_scores(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"patterns": []}, "patterns"),
+        ({"patterns": {"VAF": {"srcc": "<b>", "mse": 1, "rl2": 1, "n": 1}}}, "patterns.VAF.srcc"),
+        ({"selection": {"split": "valid"}}, "selection.epoch"),
+        ({"seed": "x"}, "seed"),
+        ({"modalities": "VAF"}, "modalities"),
+        ({"router_weights": {"VAF": 1}}, "router_weights.VAF"),
+        ({"target": ["a"]}, "target"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_metrics_of_another_form_are_left_out_and_said(finished, tmp_path, changes, where):
+    finished("a")
+    finished("b", metrics=changes)
+    found, notes = find_runs([tmp_path / "runs"])
+    assert [run.folder.name for run in found] == ["a"]
+    assert f"metrics.json is not what a run writes ({where}: " in notes[0]
+
+
+@pytest.mark.parametrize(
+    "content", [b'id,pattern\n"a', b"\x00" * 100, b"id,pattern,score,label\na,VAF,=1+1,2\n", b"\xff\xfe", b""]
+)
+def test_predictions_of_another_form_are_one_line(finished, content):
+    folder = finished("a")
+    (folder / "predictions.csv").write_bytes(content)
+    with pytest.raises(AqaError, match=r"predictions\.csv is no run's predictions: ") as error:
+        read_scores(folder)
+    assert "\n" not in str(error.value)
