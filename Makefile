@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test lint types check bench bench-gpu
+.PHONY: quickstart test lint types docs check bench bench-gpu
 
 quickstart: $(READY)
 	$(BIN)/aqa run experiments/quickstart.yaml
@@ -19,7 +19,12 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-check: test lint types
+# Strictly: a broken link, a missing page or a name that is not there is an error. Nothing is fetched.
+docs: $(READY)
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo "the site: docs/_build/index.html"
+
+check: test lint types docs
 
 # The benchmarks of speed, on two cores in a quarter of an hour. Every sample goes to benchmarks/results.
 bench: DEVICE = cpu
@@ -35,6 +40,7 @@ bench bench-gpu: $(READY)
 
 # torch goes first and by its exact version, so that an index or a wheel folder with a CPU build can serve it.
 $(READY): setup.py requirements.txt
+	@echo "setting up $(VENV) with the tested versions: some minutes, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.txt)"
 	$(BIN)/python -m pip install --quiet -r requirements.txt

@@ -42,6 +42,7 @@ setup(
     extras_require={
         "wandb": WANDB,
         "ray": RAY,
+        "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8", "sphinx-copybutton>=0.5"],
         "test": [
             "pytest>=8",
             "pytest-cov>=5",

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
-INTERRUPTED = 130  # the exit status of programs that Ctrl-C ends
+NOTHING_HALF_DONE = "stopped; nothing is left half-written, and the same command begins again"
+
+
+class Commands(typer.core.TyperGroup):
+    """The commands; one that is stopped says how to go on. Typer would be silent, and take SIGTERM for Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from aqa.stopping import exit_status
+
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            _say(f"aqa: {str(stop) or NOTHING_HALF_DONE}")
+            raise typer.Exit(exit_status(stop)) from None
+
+
+LONGEST_LINE = 900  # characters of a message that name what a user gave, however long that is
 
 app = typer.Typer(
     name="aqa",
+    cls=Commands,
     help="Predict judges' scores of performances from features, when some modalities are missing.",
     no_args_is_help=True,
     add_completion=False,
@@ -31,6 +48,26 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exist
 RunArgument = Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN")]
 
 
+def _use_plugins(files: list[Path] | None) -> list[Path] | None:
+    if files:
+        from aqa.plugins import use
+
+        use(files)
+    return files
+
+
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        help="A Python file of your own with a model, a missing pattern or a data set.",
+        metavar="FILE",
+        callback=_use_plugins,
+        is_eager=True,
+    ),
+]
+
+
 @app.command()
 def run(
     experiment: Annotated[Path, typer.Argument(help="An experiment file (YAML).", metavar="EXPERIMENT")],
@@ -39,20 +76,17 @@ def run(
         typer.Argument(help="Changes: data.target=PCS output=DIR ...", metavar="KEY=VALUE"),
     ] = None,
     overwrite: Overwrite = False,
+    plugin: Plugin = None,
 ) -> None:
     """Train a model and score it under every missing pattern."""
     from aqa.devices import keep_freed_memory
     from aqa.experiment import run as run_experiment
 
     keep_freed_memory()
-    try:
-        result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
-    except KeyboardInterrupt:
-        _say("aqa: stopped; the same command goes on from the last saved epoch, or begins again where none is saved")
-        raise typer.Exit(INTERRUPTED) from None
+    result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
     if result.already_finished:
         _say(f"{result.folder} is finished; --overwrite runs it again")
-    typer.echo(str(result))
+    _show(str(result))
     _say(f"run folder: {result.folder}")
 
 
@@ -68,6 +102,7 @@ def sweep(
     export_wandb: Annotated[
         Path | None, typer.Option(help="Write the sweep for W&B agents to this folder and stop.", metavar="FOLDER")
     ] = None,
+    plugin: Plugin = None,
 ) -> None:
     """Run a grid of experiments; runs that are done are not run again."""
     from aqa.clusters import run_on_ray
@@ -84,13 +119,13 @@ def sweep(
     groups = groups_of(points, plan.vectorize)
     folder = SweepFolder(Path(plan.output or Path("runs") / plan.name))
     if dry_run:
-        typer.echo("\n".join(point.name for point in points))
+        _show("\n".join(point.name for point in points))
         return
     folder.make()
     if retry:
         folder.forget_failures()
     if not status:
-        with _sweep_bar(points, folder) as on_change:
+        with _sweep_bar(points, folder) as on_change, _told_how_far(points, folder):
             if plan.launcher is None:
                 run_points(groups, folder, jobs or 1, on_change)
             else:
@@ -103,7 +138,7 @@ def sweep(
         reporting.state_line(states, folder, jobs or 1),
         reporting.seeds_table(found),
     )
-    typer.echo("\n\n".join(part for part in parts if part))
+    _show("\n\n".join(part for part in parts if part))
     failed = reporting.failures(states, folder)
     for line in failed:
         _say(f"failed: {line}")
@@ -131,6 +166,20 @@ def report(
 
 
 @app.command()
+def card(
+    run: RunArgument,
+    out: Annotated[Path | None, typer.Option(help="The file; MODEL_CARD.md in the run's folder by default.")] = None,
+    overwrite: Overwrite = False,
+    plugin: Plugin = None,
+) -> None:
+    """Write a finished run's model card; what only people know is left to answer."""
+    from aqa.reporting.card import card as write_card
+
+    path, questions = write_card(run, out, overwrite=overwrite)
+    _say(f"model card: {path}; {questions} questions in it are left to you")
+
+
+@app.command()
 def evaluate(
     run: RunArgument,
     patterns: Annotated[
@@ -142,6 +191,7 @@ def evaluate(
     device: Device = "auto",
     memory: Memory = None,
     overwrite: Overwrite = False,
+    plugin: Plugin = None,
 ) -> None:
     """Score a finished run again: other patterns, another store or split."""
     from aqa.files import refuse_existing, write_text
@@ -151,7 +201,7 @@ def evaluate(
         refuse_existing(out, overwrite)
     spec = None if patterns is None else _patterns(patterns)
     result = evaluate_run(run, patterns=spec, store=store, split=split, device=device, memory=memory)
-    typer.echo(str(result))
+    _show(str(result))
     if out is not None:
         write_text(out, json.dumps(result.metrics, indent=2) + "\n")
 
@@ -165,6 +215,7 @@ def predict(
     device: Device = "auto",
     memory: Memory = None,
     overwrite: Overwrite = False,
+    plugin: Plugin = None,
 ) -> None:
     """Predict the scores of videos, labelled or not."""
     from aqa.files import refuse_existing, write_table
@@ -189,13 +240,24 @@ def prepare(
     on_error: Annotated[str, typer.Option(help="Where a video has a problem: refuse, or skip it.")] = "refuse",
     preset: Annotated[str | None, typer.Option(help="synthetic: fisv, fisv_small, rg, fs1000 or tiny.")] = None,
     seed: Annotated[int, typer.Option(help="synthetic: the seed.")] = 0,
+    samples: Annotated[int | None, typer.Option(help="synthetic: only so many videos a split.")] = None,
     overwrite: Overwrite = False,
+    plugin: Plugin = None,
 ) -> None:
     """Write a feature store from published files, or a synthetic one."""
     from data_prep.prepare import prepare as prepare_store
 
-    typer.echo(
-        prepare_store(name, out, source=source, on_error=on_error, preset=preset, seed=seed, overwrite=overwrite)
+    _show(
+        prepare_store(
+            name,
+            out,
+            source=source,
+            on_error=on_error,
+            preset=preset,
+            seed=seed,
+            samples=samples,
+            overwrite=overwrite,
+        )
     )
 
 
@@ -205,12 +267,12 @@ def inspect(store: Annotated[Path, typer.Argument(help="A feature store (HDF5)."
     from aqa.data.inspect import inspect_store
 
     inspection = inspect_store(store)
-    typer.echo(str(inspection))
+    _show(str(inspection))
     raise typer.Exit(0 if inspection.usable else 1)
 
 
 @app.command()
-def models() -> None:
+def models(plugin: Plugin = None) -> None:
     """List the models, with their parameters by default on streams of 1024, 768 and 1024 channels (Fis-V)."""
     from aqa.errors import AqaError
     from aqa.models import MODELS, build
@@ -263,57 +325,65 @@ def _sweep_bar(points: Sequence[Any], folder: Any) -> Iterator[Callable[[], None
         yield on_change
 
 
+@contextlib.contextmanager
+def _told_how_far(points: Sequence[Any], folder: Any) -> Iterator[None]:
+    """A sweep that is stopped says how far it is."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        done = sum(folder.settled(point.name) == "done" for point in points)
+        stop.args = (f"stopped; {done} of {len(points)} runs are done; the same command goes on",)
+        raise
+
+
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    _show(line, err=True)
+
+
+def _show(text: str, err: bool = False) -> None:
+    """Print what may hold words from files: a terminal must not obey them."""
+    from aqa.errors import printable_lines
+
+    typer.echo(printable_lines(text), err=err)
 
 
 def _patterns(text: str) -> Any:
     import yaml
 
+    from aqa.config import parse_value
     from aqa.errors import AqaError
 
     try:
-        spec = yaml.safe_load(text)
-    except yaml.YAMLError:
+        spec = parse_value(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise AqaError(f"--patterns: not valid YAML: {text}") from None
     return [name.strip() for name in spec.split(",")] if isinstance(spec, str) and "," in spec else spec
 
 
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the program as Ctrl-C does."""
-
-    def stop(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status. A user's mistake is one line and status 2."""
-    from aqa.errors import AqaError
+    """Run the command line; returns the exit status. A user's mistake is one line and status 2; see also `stopping`."""
+    from aqa.errors import AqaError, first_line, out_of_memory
+    from aqa.stopping import stoppable
 
     command = typer.main.get_command(app)
     try:
-        with _terminated_as_interrupted():
+        with stoppable():
             status = command.main(args=arguments, prog_name="aqa", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except AqaError as error:
         message = str(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except OSError as error:
         message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
     except Exception as error:
         # click's own mistakes (a wrong option, a missing argument) carry a message and their exit status.
-        if not hasattr(error, "format_message"):
+        if hasattr(error, "format_message"):
+            message = error.format_message().replace("\n", " ")
+        elif out_of_memory(error):
+            message = f"not enough memory: {first_line(error)}; see train.batch_size, data.clips, the model's widths"
+        else:
             raise
-        message = error.format_message().replace("\n", " ")
-    typer.echo(f"aqa: {message}", err=True)
+    lines = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..." for line in message.splitlines()]
+    _say("aqa: " + "\n".join(lines))
     return 2
 
 

@@ -22,8 +22,9 @@ from typing import Any
 
 from aqa.errors import AqaError, first_line
 from aqa.files import write_text
-from aqa.launching import POLL, SweepFolder, is_orphan, run_if_free, stopped_by_parent
+from aqa.launching import POLL, SweepFolder, is_orphan, run_if_free
 from aqa.runs import versions
+from aqa.stopping import stopped_by_parent
 from aqa.sweeps import Point, RayCluster
 
 ANSWER_SECONDS = 5.0  # for the head's port to open
@@ -187,9 +188,11 @@ def _comparable(found: Mapping[str, str]) -> dict[str, str]:
 def require_shared(shared: Shared, store: str) -> None:
     """AqaError where this node lacks what it must share to run a point that reads `store`."""
     node = f"node {socket.gethostname()} cannot run this sweep"
-    for name, version in _comparable(versions()).items():
-        if version != shared.versions[name]:
-            raise AqaError(f"{node}: it has {name} {version}, the sweep was started with {shared.versions[name]}")
+    here = _comparable(versions())
+    for name in [*shared.versions, *here]:
+        has, asked = (found.get(name, "(none)") for found in (here, shared.versions))
+        if has != asked:
+            raise AqaError(f"{node}: it has {name} {has}, the sweep was started with {asked}")
     folder = shared.token.parent.parent
     if not shared.token.is_file():
         raise AqaError(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aqa import metrics
 from aqa.data.batches import Features, Rows, scoring_batches, scoring_visibility
 from aqa.data.store import Target
-from aqa.errors import AqaError, nearest
+from aqa.errors import AqaError, NotANumber, nearest
 from aqa.missing import MissingPattern, parse_pattern
 from aqa.missing.hiding import Subset
 from aqa.modalities import subsets
@@ -39,7 +39,7 @@ class Scorer:
     def predict(self, rows: Rows, patterns: Mapping[str, MissingPattern]) -> Predictions:
         """Scores by pattern in the target's units, (n,); NaN for a sample that a pattern leaves with no modality.
 
-        AqaError where the model's score of a sample is not a number.
+        NotANumber, an AqaError, where the model's score of a sample is none.
         """
         return self._score(rows, patterns, diagnose=False)[0]
 
@@ -68,7 +68,7 @@ class Scorer:
                     wrong = scored[p] & ~np.isfinite(scores[p])
                     if wrong.any():
                         sample = self.features.ids[at[wrong][0]]
-                        raise AqaError(f"the model's score of '{sample}' under {name} is not a number")
+                        raise NotANumber(f"the model's score of '{sample}' under {name} is not a number")
                     by_row[name][at] = self.low + scores[p] * (self.high - self.low)
                     if "router_weights" in found.diagnostics[p]:
                         routed[name].append(found.diagnostics[p]["router_weights"].double().cpu().numpy())

@@ -22,11 +22,13 @@ def prepare(
     on_error: str = "refuse",
     preset: str | None = None,
     seed: int = 0,
+    samples: int | None = None,
     overwrite: bool = False,
 ) -> str:
     """Write the feature store of a data set and say what is in it.
 
-    source: where the published files are, for the data sets that have some. preset, seed: for name "synthetic".
+    source: where the published files are, for the data sets that have some. preset, seed, samples (videos a split
+    at most): for name "synthetic".
     on_error: "refuse" writes nothing if any video has a problem, "skip" leaves those videos out and lists them.
     """
     if name == SYNTHETIC:
@@ -34,13 +36,14 @@ def prepare(
             raise AqaError("aqa prepare synthetic makes its own data and takes no --source")
         if preset is None:
             raise AqaError("aqa prepare synthetic needs --preset: fisv, rg, fs1000 or tiny")
-        make_synthetic(preset, out, seed=seed, overwrite=overwrite)
+        make_synthetic(preset, out, seed=seed, overwrite=overwrite, samples=samples)
         return f"{out}: synthetic data set '{preset}', seed {seed}"
     known = [*DATASETS.names(), SYNTHETIC]
     if name not in known:
         raise AqaError(f"unknown data set '{name}': {nearest(name, known)}")
-    if preset is not None:
-        raise AqaError(f"--preset goes with 'synthetic', not with '{name}'")
+    for option, value in (("--preset", preset), ("--samples", samples)):
+        if value is not None:
+            raise AqaError(f"{option} goes with 'synthetic', not with '{name}'")
     if source is None:
         raise AqaError(f"aqa prepare {name} needs --source, the folder of the published files")
     if not source.exists():

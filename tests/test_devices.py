@@ -7,15 +7,17 @@ import pytest
 
 PAGES_OF_TEN_ARRAYS = """
 import ctypes, resource, sys
-import numpy as np
+import torch
 from aqa.devices import keep_freed_memory
 if not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
     sys.exit("no glibc")
 if sys.argv[1] == "keep":
     keep_freed_memory()
-for _ in range(10):
-    np.ones(2**24, dtype=np.float32)  # 64 MiB
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+for i in range(40):
+    if i == 30:  # where the heap has found its size
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)  # 64 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 

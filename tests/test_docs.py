@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+import aqa
 from aqa.config import Experiment, Section
 from aqa.data.inspect import inspect_store
 from aqa.missing import PATTERNS
@@ -67,8 +69,9 @@ def test_every_data_set_is_listed_and_has_its_experiment(name):
 
 
 def test_links_lead_somewhere():
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for link in re.findall(r"\]\(([^)#]+)\)", text):
             assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
 
 
@@ -88,3 +91,32 @@ def test_the_example_of_published_numbers_loads(tmp_path):
     (tmp_path / "numbers.yaml").write_text(example)
     (row,) = load_published(tmp_path / "numbers.yaml")
     assert row.srcc == {"VAF": 0.75, "VA": 0.70}
+
+
+def test_the_citation_file_names_the_paper_of_every_model_and_data_set():
+    citation = yaml.safe_load(page("CITATION.cff"))
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == aqa.__version__
+    assert {"message", "title", "authors", "license", "type"} <= set(citation)
+    notes = {reference["notes"]: reference for reference in citation["references"]}
+    assert {f"model {name}" for name in MODELS.names()} | {f"data set {name}" for name in DATASETS.names()} == set(
+        notes
+    )
+    for reference in notes.values():
+        assert {"type", "title", "authors", "year"} <= set(reference), reference["title"]
+    for entry in [*MODELS.entries(), *DATASETS.entries()]:
+        said = f"{entry.about.get('paper', '')} {entry.about.get('url', '')}"
+        kind = "model" if entry.name in MODELS.names() else "data set"
+        for number in re.findall(r"\d{4}\.\d{5}", said):
+            assert notes[f"{kind} {entry.name}"]["url"].endswith(number)
+
+
+def test_every_page_is_in_the_sites_navigation():
+    listed = set(re.findall(r"^([a-z_]+)$", page("docs/index.md"), re.MULTILINE))
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"} == listed
+
+
+def test_every_public_name_is_in_the_reference():
+    reference = page("docs/api.md")
+    for name in set(aqa.__all__) - {"models"}:
+        assert re.search(rf"aqa\.{name}$", reference, re.MULTILINE), name

@@ -24,6 +24,7 @@ from aqa.devices import on_device
 from aqa.errors import AqaError, nearest
 from aqa.missing import Draws, MissingPattern, sample_keys
 
+ROUNDING = 2.0**-24  # of a channel's mean: a deviation that small is what float32 leaves of a constant
 Rows = NDArray[np.int64]
 Statistics = dict[str, tuple[Tensor, Tensor]]  # modality -> mean (D,), standard deviation (D,)
 Window = tuple[dict[str, Tensor], dict[str, Tensor]]  # modality -> (B, T, D), modality -> (B,)
@@ -210,7 +211,8 @@ class _Moments:
 
     def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
         deviation = (self.squares / self.count).sqrt()
-        return self.mean.float(), torch.where(deviation > 0, deviation, 1.0).float()
+        varies = deviation > ROUNDING * self.mean.abs()
+        return self.mean.float(), torch.where(varies, deviation, 1.0).float()
 
 
 def standardised(values: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:

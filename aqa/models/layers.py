@@ -14,6 +14,7 @@ from aqa.errors import AqaError
 from aqa.models.base import AQAModel, Loss
 from aqa.models.transformer import Decoder, Encoder
 from aqa.objectives import hardest_triplet
+from aqa.registry import Natural, Positive, Share
 
 
 def sinusoid(length: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -242,13 +243,13 @@ class EarlyFusion(AQAModel):
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 256,
-        n_head: int = 1,
-        n_encoder: int = 1,
-        n_decoder: int = 2,
+        hidden_dim: Positive = 256,
+        n_head: Positive = 1,
+        n_encoder: Natural = 1,
+        n_decoder: Natural = 2,
         n_query: int = 4,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.3,
+        feedforward_dim: Positive | None = None,
+        dropout: Share = 0.3,
         alpha: float = 1.0,
         margin: float = 1.0,
         mask_padding: bool = True,

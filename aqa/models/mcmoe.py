@@ -43,6 +43,7 @@ from aqa.models.layers import (
 )
 from aqa.models.transformer import Encoder, FewQueryAttention
 from aqa.objectives import channel_divergence, hardest_triplet, squared_error
+from aqa.registry import Natural, Positive, Several, Share
 
 
 class GatedGenerator(nn.Module):
@@ -116,13 +117,13 @@ class MCMoE(AQAModel):
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 256,
-        n_head: int = 2,
-        n_encoder: int = 3,
-        n_decoder: int = 3,
-        n_query: int = 4,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.3,
+        hidden_dim: Positive = 256,
+        n_head: Positive = 2,
+        n_encoder: Natural = 3,
+        n_decoder: Natural = 3,
+        n_query: Several = 4,
+        feedforward_dim: Positive | None = None,
+        dropout: Share = 0.3,
         alpha: float = 0.5,
         margin: float = 1.0,
         reconstruction_weight: float = 1.0,

@@ -1,0 +1,102 @@
+"""Models, missing patterns and data sets from outside the package.
+
+A plugin is a Python file that the user names, with `--plugin FILE` or in AQA_PLUGINS, or a module that an installed
+package declares as an entry point of the group "aqa.plugins". Importing it registers what is in it. Nothing else names
+one: no experiment, store, checkpoint or run folder can make its reader run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from aqa.errors import AqaError, first_line
+
+ENVIRONMENT = "AQA_PLUGINS"  # files, separated as in PATH; processes that a sweep starts inherit it
+GROUP = "aqa.plugins"
+
+_loaded: dict[str, str] = {}  # what a run notes of each plugin that this process has, by the plugin's name
+_begun: set[str] = set()  # a plugin that looks up a name while it is loaded is not loaded again
+
+
+def use(files: Iterable[str | os.PathLike[str]]) -> None:
+    """Load plugin files, here and in every process that this one starts. AqaError for one that cannot be."""
+    named = [str(Path(file).absolute()) for file in files]
+    before = _named_files()
+    os.environ[ENVIRONMENT] = os.pathsep.join([*before, *(file for file in named if file not in before)])
+    load()
+
+
+def load() -> None:
+    """Load every plugin that is named or installed and not loaded yet."""
+    for file in _named_files():
+        _once(file, partial(_load_file, Path(file)))
+    for point in _installed():
+        _once(f"{GROUP}:{point.name}", partial(_load_entry, point))
+
+
+def loaded() -> dict[str, str]:
+    """The plugins of this process: the name of each, and its content's digest or its package's version."""
+    load()
+    return dict(_loaded)
+
+
+def _named_files() -> list[str]:
+    return [file for file in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if file]
+
+
+@cache
+def _installed() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=GROUP))
+
+
+def _once(key: str, action: Callable[[], None]) -> None:
+    if key in _begun:
+        return
+    _begun.add(key)
+    try:
+        action()
+    except BaseException:
+        _begun.discard(key)
+        raise
+
+
+def _load_file(path: Path) -> None:
+    if not path.is_file():
+        raise AqaError(f"plugin {path}: there is no such file")
+    if path.suffix != ".py":
+        raise AqaError(f"plugin {path}: a plugin is a Python file (.py)")
+    name = f"aqa_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # it ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for it
+    _run(str(path), partial(spec.loader.exec_module, module))
+    _loaded[path.name] = f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+
+
+def _load_entry(point: EntryPoint) -> None:
+    _run(f"{point.name} ({point.value})", point.load)
+    _loaded[point.name] = point.dist.version if point.dist is not None else "unknown"
+
+
+def _run(what: str, action: Callable[[], object]) -> None:
+    """Run a plugin; what goes wrong in it is one line with the place."""
+    try:
+        action()
+    except AqaError as error:
+        raise AqaError(f"plugin {what}: {error}") from None
+    except SyntaxError as error:
+        raise AqaError(f"plugin {what}, line {error.lineno}: {error.msg}") from None
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == what]
+        place = f", line {lines[-1]}" if lines else ""
+        raise AqaError(f"plugin {what}{place}: {type(error).__name__}: {first_line(error)}") from None

@@ -1,0 +1,116 @@
+"""A run's model card, after Mitchell et al., Model Cards for Model Reporting (FAT* 2019).
+
+What a finished run knows is filled in. What no run can know (what the model is for, whom its scores touch, licences)
+stands there as a question to its authors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from aqa.config import in_one_line
+from aqa.errors import AqaError
+from aqa.files import refuse_existing, write_text
+from aqa.models import MODELS
+from aqa.reporting.tables import interval, number, selection_text
+from aqa.runs import RunFolder
+
+NAME = "MODEL_CARD.md"
+QUESTION = "_To be answered by whoever publishes the model:_"
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("aqa.reporting"), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+
+
+def card(
+    run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, *, overwrite: bool = False
+) -> tuple[Path, int]:
+    """Write the model card of a finished run as Markdown.
+
+    out: the file, MODEL_CARD.md in the run's folder by default. Returns the file, and how many questions in it are
+    left to people. AqaError where there is no finished run, or a file of that name, unless `overwrite`.
+    """
+    folder = RunFolder.existing(run)
+    path = folder.path / NAME if out is None else Path(out)
+    refuse_existing(path, overwrite)
+    try:
+        text = TEMPLATES.get_template("model_card.md.j2").render(
+            **facts(folder.config, folder.metrics), versions=folder.versions, question=QUESTION
+        )
+    except (KeyError, jinja2.UndefinedError) as error:
+        raise AqaError(f"{folder.path} is not as this version writes runs: {error}") from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    return path, text.count(QUESTION)
+
+
+def facts(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template fills in, from a run's resolved experiment and its metrics."""
+    model = {"name": metrics["model"], "options": {k: v for k, v in config["model"].items() if k != "name"}}
+    if metrics["model"] in MODELS.names():
+        entry = MODELS.get(metrics["model"])
+        model |= {"summary": entry.summary, "paper": entry.about.get("paper", ""), "year": entry.about.get("year", "")}
+    return {
+        "title": config["name"],
+        "model": {key: in_one_line(value) if key == "options" else value for key, value in model.items()},
+        "metrics": metrics,
+        "parameters": f"{metrics['parameters']:,}",
+        "config": config,
+        "missing": {when: in_one_line(pattern) for when, pattern in config["missing"].items()},
+        "training": in_one_line({key: value for key, value in config["train"].items() if value is not None}),
+        "selection": selection_text(metrics["selection"]),
+        "rows": [row(name, scores) for name, scores in metrics["patterns"].items()],
+        "average": average(metrics["average_incomplete"]),
+        "limits": limits(metrics),
+    }
+
+
+def row(name: str, scores: Mapping[str, Any]) -> list[str]:
+    """A pattern's line of the table."""
+    srcc = f"{number(scores['srcc'])} {interval(scores['srcc_low'], scores['srcc_high'])}"
+    return [name, srcc, number(scores["mse"]), number(scores["rl2"]), str(scores["n"])]
+
+
+def average(found: Mapping[str, Any]) -> str:
+    """The mean over incomplete patterns in a sentence, empty where none was tested."""
+    if not found["patterns"]:
+        return ""
+    if found["undefined"]:
+        return f"undefined, as is that of {', '.join(found['undefined'])}"
+    return (
+        f"{number(found['srcc'])} {interval(found['srcc_low'], found['srcc_high'])} over {found['patterns']} patterns"
+    )
+
+
+def limits(metrics: Mapping[str, Any]) -> list[str]:
+    """What the numbers themselves say that a reader must not overlook."""
+    patterns, seed = metrics["patterns"], metrics["seed"]
+    found = [f"One training run, seed {seed}: how far seeds differ is not in these numbers."]
+    if metrics["selection"]["split"] == "test":
+        found.insert(
+            0,
+            "**The epoch was selected on the test split.** The numbers are too good, and compare with published ones "
+            "that were selected so and with nothing else.",
+        )
+    if metrics["data_set"].startswith("synthetic"):
+        found.append("The data are synthetic: nothing here says how the model does on real performances.")
+    chance = [
+        name for name, s in patterns.items() if s["srcc_low"] is not None and s["srcc_low"] <= 0 <= s["srcc_high"]
+    ]
+    if chance:
+        found.append(f"Not shown to rank better than chance (the interval holds 0): {', '.join(chance)}.")
+    undefined = [name for name, s in patterns.items() if s["srcc"] is None]
+    if undefined:
+        found.append(f"SRCC undefined (constant predictions, or fewer than three videos): {', '.join(undefined)}.")
+    unscored = [f"{name} {s['unscored']}" for name, s in patterns.items() if s["unscored"]]
+    if unscored:
+        found.append(f"Videos not scored, for want of every modality of the pattern: {', '.join(unscored)}.")
+    if len({s["n"] for s in patterns.values()}) > 1:
+        found.append("Patterns are scored on different videos (n differs) and do not compare with each other.")
+    found.append("What was not tested (other patterns, features of other extractors, other cameras) is not known.")
+    return found

@@ -1,0 +1,62 @@
+"""A model card says what the run's files say, warns of what its numbers show, and leaves the rest to people."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from aqa.cli import main
+from aqa.errors import AqaError
+from aqa.reporting.card import QUESTION, card
+from aqa.runs import RunFolder
+
+ABOUT = {"parameters": 12345, "samples": {"train": 30, "select": 6, "test": 40}}
+
+
+def test_the_card_has_the_runs_own_numbers(finished):
+    folder = finished("one", seed=3, noise=4.0, metrics=ABOUT)
+    path, questions = card(folder)
+    text = path.read_text(encoding="utf-8")
+    metrics = RunFolder(folder).metrics
+    for name, scores in metrics["patterns"].items():
+        low, high = scores["srcc_low"], scores["srcc_high"]
+        assert f"| {name} | {scores['srcc']:.3f} [{low:.3f}, {high:.3f}] | {scores['mse']:.3f} |" in text
+    assert f"SRCC {metrics['average_incomplete']['srcc']:.3f} [" in text
+    assert "mcmoe on TES, seed 3; selected on valid" in text
+    assert "arXiv 2511.17397" in text
+    assert re.search(r"Made with \| aqa \d", text)
+    assert "| Parameters | 12,345 |" in text
+    assert "30 training videos; 6 of valid selected" in text
+    assert "One training run, seed 3" in text
+    assert "SELECTED ON TEST" not in text
+    assert questions == text.count(QUESTION) == 5
+    assert "\n\n\n" not in text
+
+
+def test_the_card_warns_of_what_its_numbers_show(finished):
+    folder = finished("bad", split="test", noise=1000.0, absent=4, data_set="synthetic-x", metrics=ABOUT)
+    text = card(folder)[0].read_text(encoding="utf-8")
+    assert "SELECTED ON TEST" in text
+    assert "**The epoch was selected on the test split.**" in text
+    assert "Not shown to rank better than chance (the interval holds 0): VAF" in text
+    assert "The data are synthetic" in text
+    assert "(n differs)" in text
+
+
+def test_nothing_is_overwritten_unasked(finished, capsys, tmp_path):
+    folder = finished("one", metrics=ABOUT)
+    assert main(["card", str(folder)]) == 0
+    assert "5 questions in it are left to you" in capsys.readouterr().err
+    written = folder / "MODEL_CARD.md"
+    written.write_text("answered")
+    assert main(["card", str(folder)]) == 2
+    assert "exists; choose another --out" in capsys.readouterr().err
+    assert written.read_text() == "answered"
+    assert main(["card", str(folder), "--out", str(tmp_path / "new" / "card.md")]) == 0
+    assert main(["card", str(folder), "--overwrite"]) == 0
+    assert written.read_text() != "answered"
+    with pytest.raises(AqaError, match="is not as this version writes runs: 'parameters'"):
+        card(finished("old"))
+    with pytest.raises(AqaError, match="is no run's folder"):
+        card(tmp_path)
