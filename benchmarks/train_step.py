@@ -40,6 +40,7 @@ from harness import (
     timed,
 )
 from steps import random_batch, shape_of, training_step
+from torch._dynamo.utils import counters
 
 from aqa.models import build
 from aqa.precision import Precision
@@ -90,6 +91,8 @@ def measure(
         report.value("first compiled step", timed(compiled, device), "s")
         works["compiled step"], steps["compiled step"] = Work(compiled), True
     seconds = by_turns(works, arguments.repeats, device)
+    if arguments.compile and device.type == "cuda":
+        report.value("graphs that torch would not capture", counters["inductor"]["cudagraph_skips"])
     product_rates = rates(product, seconds["product"])
 
     report.add("matrix product", [rate / 1e9 for rate in product_rates], "GFLOP/s")

@@ -23,7 +23,6 @@ WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 CPU = torch.device("cpu")
 SUBSETS = torch.tensor([[v, a, f] for v in (1, 0) for a in (1, 0) for f in (1, 0) if v or a or f], dtype=torch.bool)
 ALL = torch.ones_like(SUBSETS)
-FIXED = [entry.name for entry in MODELS.entries() if entry.make.fixed_shapes]
 
 
 @pytest.fixture(autouse=True)
@@ -67,11 +66,8 @@ GIVEN = [
 ]
 
 
-@pytest.mark.parametrize("name", FIXED)
-def test_one_graph_gives_the_loss_the_gradients_and_the_statistics_whatever_is_visible(name):
-    plain, model = small(name, mask_padding=True), small(name, mask_padding=True)
-    # Where a hidden stream is zeros its variance is none, and rounding is divided by the root of 1e-5.
-    apart = 1e-5 if model.idle_parts(~ALL, ~ALL) else 2e-3
+def test_one_graph_gives_the_loss_the_gradients_and_the_statistics_whatever_is_visible():
+    plain, model = small(mask_padding=True), small(mask_padding=True)
     compiled = CompiledLoss(model, 7, CPU)
     for i, (visible, available) in enumerate(GIVEN):
         arguments = batch(visible, available, seed=i)
@@ -86,7 +82,7 @@ def test_one_graph_gives_the_loss_the_gradients_and_the_statistics_whatever_is_v
         for (key, p), q in zip(plain.named_parameters(), model.parameters(), strict=True):
             assert (p.grad is None) == (q.grad is None), (i, key)
             if p.grad is not None:
-                torch.testing.assert_close(q.grad, p.grad, rtol=1e-3, atol=apart, msg=lambda m: f"{i} {key} {m}")  # noqa: B023
+                torch.testing.assert_close(q.grad, p.grad, rtol=1e-3, atol=1e-5, msg=lambda m: f"{i} {key} {m}")  # noqa: B023
         for (key, p), q in zip(plain.named_buffers(), model.buffers(), strict=True):
             torch.testing.assert_close(q, p, rtol=1e-5, atol=1e-6, msg=lambda m: f"{i} {key} {m}")  # noqa: B023
         plain.zero_grad()
