@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -345,9 +346,10 @@ def main(arguments: list[str] | None = None) -> int:
     from aqa.errors import AqaError
 
     command = typer.main.get_command(app)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         with _terminated_as_interrupted():
-            status = command.main(args=arguments, prog_name="aqa", standalone_mode=False)
+            status = command.main(args=arguments or ["--help"], prog_name="aqa", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except AqaError as error:
         message = str(error)
@@ -360,6 +362,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not hasattr(error, "format_message"):
             raise
         message = error.format_message().replace("\n", " ")
+        dotted = re.match(r"No such option: --([a-z_]+\.[\w.]+)", message)
+        if dotted:
+            message += f"; a change to the experiment is written without dashes: {dotted.group(1)}=VALUE"
     typer.echo(f"aqa: {message}", err=True)
     return 2
 
