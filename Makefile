@@ -29,8 +29,9 @@ check: test lint types docs
 # The benchmarks of speed, on two cores in a quarter of an hour. Every sample goes to benchmarks/results.
 bench: DEVICE = cpu
 bench-gpu: DEVICE = cuda
+bench-gpu: STEPS = --precision float32 tf32 bf16 --compile
 bench bench-gpu: $(READY)
-	@$(BIN)/python benchmarks/train_step.py --device $(DEVICE) --data fisv fs1000 rg
+	@$(BIN)/python benchmarks/train_step.py --device $(DEVICE) --data fisv fs1000 rg $(STEPS)
 	@$(BIN)/python benchmarks/evaluation.py --device $(DEVICE)
 	@$(BIN)/python benchmarks/data.py --device $(DEVICE)
 	@$(BIN)/python benchmarks/epoch.py --device $(DEVICE) --videos 32

@@ -5,18 +5,35 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
-INTERRUPTED = 130  # the exit status of programs that Ctrl-C ends
+NOTHING_HALF_DONE = "stopped; nothing is left half-written, and the same command begins again"
+
+
+class Commands(typer.core.TyperGroup):
+    """The commands; one that is stopped says how to go on. Typer would be silent, and take SIGTERM for Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from aqa.stopping import exit_status
+
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            _say(f"aqa: {str(stop) or NOTHING_HALF_DONE}")
+            raise typer.Exit(exit_status(stop)) from None
+
+
+LONGEST_LINE = 900  # characters of a message that name what a user gave, however long that is
 
 app = typer.Typer(
     name="aqa",
+    cls=Commands,
     help="Predict judges' scores of performances from features, when some modalities are missing.",
     no_args_is_help=True,
     add_completion=False,
@@ -63,16 +80,14 @@ def run(
     plugin: Plugin = None,
 ) -> None:
     """Train a model and score it under every missing pattern."""
+    from aqa.devices import keep_freed_memory
     from aqa.experiment import run as run_experiment
 
-    try:
-        result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
-    except KeyboardInterrupt:
-        _say("aqa: stopped; the same command goes on from the last saved epoch, or begins again where none is saved")
-        raise typer.Exit(INTERRUPTED) from None
+    keep_freed_memory()
+    result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
     if result.already_finished:
         _say(f"{result.folder} is finished; --overwrite runs it again")
-    typer.echo(str(result))
+    _show(str(result))
     _say(f"run folder: {result.folder}")
 
 
@@ -105,13 +120,13 @@ def sweep(
     groups = groups_of(points, plan.vectorize)
     folder = SweepFolder(Path(plan.output or Path("runs") / plan.name))
     if dry_run:
-        typer.echo("\n".join(point.name for point in points))
+        _show("\n".join(point.name for point in points))
         return
     folder.make()
     if retry:
         folder.forget_failures()
     if not status:
-        with _sweep_bar(points, folder) as on_change:
+        with _sweep_bar(points, folder) as on_change, _told_how_far(points, folder):
             if plan.launcher is None:
                 run_points(groups, folder, jobs or 1, on_change)
             else:
@@ -124,7 +139,7 @@ def sweep(
         reporting.state_line(states, folder, jobs or 1),
         reporting.seeds_table(found),
     )
-    typer.echo("\n\n".join(part for part in parts if part))
+    _show("\n\n".join(part for part in parts if part))
     failed = reporting.failures(states, folder)
     for line in failed:
         _say(f"failed: {line}")
@@ -187,7 +202,7 @@ def evaluate(
         refuse_existing(out, overwrite)
     spec = None if patterns is None else _patterns(patterns)
     result = evaluate_run(run, patterns=spec, store=store, split=split, device=device, memory=memory)
-    typer.echo(str(result))
+    _show(str(result))
     if out is not None:
         write_text(out, json.dumps(result.metrics, indent=2) + "\n")
 
@@ -233,7 +248,7 @@ def prepare(
     """Write a feature store from published files, or a synthetic one."""
     from data_prep.prepare import prepare as prepare_store
 
-    typer.echo(
+    _show(
         prepare_store(
             name,
             out,
@@ -253,7 +268,7 @@ def inspect(store: Annotated[Path, typer.Argument(help="A feature store (HDF5)."
     from aqa.data.inspect import inspect_store
 
     inspection = inspect_store(store)
-    typer.echo(str(inspection))
+    _show(str(inspection))
     raise typer.Exit(0 if inspection.usable else 1)
 
 
@@ -311,61 +326,69 @@ def _sweep_bar(points: Sequence[Any], folder: Any) -> Iterator[Callable[[], None
         yield on_change
 
 
+@contextlib.contextmanager
+def _told_how_far(points: Sequence[Any], folder: Any) -> Iterator[None]:
+    """A sweep that is stopped says how far it is."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        done = sum(folder.settled(point.name) == "done" for point in points)
+        stop.args = (f"stopped; {done} of {len(points)} runs are done; the same command goes on",)
+        raise
+
+
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    _show(line, err=True)
+
+
+def _show(text: str, err: bool = False) -> None:
+    """Print what may hold words from files: a terminal must not obey them."""
+    from aqa.errors import printable_lines
+
+    typer.echo(printable_lines(text), err=err)
 
 
 def _patterns(text: str) -> Any:
     import yaml
 
+    from aqa.config import parse_value
     from aqa.errors import AqaError
 
     try:
-        spec = yaml.safe_load(text)
-    except yaml.YAMLError:
+        spec = parse_value(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise AqaError(f"--patterns: not valid YAML: {text}") from None
     return [name.strip() for name in spec.split(",")] if isinstance(spec, str) and "," in spec else spec
 
 
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the program as Ctrl-C does."""
-
-    def stop(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status. A user's mistake is one line and status 2."""
-    from aqa.errors import AqaError
+    """Run the command line; returns the exit status. A user's mistake is one line and status 2; see also `stopping`."""
+    from aqa.errors import AqaError, first_line, out_of_memory
+    from aqa.stopping import stoppable
 
     command = typer.main.get_command(app)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        with _terminated_as_interrupted():
+        with stoppable():
             status = command.main(args=arguments or ["--help"], prog_name="aqa", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except AqaError as error:
         message = str(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except OSError as error:
         message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
     except Exception as error:
         # click's own mistakes (a wrong option, a missing argument) carry a message and their exit status.
-        if not hasattr(error, "format_message"):
+        if hasattr(error, "format_message"):
+            message = error.format_message().replace("\n", " ")
+            dotted = re.match(r"No such option: --([a-z_]+\.[\w.]+)", message)
+            if dotted:
+                message += f"; a change to the experiment is written without dashes: {dotted.group(1)}=VALUE"
+        elif out_of_memory(error):
+            message = f"not enough memory: {first_line(error)}; see train.batch_size, data.clips, the model's widths"
+        else:
             raise
-        message = error.format_message().replace("\n", " ")
-        dotted = re.match(r"No such option: --([a-z_]+\.[\w.]+)", message)
-        if dotted:
-            message += f"; a change to the experiment is written without dashes: {dotted.group(1)}=VALUE"
-    typer.echo(f"aqa: {message}", err=True)
+    lines = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..." for line in message.splitlines()]
+    _say("aqa: " + "\n".join(lines))
     return 2
 
 

@@ -22,8 +22,9 @@ from typing import Any
 
 from aqa.errors import AqaError, first_line
 from aqa.files import write_text
-from aqa.launching import POLL, SweepFolder, is_orphan, run_if_free, stopped_by_parent
+from aqa.launching import POLL, SweepFolder, is_orphan, run_if_free
 from aqa.runs import versions
+from aqa.stopping import stopped_by_parent
 from aqa.sweeps import Point, RayCluster
 
 ANSWER_SECONDS = 5.0  # for the head's port to open
@@ -206,6 +207,9 @@ def run_on_node(point: Point, folder: SweepFolder, threads: int, shared: Shared)
     import ray
     import torch
 
+    from aqa.devices import keep_freed_memory
+
+    keep_freed_memory()
     require_shared(shared, point.experiment.data.store)
     if not ray.get_gpu_ids():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # which Ray leaves as it is where a task asks for none

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
+import string
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
 import pydantic
 import yaml
 from pydantic import Field
 
-from aqa.errors import AqaError, first_line, nearest
+from aqa.errors import AqaError, brief, first_line, nearest
+
+MOST_BYTES = 2**20  # of a YAML file
+MOST_DIGITS = 40  # of a whole number in it
+DEEPEST = 50  # how far its mappings and lists may be nested
+WIDTH = r"0?\d{0,2}d?"  # what may follow a placeholder's colon: {seed:03d}
 
 S = TypeVar("S", bound=pydantic.BaseModel)
+
+# Whole numbers that any array library can count with; torch's and numpy's generators take seeds of 63 bits.
+MOST, SEEDS = 2**31, 2**63
+LONGEST_NAME = 200  # characters of a title, which names a folder
 
 
 class Section(pydantic.BaseModel):
@@ -25,18 +37,27 @@ class Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text):
+        raise ValueError("control characters and line breaks are not accepted in a name")
+    return text
+
+
+Name = Annotated[str, pydantic.AfterValidator(_one_line)]
+
+
 class DataConfig(Section):
     """Where features come from and how videos become windows of clips."""
 
-    store: str  # an HDF5 feature store; relative to the experiment file or the working folder
-    target: str  # the score to predict, a name under `targets` in the store
+    store: Name  # an HDF5 feature store; relative to the experiment file or the working folder
+    target: Name  # the score to predict, a name under `targets` in the store
     synthetic: str | None = None  # a preset of `aqa prepare synthetic`, made at `store` where there is no file yet
-    clips: int | None = Field(None, ge=1)  # window length; the longest video's where it is not given
+    clips: int | None = Field(None, ge=1, lt=MOST)  # window length; the longest video's where it is not given
     modalities: list[str] | None = Field(None, min_length=1)  # which streams, in which order; the store's by default
     align: Literal["shortest", "none"] = "shortest"  # cut the streams of a video to its shortest one
     standardize: bool = False  # channels to zero mean and unit deviation, by the training split's statistics
     validation: float = Field(0.2, gt=0, lt=1)  # share of train cut off for validation where the store has no `valid`
-    memory: float | None = Field(None, gt=0)  # GiB that features may take; a larger store is read in blocks
+    memory: float | None = Field(None, gt=0, lt=MOST)  # GiB that features may take; a larger store is read in blocks
 
     @pydantic.field_validator("modalities")
     @classmethod
@@ -46,11 +67,29 @@ class DataConfig(Section):
         return names
 
 
+def _finite(value: Any) -> Any:
+    """A value of any kind as it is; ValueError where a number in it is NaN or infinite."""
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            _finite(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _finite(inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("numbers must be finite")
+    return value
+
+
 class ModelConfig(pydantic.BaseModel):
     """A registered model and its own options, which the model checks."""
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
     name: str = "mcmoe"
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _finite_options(cls, content: Any) -> Any:
+        return _finite(content)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -64,21 +103,32 @@ class MissingConfig(Section):
     train: Any = "random_subset"
     test: Any = "all_subsets"
 
+    @pydantic.field_validator("train", "test")
+    @classmethod
+    def _finite_numbers(cls, pattern: Any) -> Any:
+        return _finite(pattern)
+
 
 class TrainConfig(Section):
     """The training loop. The defaults are those of MCMoE as published for Fis-V."""
 
-    epochs: int = Field(100, ge=1)
-    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(100, ge=1, lt=MOST)
+    batch_size: int = Field(32, ge=1, lt=MOST)
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = Field(2e-4, gt=0)
     final_learning_rate: float = Field(0.01, ge=0, le=1)  # where cosine decay ends, as a share of learning_rate
     weight_decay: float = Field(1e-4, ge=0)
     gradient_clip: float | None = Field(None, gt=0)  # largest norm of the gradient
-    patience: int | None = Field(None, ge=1)  # stop after so many epochs without a better selection metric
-    seed: int = Field(0, ge=0)
+    patience: int | None = Field(None, ge=1, lt=MOST)  # stop after so many epochs without a better selection metric
+    seed: int = Field(0, ge=0, lt=SEEDS)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = Field(None, ge=1)  # torch's CPU threads; torch's own choice where not given
+    threads: int | None = Field(None, ge=1, lt=MOST)  # torch's CPU threads; torch's own choice where not given
+    precision: Literal["float32", "tf32", "bf16"] = "float32"  # of training; scoring is in float32
+    compile: bool = False  # the loss by torch.compile, on a GPU as a CUDA graph
+
+
+#: Keys that came after runs were made, and what those runs did: they are not to be taken for other experiments.
+LATER: Mapping[str, Any] = {"train.precision": "float32", "train.compile": False}
 
 
 class SelectConfig(Section):
@@ -106,7 +156,7 @@ class Experiment(Section):
     targets: overrides by target name, applied for the target chosen.
     """
 
-    name: str
+    name: Name
     data: DataConfig
     model: ModelConfig = ModelConfig()
     missing: MissingConfig = MissingConfig()
@@ -114,18 +164,25 @@ class Experiment(Section):
     select: SelectConfig = SelectConfig()
     tracking: TrackingConfig = TrackingConfig()
     targets: dict[str, dict[str, Any]] = {}
-    output: str | None = None
+    output: Name | None = None
+    save_every: float | None = Field(None, ge=0)  # seconds between saved states; a default where not given
     versions: dict[str, str] = {}  # written into a run's config.yaml; says nothing to a new run
 
     @property
     def title(self) -> str:
         """The name with its placeholders filled in."""
         values = {"target": self.data.target, "model": self.model.name, "seed": self.train.seed}
+        known = ", ".join("{" + v + "}" for v in values)
         try:
-            return self.name.format(**values)
-        except (KeyError, IndexError, ValueError, AttributeError, TypeError):
-            known = ", ".join("{" + v + "}" for v in values)
-            raise AqaError(f"name: '{self.name}' has a placeholder that is not one of {known}") from None
+            for _, value, how, conversion in string.Formatter().parse(self.name):
+                if value is not None and (value not in values or conversion or not re.fullmatch(WIDTH, how or "")):
+                    raise ValueError
+            title = self.name.format(**values)
+        except ValueError:
+            raise AqaError(f"name: {brief(self.name)} has a placeholder that is not one of {known}") from None
+        if len(title) > LONGEST_NAME:
+            raise AqaError(f"name: {brief(title)} has {len(title)} characters, which is more than {LONGEST_NAME}")
+        return title
 
     @property
     def unique_name(self) -> str:
@@ -134,12 +191,16 @@ class Experiment(Section):
         store = Path(self.data.store).stem
         resolved["data"]["store"] = store  # where the file lies decides nothing
         del resolved["name"]
+        for key, before in LATER.items():
+            section, name = key.split(".")
+            if resolved[section][name] == before:
+                del resolved[section][name]
         digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
         return f"{store}-{self.data.target}-{self.model.name}-seed{self.train.seed}-{digest}"
 
     def resolved(self) -> dict[str, Any]:
         """Everything that decides the numbers of a run, defaults filled in."""
-        return self.model_dump(mode="json", exclude={"targets", "output", "versions", "tracking"})
+        return self.model_dump(mode="json", exclude={"targets", "output", "save_every", "versions", "tracking"})
 
 
 def load_experiment(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
@@ -164,10 +225,11 @@ def load_experiment(source: str | os.PathLike[str] | Mapping[str, Any], override
     for text, (key, value) in zip(overrides, changes, strict=True):
         _set(content, key, value)
         for i in range(1, len(key)):
-            places.setdefault(".".join(key[:i]), f"override '{text}'")
-        places[".".join(key)] = f"override '{text}'"
+            places.setdefault(".".join(key[:i]), f"override {brief(text)}")
+        places[".".join(key)] = f"override {brief(text)}"
     experiment = validated(Experiment, content, where, places)
     folder = None if isinstance(source, Mapping) else Path(source).parent
+    _ = experiment.title  # which is checked before anything is done
     store = _locate(experiment.data.store, folder)
     return experiment.model_copy(update={"data": experiment.data.model_copy(update={"store": str(store)})})
 
@@ -190,6 +252,20 @@ def in_one_line(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()
 
 
+def refuse_unfolding(text: str, loader: Any) -> None:
+    """ValueError where YAML has aliases, by which a small file unfolds without end, or is nested too deeply.
+
+    libyaml's loader, unlike Python's, would end the process at the latter.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("aliases are not accepted")
+        if depth > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} deep")
+
+
 class _PlainLoader(yaml.SafeLoader):
     """Plain data only: aliases can make a small file unfold without end, and experiments need none."""
 
@@ -205,6 +281,9 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if not path.is_file():
         here = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise AqaError(f"no experiment file at {path}; {nearest(str(path), here)}")
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise AqaError(f"{path} has {size} bytes; a YAML file has {MOST_BYTES} at most")
     lines: dict[str, int] = {}
     try:
         loader = _PlainLoader(path.read_text(encoding="utf-8"))
@@ -221,28 +300,47 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     return content, lines
 
 
-def _walk(node: yaml.Node | None, prefix: str, lines: dict[str, int], path: Path) -> None:
+def _walk(node: yaml.Node | None, prefix: str, lines: dict[str, int], path: Path, depth: int = 0) -> None:
+    """Note the line of each key; AqaError for what is plain YAML and would do harm."""
+
+    def refuse(node: yaml.Node, problem: str) -> NoReturn:
+        raise AqaError(f"{path}, line {node.start_mark.line + 1}: {problem}")
+
+    if node is not None and depth > DEEPEST:
+        refuse(node, f"nested more than {DEEPEST} deep")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                refuse(key, "merge keys (<<) are not accepted")
             name = f"{prefix}{key.value}"
-            line = key.start_mark.line + 1
             if name in lines:
-                raise AqaError(f"{path}, line {line}: '{name}' is already given on line {lines[name]}")
-            lines[name] = line
-            _walk(value, f"{name}.", lines, path)
+                refuse(key, f"'{name}' is already given on line {lines[name]}")
+            lines[name] = key.start_mark.line + 1
+            _walk(value, f"{name}.", lines, path, depth + 1)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            _walk(value, f"{prefix}{i}.", lines, path)
+            _walk(value, f"{prefix}{i}.", lines, path, depth + 1)
+    elif node is not None and node.tag == "tag:yaml.org,2002:int" and len(node.value) > MOST_DIGITS:
+        refuse(node, f"a number of {len(node.value)} digits")
 
 
 def _override(text: str) -> tuple[list[str], Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise AqaError(f"'{text}' is no override; write key.key=value, such as train.seed=1")
+        raise AqaError(f"{brief(text)} is no override; write key.key=value, such as train.seed=1")
     try:
-        return key.strip().split("."), yaml.safe_load(value)
+        return key.strip().split("."), parse_value(value)
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise AqaError(f"'{text}': the value is not valid YAML") from None
+        raise AqaError(f"{brief(text)}: the value is not valid YAML") from None
+
+
+def parse_value(text: str) -> Any:
+    """A value given on the command line, as plain YAML; YAMLError, ValueError or RecursionError for what is not."""
+    loader = _PlainLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _set(content: dict[str, Any], key: Sequence[str], value: Any) -> None:
@@ -300,12 +398,15 @@ def _explain(
         return f"{place}: '{key}' is missing"
     if first["type"] == "literal_error":
         choices = re.findall(r"'([^']+)'", str(first["ctx"]["expected"]))
-        given = first["input"]
-        return f"{place}: {key} is {given!r}, not one of {', '.join(choices)}; {nearest(str(given), choices)}"
+        given = brief(first["input"])
+        hint = nearest(given.strip("'"), choices)
+        return f"{place}: {key} is {given}, not one of {', '.join(choices)}; {hint}"
     if first["type"] == "model_type":
-        return f"{place}: {key}: a mapping of keys is needed ({', '.join(_keys(kind, path))}), got {first['input']!r}"
+        return (
+            f"{place}: {key}: a mapping of keys is needed ({', '.join(_keys(kind, path))}), got {brief(first['input'])}"
+        )
     problem = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {key}: {problem[0].lower()}{problem[1:]}, got {first['input']!r}"
+    return f"{place}: {key}: {problem[0].lower()}{problem[1:]}, got {brief(first['input'])}"
 
 
 def _keys(kind: type[pydantic.BaseModel], path: Sequence[str]) -> list[str]:

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import Any
+
+SHOWN = 200  # characters of a value, at most, in a message
+
+# Control characters (a terminal obeys them), marks that turn the direction of text, and halves of characters, which
+# stand for bytes that are no UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class AqaError(Exception):
     """A mistake in an input: one line that says what, where, and the nearest right thing.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints it without a traceback and exits with status 2. Words from a file may be in it, so what a
+    terminal would obey is shown escaped. more: lines that list particulars.
     """
+
+    def __init__(self, message: str, *more: str):
+        super().__init__("\n".join(map(printable, (message, *more))))
+
+
+def printable(text: str) -> str:
+    """A text in one line, with what a terminal would obey, and what no UTF-8 can say, escaped."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text that has lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+class NotANumber(AqaError):
+    """A loss, a weight or a score that is NaN or infinite."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -25,6 +51,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean '{by_lower[close[0]]}'?"
     return "known: " + (", ".join(known) if known else "none")
+
+
+def brief(value: Any) -> str:
+    """A value as Python writes it, its middle left out where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-SHOWN // 4 :]}"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory, which torch says in several ways."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and (type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error))
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from aqa import metrics
 from aqa.data.batches import Features, Rows, scoring_batches, scoring_visibility
 from aqa.data.store import Target
-from aqa.errors import AqaError, nearest
+from aqa.errors import AqaError, NotANumber, nearest
 from aqa.missing import MissingPattern, parse_pattern
 from aqa.missing.hiding import Subset
 from aqa.modalities import subsets
 from aqa.models import AQAModel
+from aqa.precision import float32_products
 
 Predictions = dict[str, NDArray[np.float64]]
 RouterWeights = dict[str, NDArray[np.float64]]  # pattern -> (streams, experts), means over samples
@@ -38,7 +39,7 @@ class Scorer:
     def predict(self, rows: Rows, patterns: Mapping[str, MissingPattern]) -> Predictions:
         """Scores by pattern in the target's units, (n,); NaN for a sample that a pattern leaves with no modality.
 
-        AqaError where the model's score of a sample is not a number.
+        NotANumber, an AqaError, where the model's score of a sample is none.
         """
         return self._score(rows, patterns, diagnose=False)[0]
 
@@ -59,7 +60,7 @@ class Scorer:
             for batch in scoring_batches(
                 self.features, rows, together, clips=self.clips, size=self.batch_size, seed=self.seed
             ):
-                with torch.inference_mode():
+                with torch.inference_mode(), float32_products("float32"):
                     found = self.model.score_patterns(batch.features, batch.visible, batch.lengths, diagnose=diagnose)
                 scores, scored = found.score.double().cpu().numpy(), batch.visible.any(dim=2).cpu().numpy()
                 at = batch.rows.cpu().numpy()
@@ -67,7 +68,7 @@ class Scorer:
                     wrong = scored[p] & ~np.isfinite(scores[p])
                     if wrong.any():
                         sample = self.features.ids[at[wrong][0]]
-                        raise AqaError(f"the model's score of '{sample}' under {name} is not a number")
+                        raise NotANumber(f"the model's score of '{sample}' under {name} is not a number")
                     by_row[name][at] = self.low + scores[p] * (self.high - self.low)
                     if "router_weights" in found.diagnostics[p]:
                         routed[name].append(found.diagnostics[p]["router_weights"].double().cpu().numpy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from aqa.compiling import require_compiling
 from aqa.config import Experiment, load_experiment
 from aqa.data.batches import Features, Rows, Statistics, training_batches
+from aqa.data.checks import absence_notes, label_notes, require_sound
 from aqa.data.sharing import FeatureLoader
 from aqa.data.store import FeatureStore, Target
 from aqa.data.synthetic import make_synthetic
@@ -22,10 +25,12 @@ from aqa.errors import AqaError, nearest
 from aqa.evaluation import Predictions, Scorer, selection_measure, selection_patterns, summary
 from aqa.files import plain, write_table
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns
-from aqa.runs import FIGURES, PREDICTIONS, RunFolder
+from aqa.models import AQAModel
+from aqa.precision import require_precision
+from aqa.runs import CHECKPOINT, FIGURES, PREDICTIONS, STATE, RunFolder
 from aqa.scoring import Result, build_model, describe_checkpoint, labelled, pick_device
 from aqa.tracking import require_wandb, tracked
-from aqa.training import Progress, train
+from aqa.training import Diverged, Progress, train
 from aqa.turns import Work, to_the_end
 
 Say = Callable[[str], object]
@@ -88,12 +93,29 @@ def run_by_epoch(
             folder.log(epoch_line(row))  # where there is no terminal to show a bar, this is what a user can follow
             tracker.epoch(row)
 
-        progress = yield from fit(prepared, folder, report, on_epoch, show_progress)
-        metrics = conclude(prepared, progress, folder)
+        try:
+            progress = yield from fit(prepared, folder, report, on_epoch, show_progress)
+            metrics = conclude(prepared, progress, folder)
+        except KeyboardInterrupt as stop:
+            stop.args = (how_to_go_on(folder, config.train.epochs, overwrite),)
+            with contextlib.suppress(AqaError):
+                folder.log(str(stop))
+            raise
         tracker.result(metrics, folder.path)
     result = Result(folder.path, metrics)
     folder.log(str(result))
     return result
+
+
+def how_to_go_on(folder: RunFolder, epochs: int, overwritten: bool) -> str:
+    """What a user should know of a run that was stopped; overwritten: it was started with --overwrite."""
+    if folder.status == "finished":
+        return "stopped; the run is finished"
+    saved = folder.load_state()
+    if saved is None:
+        return "stopped before anything was saved; the same command begins again"
+    command = "the same command without --overwrite" if overwritten else "the same command"
+    return f"stopped; {command} goes on after epoch {saved['progress']['epoch']} of {epochs}"
 
 
 def default_folder(config: Experiment) -> Path:
@@ -108,6 +130,7 @@ class Prepared:
 
     config: Experiment
     data_set: str  # what the store calls itself
+    fingerprint: str  # of what is in the store
     scorer: Scorer  # the model and its features, on the device
     target: Target
     rowsets: Rowsets
@@ -122,21 +145,26 @@ class Prepared:
 def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
     """Find, check and load everything that an experiment names; AqaError before anything is written."""
     device = pick_device(config.train.device, config.train.threads)
+    notes = require_precision(config.train.precision, device)
     make_store(config, say)
-    notes: list[str] = []
     with FeatureStore(config.data.store) as store:
-        data_set, target = store.name, store.target(config.data.target)
+        data_set, fingerprint, target = store.name, store.fingerprint(), store.target(config.data.target)
         modalities = chosen_modalities(store, config.data.modalities)
         training_pattern = parse_pattern(config.missing.train, modalities, "missing.train")
         test_patterns = parse_test_patterns(config.missing.test, modalities, "missing.test")
         selecting = selection_patterns(config.select.pattern, modalities)
         rowsets = split_rows(store, target, config, notes.append)
+        parts = {"train": rowsets.train, config.select.split: rowsets.select, "test": rowsets.test}
+        require_sound(store, config.data.target, parts)
+        notes += label_notes(target, parts)
         features = loader.load(
             store, modalities, config.data.align, device, config.data.memory, config.data.standardize
         )
     torch.manual_seed(config.train.seed)
     model = build_model(config.model.name, features.widths, config.model.options, config.data.align).to(device)
     available = training_availability(features, rowsets.train, training_pattern, config.train.seed, notes.append)
+    notes += absence_notes(modalities, {"train": available, "test": features.available[rowsets.test]})
+    require_training_options(config, model, int(available.any(axis=1).sum()), device)
     statistics = features.statistics(rowsets.train, available) if config.data.standardize else {}
     features = loader.standardised(features, statistics)
     clips = config.data.clips or int(features.lengths.max())
@@ -144,6 +172,7 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
     return Prepared(
         config,
         data_set,
+        fingerprint,
         scorer,
         target,
         rowsets,
@@ -156,6 +185,15 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
     )
 
 
+def require_training_options(config: Experiment, model: AQAModel, rows: int, device: torch.device) -> None:
+    """AqaError where the model, so many training videos or the machine do not go with what `train` asks for."""
+    if model.closed_form and (config.train.compile or config.train.precision != "float32"):
+        key = "compile" if config.train.compile else "precision"
+        raise AqaError(f"train.{key}: model '{config.model.name}' is fitted in closed form; leave it out")
+    if config.train.compile:
+        require_compiling(model, config.model.name, rows, config.train.batch_size, device)
+
+
 def fit(
     prepared: Prepared,
     folder: RunFolder,
@@ -166,10 +204,18 @@ def fit(
     """Train the model, an epoch a step, from the beginning or from a saved state; leaves the selected weights in it."""
     config, scorer, rowsets = prepared.config, prepared.scorer, prepared.rowsets
     saved = folder.load_state()
+    if saved is not None and saved.get("store", prepared.fingerprint) != prepared.fingerprint:
+        raise AqaError(
+            f"{config.data.store} has changed since {folder.path} was saved, and the run cannot go on from there; "
+            "bring the store back, or begin again with --overwrite"
+        )
     if saved is not None:
-        report(f"going on after epoch {saved['progress']['epoch']}")
+        progress = saved.get("progress") if isinstance(saved, dict) else None
+        if not isinstance(progress, dict):
+            raise AqaError(f"{folder.path / STATE} is no state that a run saved; --overwrite begins the run again")
+        report(f"going on after epoch {progress.get('epoch')}")
     truth = prepared.target.values
-    progress = yield from train(
+    training = train(
         scorer.model,
         lambda epoch: training_batches(
             scorer.features,
@@ -187,14 +233,30 @@ def fit(
         config.select.split,
         config.train,
         saved=saved,
-        save=folder.save_state,
+        save=lambda state: folder.save_state({**state, "store": prepared.fingerprint}),
+        save_every=config.save_every,
         on_epoch=on_epoch,
         show_progress=show_progress,
     )
+    try:
+        progress = yield from training
+    except Diverged as error:
+        folder.log(str(error))
+        raise AqaError(f"{error}{keep_what_was_best(prepared, error.progress, folder)}") from None
     if not progress.best_epoch:
         report(f"select.metric {config.select.metric} was undefined in every epoch; the last epoch's weights are kept")
     scorer.model.load_state_dict(progress.best_weights)
     return progress
+
+
+def keep_what_was_best(prepared: Prepared, progress: Progress, folder: RunFolder) -> str:
+    """Save the best weights and the history of a training that diverged; says where they are."""
+    if not progress.best_epoch:
+        return ""
+    checkpoint = describe_checkpoint(prepared.config, prepared.scorer, prepared.target, progress, prepared.statistics)
+    folder.save_history(progress.history)
+    folder.save_checkpoint(checkpoint)
+    return f"; the weights of epoch {progress.best_epoch}, the best before it, are in {folder.path}/{CHECKPOINT}"
 
 
 def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[str, Any]:

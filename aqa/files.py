@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import io
 import math
 import os
+import re
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aqa.errors import AqaError, first_line
+from aqa.errors import AqaError, first_line, printable
+from aqa.pickles import Refused, examine
+from aqa.stopping import uninterrupted
+
+try:
+    import fcntl
+except ImportError:  # Windows, where what a killed process left is not told from what another still writes
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import pandas as pd
+
+PARTIAL = ".partial"
+STAGE, COMPLETE = ".unfinished", "complete"  # a folder for files that belong together; in it a sign: they are whole
+LEGACY_PICKLES = 5  # that torch wrote one after the other before it wrote archives: two numbers, sizes, content, keys
+# What tensors and containers of them are pickled with.
+_WEIGHTS = re.compile(
+    r"collections\.OrderedDict|_codecs\.encode|__builtin__\.set|builtins\.set"
+    r"|torch\._utils\._rebuild_(tensor|tensor_v2|parameter|parameter_with_state)"
+    r"|torch\.(storage\.)?\w*Storage|torch\.(Size|device)|torch\.(bool|u?int\d+|b?float\d+|complex\d+)"
+)
 
 
 def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
@@ -27,23 +49,153 @@ def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it when the block ends well."""
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
+    """A temporary path beside `path` that replaces it when the block ends well.
+
+    AqaError where it cannot be written: a full disk, a folder that is gone. What a process left that was killed while
+    it wrote the same file is removed.
+    """
+    clear_leftovers(path)
+    partial = None
     try:
-        yield Path(partial)
-        with open(partial, "rb") as written:  # on the disk before it has the name
-            os.fsync(written.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
+        partial, lock = _new_partial(path)
+        try:
+            yield partial
+            with open(partial, "rb") as written:  # on the disk before it has the name
+                os.fsync(written.fileno())
+            os.chmod(partial, 0o666 & ~_umask())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+            os.close(lock)
+    except OSError as error:
+        if error.filename not in (None, str(partial)) and partial is not None:
+            raise  # another file's
+        raise AqaError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _new_partial(path: Path) -> tuple[Path, int]:
+    """A temporary file beside `path`, and the open file that holds its lock: somebody is still writing it."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
+        if fcntl is None:
+            os.close(handle)
+            return Path(name), os.open(os.devnull, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.exists(name):  # nobody took it for a leftover before it was locked
+            return Path(name), handle
+        os.close(handle)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote `path`."""
+    for name in glob.glob(f".{glob.escape(path.name)}.*{PARTIAL}", root_dir=path.parent):
+        with contextlib.suppress(OSError), _locked(path.parent / name):
+            (path.parent / name).unlink()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder; OSError where another process does, or nobody can."""
+    if fcntl is None:
+        raise OSError("no locks here")
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        Path(partial).unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def refuse_existing_together(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    """AqaError where one of the names is in the folder already, unless `written_together` was killed over moving it."""
+    if not (folder / STAGE / COMPLETE).is_file():
+        for name in names:
+            refuse_existing(folder / name, overwrite)
+
+
+@contextlib.contextmanager
+def written_together(folder: Path, last: str) -> Iterator[Path]:
+    """A temporary folder whose files are moved to `folder` when the block ends well, the one called `last` at last.
+
+    Where the block fails nothing is moved. AqaError where another process is at it.
+    """
+    stage, new = folder / STAGE, not folder.exists()
+    stage.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as lock:
+        try:
+            lock.enter_context(_locked(stage))
+        except BlockingIOError:
+            raise AqaError(f"another process is writing to {folder}") from None
+        except OSError:
+            pass  # a file system without locks
+        parts = stage / "files"
+        try:
+            shutil.rmtree(parts, ignore_errors=True)
+            parts.mkdir()
+            yield parts
+            with uninterrupted():
+                (stage / COMPLETE).touch()
+                for path in sorted(parts.rglob("*"), key=lambda path: (path.name == last, path)):
+                    if path.is_file():
+                        place = folder / path.relative_to(parts)
+                        place.parent.mkdir(exist_ok=True)
+                        os.replace(path, place)
+                (stage / COMPLETE).unlink()
+        finally:
+            shutil.rmtree(parts, ignore_errors=True)
+            for empty in [stage, folder] if new else [stage]:  # the stage stays where an earlier one was half moved
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
+
+
+class Sink(io.FileIO):
+    """A file for libraries that fare badly where a write fails: it keeps the failure until it is closed.
+
+    HDF5 cannot close such a file, and crashes when the process ends; torch says nothing of what went wrong.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path, "w+")
+        self.failure: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest and self.failure is None:
+                rest = rest[super().write(rest) :]
+        except BaseException as failure:  # Ctrl-C as well
+            self.failure = failure
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size) if self.failure is None else size or 0
+        except BaseException as failure:
+            self.failure = failure
+            return size or 0
+
+    def check(self) -> None:
+        """Raise what went wrong so far."""
+        if self.failure is not None:
+            raise self.failure
+
+
+@contextlib.contextmanager
+def sink(path: Path) -> Iterator[Sink]:
+    """A `Sink` for one file; raises its first failure, whatever the library made of it."""
+    with Sink(path) as file:
+        try:
+            yield file
+        finally:
+            file.check()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -70,12 +222,41 @@ def plain(value: Any) -> Any:
 
 
 def load_torch(path: Path) -> Any:
-    """A checkpoint or state, read without running code from it."""
+    """A checkpoint or state, read without running code from it; AqaError, one line, for anything else."""
     import torch  # seconds to import, and stores are inspected without it
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a refusal is one line
+            _examine(path)
             return torch.load(path, map_location="cpu", weights_only=True)
+    except Refused as refused:
+        raise AqaError(
+            f"{path} is refused: it asks for {printable(str(refused))}; weights need no such thing"
+        ) from None
     except Exception as error:  # torch's reader fails in many ways on a damaged file: KeyError, struct.error ...
         raise AqaError(f"{path} is refused: {first_line(error)}") from None
+
+
+def _examine(path: Path) -> None:
+    """Refused, or ValueError, where a checkpoint would do more than fill tensors with the bytes that it holds."""
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            file.seek(0)
+            for _ in range(LEGACY_PICKLES):
+                examine(file, _of_weights, persistent=True)
+            return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise Refused("unpacking")  # torch packs nothing, and a packed megabyte may unpack to a gigabyte
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise Refused("more bytes than it holds")
+        for entry in entries:
+            if entry.filename.endswith(".pkl"):
+                with archive.open(entry) as pickled:
+                    examine(io.BytesIO(pickled.read()), _of_weights, persistent=True)
+
+
+def _of_weights(name: str) -> bool:
+    return _WEIGHTS.fullmatch(name) is not None

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from aqa.errors import AqaError
 from aqa.files import write_text
 from aqa.runs import ERRORS, METRICS, RunFolder
+from aqa.stopping import stopped_by_parent, uninterrupted, without_signal
 from aqa.sweeps import Point
 
 State = Literal["done", "running", "failed", "waiting"]
@@ -96,7 +97,7 @@ class SweepFolder:
     def forget_failures(self) -> None:
         """Let failed runs be taken up again."""
         for path in (self.path / ERRORS).glob("*.txt"):
-            path.unlink()
+            path.unlink(missing_ok=True)  # another sweep on this folder may forget them as well
 
     def seconds(self, name: str) -> float:
         """How long a finished run took, from its last start to its end."""
@@ -126,18 +127,22 @@ def run_points(
     def hire(number: int) -> Any:
         gpu = gpus[number % len(gpus)] if gpus else None
         worker = context.Process(target=_work, args=(units, folder, threads, gpu), name=f"worker {number}")
-        worker.start()
+        with without_signal(signal.SIGINT):
+            worker.start()
         return worker
 
-    workers = [hire(number) for number in range(min(jobs, len(units)))]
+    workers: list[Any] = []
     try:
+        with uninterrupted():  # or there would be one that nobody knows of
+            workers += [hire(number) for number in range(min(jobs, len(units)))]
         while any(worker.exitcode != 0 for worker in workers):
             time.sleep(POLL)
             on_change()
             for number, worker in enumerate(workers):
                 if worker.exitcode:
                     _bury(worker, points, folder)
-                    workers[number] = hire(number)
+                    with uninterrupted():
+                        workers[number] = hire(number)
     finally:
         for worker in workers:
             worker.terminate()
@@ -179,15 +184,6 @@ def _gpus() -> list[str]:
     return allowed.split(",") if allowed else [str(i) for i in range(torch.cuda.device_count())]
 
 
-@contextlib.contextmanager
-def stopped_by_parent() -> Iterator[None]:
-    """In a child process: Ctrl-C is for the parent, whose SIGTERM then ends the block."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt):
-        yield
-
-
 def _work(units: Sequence[Sequence[Point]], folder: SweepFolder, threads: int, gpu: str | None) -> None:
     """Take runs until all are settled."""
     with stopped_by_parent():
@@ -199,6 +195,9 @@ def _take(units: Sequence[Sequence[Point]], folder: SweepFolder, threads: int, g
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     import torch
 
+    from aqa.devices import keep_freed_memory
+
+    keep_freed_memory()
     torch.set_num_threads(threads)
     while open_units := [unit for unit in units if not all(folder.settled(point.name) for point in unit)]:
         took = False

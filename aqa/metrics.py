@@ -38,6 +38,18 @@ def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
     return float(correlation(x @ y, x @ x, y @ y))
 
 
+def why_undefined(prediction: ArrayLike, target: ArrayLike) -> str | None:
+    """Why `srcc` is NaN for predictions (N,) and targets (N,); None where it is not."""
+    x, y = _pair(prediction, target)
+    if not np.isnan(srcc(x, y)):
+        return None
+    if len(x) < FEWEST:
+        return f"{len(x)} video{'s' * (len(x) != 1)}"
+    if np.isnan(x).any() or np.isnan(y).any():
+        return "a number is NaN"
+    return "every label is the same" if (y == y[0]).all() else "every prediction is the same"
+
+
 def kendall(prediction: ArrayLike, target: ArrayLike) -> float:
     """Kendall's tau-b of predictions (N,) with targets (N,); NaN where `srcc` is."""
     x, y = _pair(prediction, target)
@@ -129,8 +141,8 @@ def summarise(
          "average_incomplete": {"srcc", "srcc_low", "srcc_high", "mse", "patterns", "undefined"}}
 
     where SRCC is averaged through Fisher's z and MSE plainly, "patterns" counts the averaged ones and "undefined" names
-    those without an SRCC. A number that is undefined is NaN. Raises ValueError for a NaN in target: leave out videos
-    that are not labelled before.
+    those without an SRCC; each pattern without one has "why_undefined". A number that is undefined is NaN. Raises
+    ValueError for a NaN in target: leave out videos that are not labelled before.
     """
     truth = np.asarray(target, dtype=np.float64)
     if np.isnan(truth).any():
@@ -151,6 +163,9 @@ def summarise(
             "n": int(scored.sum()),
             "unscored": int((~scored).sum()),
         }
+        reason = why_undefined(x[scored], y[scored])
+        if reason is not None:
+            patterns[name]["why_undefined"] = reason
     average = {
         "srcc": fisher_mean(patterns[name]["srcc"] for name in incomplete),
         "srcc_low": intervals.average.low,

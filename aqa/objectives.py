@@ -1,4 +1,4 @@
-"""Loss terms shared by models."""
+"""Loss terms shared by models, in float32 whatever the models compute in."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ def hardest_triplet(queries: Tensor, margin: float) -> Tensor:
     `margin`. Returns a scalar. Hermans et al. 2017, section 3 (batch hard); Xu et al. 2022 (GDLT), section 3.3.
     """
     rows, labels, _ = queries.shape
-    vectors = F.normalize(queries.flatten(0, 1), dim=-1)  # (B * Q, H)
-    distance = 1.0 - vectors @ vectors.T
+    with torch.autocast(queries.device.type, enabled=False):
+        vectors = F.normalize(queries.float().flatten(0, 1), dim=-1)  # (B * Q, H)
+        distance = 1.0 - vectors @ vectors.T
     label = torch.arange(labels, device=queries.device).repeat(rows)
     same = label.unsqueeze(0) == label.unsqueeze(1)
     farthest_same = distance.masked_fill(~same, -torch.inf).amax(dim=1)
@@ -34,7 +35,7 @@ def row_mean(values: Tensor, clips: Tensor | None) -> Tensor:
 
 def squared_error(prediction: Tensor, truth: Tensor, clips: Tensor | None = None) -> Tensor:
     """Mean squared difference of two streams (B, T, C), a value a row (B,)."""
-    return row_mean((prediction - truth).square(), clips)
+    return row_mean((prediction.float() - truth.float()).square(), clips)
 
 
 def channel_divergence(stream: Tensor, reference: Tensor, clips: Tensor | None = None) -> Tensor:
@@ -42,6 +43,5 @@ def channel_divergence(stream: Tensor, reference: Tensor, clips: Tensor | None =
 
     The mean is over elements, not clips, as the published MCMoE has it. Returns a value a row (B,).
     """
-    return row_mean(
-        F.kl_div(stream.log_softmax(-1), reference.log_softmax(-1), reduction="none", log_target=True), clips
-    )
+    told, expected = stream.float().log_softmax(-1), reference.float().log_softmax(-1)
+    return row_mean(F.kl_div(told, expected, reduction="none", log_target=True), clips)

@@ -12,14 +12,21 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
 import pydantic
+from pydantic import Field
 
 from aqa import plugins
-from aqa.errors import AqaError, nearest
+from aqa.errors import AqaError, brief, nearest
 
 T = TypeVar("T", bound=Callable[..., Any])
+
+# Types of options that say what is right, for the signatures of models.
+Positive = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
+Natural = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -88,15 +95,18 @@ class Registry(Generic[T]):
         return self._entries[name]
 
 
-def check_options(make: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
+def check_options(
+    make: Callable[..., Any], options: Mapping[str, Any], where: str, finite: bool = False
+) -> dict[str, Any]:
     """Options from an experiment file, checked against the keyword-only parameters of `make`.
 
     A class whose `__init__` passes `**options` on takes those of its base class as well.
 
-    where: how the options are called in messages ("model 'mcmoe'"). Returns the options with their types applied and
-    the defaults filled in. Raises AqaError for an unknown name, a missing one or a wrong type.
+    where: how the options are called in messages ("model 'mcmoe'"). finite: no number may be NaN or infinite. Returns
+    the options with their types applied and the defaults filled in. Raises AqaError for an unknown name, a missing one
+    or a wrong type.
     """
-    schema = _schema(make)
+    schema = _schema(make, finite)
     for name in options:
         if name not in schema.model_fields:
             raise AqaError(f"{where} has no option '{name}': {nearest(str(name), schema.model_fields)}")
@@ -105,7 +115,7 @@ def check_options(make: Callable[..., Any], options: Mapping[str, Any], where: s
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"])
-        raise AqaError(f"{where}, option '{option}': {first['msg'].lower()}, got {first['input']!r}") from None
+        raise AqaError(f"{where}, option '{option}': {first['msg'].lower()}, got {brief(first['input'])}") from None
     return {name: getattr(checked, name) for name in schema.model_fields}
 
 
@@ -115,17 +125,19 @@ def option_names(make: Callable[..., Any]) -> frozenset[str]:
 
 
 @cache
-def _schema(make: Callable[..., Any]) -> type[pydantic.BaseModel]:
+def _schema(make: Callable[..., Any], finite: bool = False) -> type[pydantic.BaseModel]:
     fields: dict[str, Any] = {}
     for function in _signatures(make):
-        hints, parameters = get_type_hints(function), inspect.signature(function).parameters.values()
+        hints = get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(function).parameters.values()
         for parameter in parameters:
             if parameter.kind is parameter.KEYWORD_ONLY:
                 default = ... if parameter.default is parameter.empty else parameter.default
                 fields.setdefault(parameter.name, (hints.get(parameter.name, Any), default))
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
-    return pydantic.create_model(make.__qualname__, __config__={"protected_namespaces": ()}, **fields)
+    config: pydantic.ConfigDict = {"protected_namespaces": (), "allow_inf_nan": not finite}
+    return pydantic.create_model(make.__qualname__, __config__=config, **fields)
 
 
 def _signatures(make: Callable[..., Any]) -> list[Callable[..., Any]]:

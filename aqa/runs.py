@@ -6,6 +6,7 @@ Every file appears whole or not at all. A folder is new, unfinished (it holds a 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -18,14 +19,16 @@ import pandas as pd
 import yaml
 
 from aqa import __version__, plugins
-from aqa.errors import AqaError
-from aqa.files import load_torch, plain, write_table, write_text, written_whole
+from aqa.config import LATER, MOST_BYTES, refuse_unfolding
+from aqa.errors import AqaError, first_line
+from aqa.files import clear_leftovers, load_torch, plain, sink, write_table, write_text, written_whole
 
 CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
 HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt", "figures"
 ERRORS = "errors"  # beside the runs of a sweep: what was wrong with those that failed
 PLUGIN = "plugin "  # before the name of one among the versions
-OWN_FILES = (CONFIG, STATE, CHECKPOINT, METRICS, HISTORY, PREDICTIONS, LOG)
+# In the order in which they are removed: without metrics a run is not finished; with a config a folder is a run's.
+OWN_FILES = (METRICS, STATE, CHECKPOINT, HISTORY, PREDICTIONS, LOG, CONFIG)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast, where PyYAML was built with it
 
 
@@ -63,6 +66,7 @@ class RunFolder:
                 run._clear()
             else:
                 run._require_same(config)
+                run._tidy()
                 return run
         run.path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump({**config, "versions": versions()}, sort_keys=False, allow_unicode=True)
@@ -95,7 +99,12 @@ class RunFolder:
         return isinstance(config, dict) and "versions" in config
 
     def _whole_config(self) -> dict[str, Any]:
-        return yaml.load((self.path / CONFIG).read_text(encoding="utf-8"), Loader=LOADER)
+        path = self.path / CONFIG
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
+        text = path.read_text(encoding="utf-8")
+        refuse_unfolding(text, LOADER)
+        return yaml.load(text, Loader=LOADER)
 
     @property
     def status(self) -> Literal["new", "unfinished", "finished"]:
@@ -114,7 +123,7 @@ class RunFolder:
     @property
     def versions(self) -> dict[str, str]:
         """The versions and plugins that the run was made with."""
-        return dict(self._whole_config()["versions"])
+        return dict(self._whole_config().get("versions") or {})
 
     @property
     def plugins(self) -> list[str]:
@@ -123,24 +132,41 @@ class RunFolder:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """metrics.json; undefined numbers are None."""
-        return json.loads((self.path / METRICS).read_text(encoding="utf-8"))
+        """metrics.json; undefined numbers are None. AqaError where it is no such file."""
+        path = self.path / METRICS
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise AqaError(f"{path} cannot be read: {first_line(error)}") from None
+        if not isinstance(metrics, dict):
+            raise AqaError(f"{path} holds no mapping")
+        return metrics
 
     def _require_same(self, config: Mapping[str, Any]) -> None:
         here, there = flat(config), flat(self.config)
         for key in [*here, *there]:
-            if here.get(key) != there.get(key):
-                difference = f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"
+            known = there.get(key, LATER.get(key))
+            if here.get(key) != known:
+                difference = f"{key} is {known!r} there, {here.get(key)!r} here"
                 raise AqaError(
                     f"{self.path} holds another experiment ({difference}); "
                     "name another folder with output=DIR, or replace it with --overwrite"
                 )
 
     def _clear(self) -> None:
-        for name in reversed(OWN_FILES):  # the config last: until then the folder is a run's
-            (self.path / name).unlink(missing_ok=True)
+        self._tidy()
         for figure in (self.path / FIGURES).glob("*.png"):
             figure.unlink()
+        for name in OWN_FILES:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _tidy(self) -> None:
+        """Remove what a run leaves that is killed: half-written files, and the state of one that had just finished."""
+        for name in OWN_FILES:
+            clear_leftovers(self.path / name)
+        if self.status == "finished":
+            with contextlib.suppress(OSError):  # a finished run may lie where nothing can be changed
+                (self.path / STATE).unlink(missing_ok=True)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Save what training needs to go on."""
@@ -167,8 +193,8 @@ class RunFolder:
     def _save(self, name: str, content: Mapping[str, Any]) -> None:
         import torch
 
-        with written_whole(self.path / name) as partial:
-            torch.save(dict(content), partial)
+        with written_whole(self.path / name) as partial, sink(partial) as file:
+            torch.save(dict(content), file)
 
     def save_history(self, history: Sequence[Mapping[str, float]]) -> None:
         """Write history.csv, a row an epoch."""
@@ -176,8 +202,11 @@ class RunFolder:
 
     def log(self, line: str) -> None:
         """Add a line to log.txt."""
-        with open(self.path / LOG, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with open(self.path / LOG, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise AqaError(f"{self.path / LOG} cannot be written: {error.strerror or error}") from None
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

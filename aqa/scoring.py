@@ -6,14 +6,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pydantic
 import torch
 
 from aqa.config import Experiment, load_experiment
 from aqa.data.batches import Rows
+from aqa.data.checks import require_sound
 from aqa.data.store import FeatureStore, Target
 from aqa.data.streaming import load_features
 from aqa.errors import AqaError, first_line, nearest
@@ -23,7 +25,7 @@ from aqa.missing import parse_pattern, parse_test_patterns
 from aqa.modalities import subset_name
 from aqa.models import MODELS, AQAModel, build
 from aqa.reporting.tables import result_table
-from aqa.runs import RunFolder
+from aqa.runs import CHECKPOINT, RunFolder
 from aqa.training import Progress
 
 CHECKPOINT_FORMAT = 1
@@ -63,10 +65,11 @@ def evaluate(
     chosen_device = pick_device(device)
     folder = RunFolder.existing(run)
     config = load_experiment(folder.config)
-    checkpoint = load_own_checkpoint(folder)
+    checkpoint = read_checkpoint(folder)
     with FeatureStore(store or config.data.store) as opened:
         target = opened.target(checkpoint["target"]["name"])
         rows = labelled(opened.split(split), target)
+        require_sound(opened, checkpoint["target"]["name"], {split: rows})
         scorer = load_scorer(checkpoint, opened, chosen_device, config.data.memory if memory is None else memory)
     if not len(rows):
         raise AqaError(
@@ -76,7 +79,11 @@ def evaluate(
     chosen = parse_test_patterns(asked, scorer.features.modalities, "patterns")
     predictions = scorer.predict(rows, chosen)
     found = summary(predictions, target.values[rows], chosen, target, checkpoint["label_range"], scorer.seed)
-    about = {key: folder.metrics[key] for key in ("selection", "target", "model", "seed")}
+    metrics, kept = folder.metrics, ("selection", "target", "model", "seed")
+    lacking = [key for key in kept if key not in metrics]
+    if lacking:
+        raise AqaError(f"{folder.path}: metrics.json has no {lacking[0]}")
+    about = {key: metrics[key] for key in kept}
     return Result(folder.path, plain({**found, **about, "split": split}))
 
 
@@ -96,8 +103,8 @@ def predict(
     """
     chosen_device = pick_device(device)
     folder = RunFolder.existing(run)
-    checkpoint = load_own_checkpoint(folder)
-    memory = folder.config["data"].get("memory") if memory is None else memory
+    checkpoint = read_checkpoint(folder)
+    memory = load_experiment(folder.config).data.memory if memory is None else memory
     with FeatureStore(store) as opened:
         rows = np.arange(len(opened)) if split is None else opened.split(split)
         scorer = load_scorer(checkpoint, opened, chosen_device, memory)
@@ -158,13 +165,53 @@ def describe_checkpoint(
     }
 
 
-def load_own_checkpoint(folder: RunFolder) -> dict[str, Any]:
-    """A run's checkpoint; AqaError where its model is a plugin's that this process does not have."""
+class _TargetForm(pydantic.BaseModel):
+    name: str
+    low: pydantic.FiniteFloat
+    high: pydantic.FiniteFloat
+
+
+class _CheckpointForm(pydantic.BaseModel):
+    """What `describe_checkpoint` writes, as far as scoring needs it."""
+
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True, strict=True)
+    weights: dict[str, torch.Tensor]
+    model: str
+    options: dict[str, Any]
+    widths: dict[str, pydantic.PositiveInt]
+    clips: pydantic.PositiveInt
+    align: Literal["shortest", "none"]
+    statistics: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    target: _TargetForm
+    label_range: tuple[pydantic.FiniteFloat, pydantic.FiniteFloat]
+    batch_size: pydantic.PositiveInt
+    seed: pydantic.NonNegativeInt
+
+
+def read_checkpoint(folder: RunFolder) -> dict[str, Any]:
+    """A finished run's checkpoint; AqaError, naming what is wrong, where it is not one of this version."""
+    path = folder.path / CHECKPOINT
     checkpoint = folder.load_checkpoint()
-    name = checkpoint.get("model")
-    if folder.plugins and name not in MODELS.names():
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != CHECKPOINT_FORMAT:
+        form = checkpoint.get("format") if isinstance(checkpoint, dict) else None
+        raise AqaError(f"{path}: checkpoint format {form} is not {CHECKPOINT_FORMAT}, which this version reads")
+    try:
+        known = _CheckpointForm.model_validate(checkpoint)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise AqaError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
+    for modality, pair in known.statistics.items():
+        width = known.widths.get(modality)
+        if any(part.shape != (width,) or not part.is_floating_point() or not part.isfinite().all() for part in pair):
+            raise AqaError(f"{path}: statistics.{modality} are not two finite numbers for each of {width} channels")
+    if known.statistics and known.statistics.keys() != known.widths.keys():
+        raise AqaError(f"{path}: statistics are of {list(known.statistics)}, the model is of {list(known.widths)}")
+    for name, weight in known.weights.items():
+        if weight.is_floating_point() and weight.isnan().any():
+            raise AqaError(f"{path}: the weights '{name}' hold NaN")
+    if folder.plugins and known.model not in MODELS.names():
         files = " ".join(f"--plugin {plugin}" for plugin in folder.plugins)
-        raise AqaError(f"{folder.path} has a model of its user's own, '{name}'; name the file again: {files}")
+        raise AqaError(f"{folder.path} has a model of its user's own, '{known.model}'; name the file again: {files}")
     return checkpoint
 
 
@@ -175,10 +222,6 @@ def load_scorer(
 
     memory: GiB that features may take, all that is free by default.
     """
-    if checkpoint.get("format") != CHECKPOINT_FORMAT:
-        raise AqaError(
-            f"checkpoint format {checkpoint.get('format')} is not {CHECKPOINT_FORMAT}, which this version reads"
-        )
     widths = checkpoint["widths"]
     if not set(widths) & set(store.modalities):
         raise AqaError(f"{store.path} has none of the model's modalities ({', '.join(widths)})")

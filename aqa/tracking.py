@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import ssl
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from aqa.config import TrackingConfig
 from aqa.errors import AqaError, first_line
@@ -19,7 +22,9 @@ from aqa.runs import CHECKPOINT, FIGURES, PREDICTIONS
 # Seconds that a run may wait for a server: for any sign of it, for it to take the run, and for what is still to be sent
 # at the end. After that it goes on by itself; what was not sent lies in its folder.
 PATIENCE_FOR_A_SIGN, PATIENCE_AT_START, PATIENCE_AT_END = 3.0, 10.0, 30.0
+LOOK_SECONDS = 2.0  # between two looks at a server that is waited for
 
+R = TypeVar("R")
 Say = Callable[[str], object]
 
 
@@ -47,46 +52,110 @@ class Wandb:
     """A run in Weights & Biases.
 
     History by epoch; then every pattern's metrics as a summary ("test/VA/srcc"), the predictions as a table, the
-    figures as images and the checkpoint as an artifact. The first thing that goes wrong is said, and nothing more sent.
+    figures as images and the checkpoint as an artifact. Where a server is lost on the way, all that again offline;
+    the first thing that goes wrong there is said, and nothing more kept.
+
+    offline: starts the same run once more, offline, and says what it is of; None for one that is offline.
     """
 
-    def __init__(self, run: Any, say: Say):
-        self.run, self.say = run, say
+    def __init__(self, run: Any, say: Say, offline: Callable[[str], Any] | None = None):
+        self.run, self.say, self.offline = run, say, offline
         self.broken = False
+        self.done: list[Callable[[Any], object]] = []  # what was told of the run so far
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        self._send(lambda: self.run.log(dict(row), step=int(row["epoch"])))
+        self._tell(lambda run: run.log(dict(row), step=int(row["epoch"])))
 
     def result(self, metrics: Mapping[str, Any], folder: Path) -> None:
         scores = {**metrics["patterns"], "average_incomplete": metrics["average_incomplete"]}
         summary = {
             f"test/{pattern}/{name}": value for pattern, found in scores.items() for name, value in found.items()
         }
-        self._send(lambda: self.run.summary.update({**summary, "selection": metrics["selection"]}))
-        self._send(lambda: self._send_files(folder))
+        self._tell(lambda run: run.summary.update({**summary, "selection": metrics["selection"]}))
+        self._tell(lambda run: _send_files(run, folder), waits=True)
 
     def finish(self) -> None:
         """Send what is still to be sent, for as long as patience lasts."""
-        self._send(self.run.finish)
+        self._tell(lambda run: run.finish(), waits=True)
 
-    def _send_files(self, folder: Path) -> None:
-        import pandas as pd
-        import wandb
-
-        media = {f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted((folder / FIGURES).glob("*.png"))}
-        self.run.log({**media, "predictions": wandb.Table(dataframe=pd.read_csv(folder / PREDICTIONS))})
-        artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", self.run.name or "run"), type="model")
-        artifact.add_file(str(folder / CHECKPOINT))
-        self.run.log_artifact(artifact)
-
-    def _send(self, what: Callable[[], object]) -> None:
+    def _tell(self, what: Callable[[Any], object], waits: bool = False) -> None:
+        """Tell of the run what there is to tell. waits: until the server has answered, where there is one."""
         if self.broken:
             return
+        self.done.append(what)
         try:
-            what()
+            if waits and self.offline is not None:
+                _in_time(lambda: what(self.run))
+            else:
+                what(self.run)
+        except Exception as error:
+            if self.offline is None:
+                self.broken = True
+                self.say(f"Weights & Biases is left out from here on: {first_line(error)}")
+            else:
+                self._begin_again_offline(first_line(error))
+
+    def _begin_again_offline(self, why: str) -> None:
+        restart, self.offline = self.offline, None
+        told, self.done = self.done, []
+        assert restart is not None
+        _end_service()
+        try:
+            self.run = restart(why)
         except Exception as error:
             self.broken = True
             self.say(f"Weights & Biases is left out from here on: {first_line(error)}")
+        for what in told:
+            self._tell(what)
+
+
+def _send_files(run: Any, folder: Path) -> None:
+    import pandas as pd
+    import wandb
+
+    media = {f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted((folder / FIGURES).glob("*.png"))}
+    run.log({**media, "predictions": wandb.Table(dataframe=pd.read_csv(folder / PREDICTIONS))})
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", run.name or "run"), type="model")
+    artifact.add_file(str(folder / CHECKPOINT))
+    run.log_artifact(artifact)
+
+
+def _in_time(what: Callable[[], object]) -> None:
+    """Do something that waits for the server; ConnectionError where that is lost meanwhile, or patience is.
+
+    wandb itself would wait for minutes, whatever limit it is given: so it does so in a thread that is left behind.
+    """
+    failures: list[Exception] = []
+
+    def do() -> None:
+        try:
+            what()
+        except Exception as error:
+            failures.append(error)
+
+    doing = threading.Thread(target=do, daemon=True)
+    until = time.monotonic() + PATIENCE_AT_END
+    if problem := server_problem():
+        raise ConnectionError(problem)
+    doing.start()
+    while doing.is_alive():
+        doing.join(LOOK_SECONDS)
+        if doing.is_alive() and (problem := server_problem()):
+            raise ConnectionError(problem)
+        if time.monotonic() > until:
+            raise ConnectionError(f"it takes longer than {PATIENCE_AT_END:.0f} s")
+    if failures:
+        raise failures[0]
+
+
+def _end_service() -> None:
+    """End the process that speaks to the server for wandb, which would go on trying."""
+    import wandb
+
+    with suppress(Exception):  # wandb has no word for this
+        service: Any = wandb.setup().assert_service()
+        service._proc._process.kill()
+        wandb.teardown(exit_code=1)
 
 
 def require_wandb(settings: TrackingConfig) -> None:
@@ -117,7 +186,12 @@ def tracked(
     if run is None:
         yield Silent()
         return
-    tracker = Wandb(run, say)
+
+    def again_offline(why: str) -> Any:
+        say(f"Weights & Biases was lost ({why}); tracked offline: wandb sync {folder}/wandb/offline-run-*")
+        return _init("offline", settings, name, config, folder, run.id)
+
+    tracker = Wandb(run, say, None if run.offline else again_offline)
     try:
         yield tracker
     finally:
@@ -146,11 +220,19 @@ def _start(settings: TrackingConfig, name: str, config: Mapping[str, Any], folde
     return None
 
 
-def _init(mode: str, settings: TrackingConfig, name: str, config: Mapping[str, Any], folder: Path) -> Any:
+def _init(
+    mode: str,
+    settings: TrackingConfig,
+    name: str,
+    config: Mapping[str, Any],
+    folder: Path,
+    run_id: str | None = None,  # of one that is begun again
+) -> Any:
     import wandb
 
     return wandb.init(
         mode=mode,  # type: ignore[arg-type]
+        id=run_id,
         project=settings.project,
         entity=settings.entity,
         group=settings.group,
@@ -178,27 +260,62 @@ def _problem_online() -> str:
         key = False
     if not key:
         return "no key of Weights & Biases is configured"
-    address = wandb.setup().settings.base_url
-    return "" if gives_a_sign(address, PATIENCE_FOR_A_SIGN) else f"{address} does not answer"
+    return server_problem()
+
+
+def server_problem() -> str:
+    """Why the server is of no use; "" where nothing is known to be wrong with it."""
+    import wandb
+
+    settings = wandb.setup().settings
+    if not gives_a_sign(settings.base_url, PATIENCE_FOR_A_SIGN):
+        return f"{settings.base_url} does not answer"
+    return refusal(settings.base_url, settings.api_key or "", PATIENCE_FOR_A_SIGN)
 
 
 def gives_a_sign(address: str, seconds: float) -> bool:
     """Whether a server answers at all within some time; wandb itself would try for much longer."""
-    signs = []
 
-    def ask() -> None:
+    def ask() -> bool:
         try:
             urllib.request.urlopen(address, timeout=seconds).close()
         except urllib.error.HTTPError:
-            pass  # an answer
+            return True  # an answer
         except urllib.error.URLError as error:
-            if not isinstance(error.reason, ssl.SSLError):  # wandb may know certificates that Python does not
-                return
+            return isinstance(error.reason, ssl.SSLError)  # wandb may know certificates that Python does not
         except OSError:
-            return
-        signs.append(True)
+            return False
+        return True
 
-    asking = threading.Thread(target=ask, daemon=True)  # looking a name up knows no limit of time
+    return _within(seconds, ask) or False
+
+
+def refusal(address: str, key: str, seconds: float) -> str:
+    """How a server refuses a simple question, or that it leaves it unanswered; "" otherwise."""
+    question = json.dumps({"operationName": "Viewer", "query": "query Viewer { viewer { id } }"}).encode()
+    credentials = base64.b64encode(f"api:{key}".encode()).decode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Basic {credentials}"}
+
+    def ask() -> str:
+        try:
+            request = urllib.request.Request(f"{address.rstrip('/')}/graphql", question, headers)
+            urllib.request.urlopen(request, timeout=seconds).close()
+        except urllib.error.HTTPError as error:
+            return f"{address} answers HTTP {error.code}" if error.code in (401, 403) or error.code >= 500 else ""
+        except TimeoutError:
+            return f"{address} does not answer"
+        except OSError:
+            pass  # wandb may have a way that Python has not
+        return ""
+
+    answer = _within(seconds, ask)
+    return f"{address} does not answer" if answer is None else answer
+
+
+def _within(seconds: float, ask: Callable[[], R]) -> R | None:
+    """An answer, or None where it takes longer: looking a name up knows no limit of time."""
+    answers: list[R] = []
+    asking = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
     asking.start()
     asking.join(seconds)
-    return bool(signs)
+    return answers[0] if answers else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -14,12 +15,15 @@ from tqdm import tqdm
 
 from aqa.config import TrainConfig
 from aqa.data.batches import Batch
-from aqa.errors import AqaError
+from aqa.errors import AqaError, NotANumber
 from aqa.models import AQAModel
 from aqa.models.base import Example
+from aqa.stopping import uninterrupted
+from aqa.training_step import TrainingStep
 from aqa.turns import Work, random_state, set_random_state
 
-SECONDS_BETWEEN_SAVES = 30.0
+SECONDS_BETWEEN_SAVES = 30.0  # where an experiment does not say
+NOT_SHOWN = ("epoch", "learning_rate")  # on the progress bar
 
 
 @dataclass
@@ -31,6 +35,14 @@ class Progress:
     best_epoch: int = 0  # 0: the selection metric was undefined in every epoch so far
     best_value: float = math.nan
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Diverged(NotANumber):
+    """Training that came to numbers which are none; progress is that of the epochs before."""
+
+    def __init__(self, what: str, epoch: int, progress: Progress):
+        super().__init__(f"{what} in epoch {epoch}; a lower train.learning_rate may help")
+        self.progress = progress
 
 
 def train(
@@ -45,26 +57,36 @@ def train(
     save: Callable[[dict[str, Any]], None] | None = None,
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     show_progress: bool = True,
+    save_every: float | None = None,
 ) -> Work[Progress]:
     """Train a model, an epoch a step, and remember its weights in the epoch with the best selection metric.
 
     batches(epoch) yields an epoch's batches; target (N,) in [0, 1] is indexed by their rows. measure() returns the
     model's selection metrics on the split `measured_on`; the highest "srcc" or the lowest "mse" decides. saved: a state
-    passed to `save` earlier, from which training goes on exactly. A `closed_form` model is fitted in one epoch.
-    AqaError where the loss is no longer a number.
+    passed to `save` earlier, from which training goes on exactly; save_every: seconds between two. One that is stopped
+    between epochs saves those that it did; by Ctrl-C or SIGTERM in the middle of one, it ends that first if there are
+    others to save. A `closed_form` model is fitted in one epoch. Diverged, an AqaError, where the loss, a weight or a
+    score is no longer a number.
     """
     if model.closed_form:
         return _fitted(model, batches, target, measure, metric, measured_on, on_epoch)
-    optimizer, scheduler = _optimizer(model, settings)
+    step = training_step(model, settings)
+    optimizer, lowest = step.optimizer, settings.learning_rate * settings.final_learning_rate
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)
     progress = Progress()
     if saved is not None:
-        progress = Progress(**saved["progress"])
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        scheduler.load_state_dict(saved["scheduler"])
-        set_random_state(saved["random"])
+        try:
+            progress = Progress(**saved["progress"])
+            model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+            scheduler.load_state_dict(saved["scheduler"])
+            set_random_state(saved["random"])
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise AqaError(f"the saved state is not one of this model: {' '.join(str(error).split())[:300]}") from None
 
-    last_save = time.monotonic()
+    interval = SECONDS_BETWEEN_SAVES if save_every is None else save_every
+    last_save, saved_epoch = time.monotonic(), progress.epoch
+    random, in_order = random_state(), True  # in_order: the model is as it was at the end of progress.epoch
     bar = tqdm(
         total=settings.epochs,
         initial=progress.epoch,
@@ -73,62 +95,91 @@ def train(
         disable=None if show_progress else True,
         dynamic_ncols=True,
     )
-    with bar:
-        while progress.epoch < settings.epochs and not _out_of_patience(progress, settings.patience):
-            epoch = progress.epoch + 1
-            learning_rate = float(scheduler.get_last_lr()[0])
-            model.start_epoch(epoch)
-            losses = train_epoch(model, batches(epoch), target, optimizer, settings.gradient_clip)
-            if not math.isfinite(losses["loss"]):
-                raise AqaError(f"the loss is {losses['loss']} in epoch {epoch}; a lower train.learning_rate may help")
-            scheduler.step()
-            measured = {f"{measured_on}_{name}": value for name, value in measure().items()}
-            value = measured[f"{measured_on}_{metric}"]
 
-            progress.epoch = epoch
-            progress.history.append({"epoch": float(epoch), "learning_rate": learning_rate, **losses, **measured})
-            if _better(value, progress.best_value, metric):
-                progress.best_epoch, progress.best_value = epoch, value
-                progress.best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
-            if on_epoch is not None:
-                on_epoch(progress.history[-1])
-            bar.update()
-            bar.set_postfix({**losses, **measured})
-            if save is not None and time.monotonic() - last_save > SECONDS_BETWEEN_SAVES:
-                save(_state(model, optimizer, scheduler, progress))
-                last_save = time.monotonic()
-            yield
+    def keep() -> None:
+        nonlocal saved_epoch, last_save
+        if save is not None and progress.epoch > saved_epoch:
+            save(_state(model, optimizer, scheduler, progress, random))
+            saved_epoch, last_save = progress.epoch, time.monotonic()
+
+    try:
+        with bar:
+            while progress.epoch < settings.epochs and not _out_of_patience(progress, settings.patience):
+                in_order = False
+                with uninterrupted() if progress.epoch > saved_epoch else nullcontext():
+                    try:
+                        row = _epoch(step, progress.epoch + 1, batches, target, scheduler)
+                        row |= {f"{measured_on}_{name}": value for name, value in measure().items()}
+                    except NotANumber as error:
+                        raise Diverged(str(error), progress.epoch + 1, progress) from None
+                    _note(progress, row, row[f"{measured_on}_{metric}"], metric, model)
+                    if on_epoch is not None:
+                        on_epoch(row)
+                    random, in_order = random_state(), True
+                    bar.update()
+                    bar.set_postfix({name: value for name, value in row.items() if name not in NOT_SHOWN})
+                    if time.monotonic() - last_save > interval:
+                        keep()
+                yield
+    except (KeyboardInterrupt, GeneratorExit):
+        if in_order:
+            keep()
+        raise
     if not progress.best_epoch:
         progress.best_weights = model.state_dict()
     return progress
 
 
-def train_epoch(
-    model: AQAModel,
-    batches: Iterator[Batch],
+def _epoch(
+    step: TrainingStep,
+    epoch: int,
+    batches: Callable[[int], Iterator[Batch]],
     target: Tensor,
-    optimizer: torch.optim.Optimizer,
-    gradient_clip: float | None,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
 ) -> dict[str, float]:
+    """Train for an epoch; returns its row of the history, but for what is measured. NotANumber where it diverged."""
+    learning_rate = float(scheduler.get_last_lr()[0])
+    step.model.start_epoch(epoch)
+    losses = train_epoch(step, batches(epoch), target)
+    if not math.isfinite(losses["loss"]):
+        raise NotANumber(f"the loss is {losses['loss']}")
+    if not all_finite(step.model):
+        raise NotANumber("the loss is a number but a weight is none")
+    scheduler.step()
+    return {"epoch": float(epoch), "learning_rate": learning_rate, **losses}
+
+
+def _note(progress: Progress, row: dict[str, float], value: float, metric: str, model: AQAModel) -> None:
+    """An epoch is done: keep its row, and the weights where its value of the selection metric is the best so far."""
+    progress.epoch = int(row["epoch"])
+    progress.history.append(row)
+    if _better(value, progress.best_value, metric):
+        progress.best_epoch, progress.best_value = progress.epoch, value
+        progress.best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def train_epoch(step: TrainingStep, batches: Iterator[Batch], target: Tensor) -> dict[str, float]:
     """One pass over the training set; returns the means over its batches of the loss and its parts."""
-    model.train()
+    step.model.train()
     sums: dict[str, Tensor] = {}
     count = 0
     for batch in batches:
-        loss = model.loss(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        if gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
-        optimizer.step()
+        example = Example(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
+        loss = step(example, step.model.idle_parts(*batch.on_host))
         # Summed on the device: reading a number here would stop the queue of work.
         for name, value in {"": loss.total, **loss.parts}.items():
             key = f"loss_{name}" if name else "loss"
-            sums[key] = sums.get(key, torch.zeros_like(value)) + value.detach()
+            sums[key] = sums.get(key, torch.zeros_like(value)) + value
         count += 1
     if not count:
         raise AqaError("missing.train leaves no training sample with a visible modality")
     return {name: float(value) / count for name, value in sums.items()}
+
+
+def all_finite(model: torch.nn.Module) -> bool:
+    """Whether every parameter and buffer of a model is a finite number."""
+    numbers = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    return not numbers or bool(torch.stack([tensor.isfinite().all() for tensor in numbers]).all())
 
 
 def _fitted(
@@ -152,10 +203,8 @@ def _fitted(
     return Progress(1, [row], 1, measured[f"{measured_on}_{metric}"], model.state_dict())
 
 
-def _optimizer(
-    model: AQAModel, settings: TrainConfig
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Adam or AdamW, and the cosine along which its learning rate falls, an epoch a step."""
+def training_step(model: AQAModel, settings: TrainConfig) -> TrainingStep:
+    """A step of Adam or AdamW as the settings have it."""
     make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     optimizer = make(
         parameter_groups(model, settings.learning_rate),
@@ -163,8 +212,13 @@ def _optimizer(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    lowest = settings.learning_rate * settings.final_learning_rate
-    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)
+    return TrainingStep(
+        model,
+        optimizer,
+        gradient_clip=settings.gradient_clip,
+        precision=settings.precision,
+        compiled_rows=settings.batch_size if settings.compile else None,
+    )
 
 
 def parameter_groups(model: AQAModel, learning_rate: float) -> list[dict[str, Any]]:
@@ -192,11 +246,12 @@ def _state(
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     progress: Progress,
+    random: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
         "progress": asdict(progress),
-        "random": random_state(),
+        "random": random,
     }

@@ -20,12 +20,13 @@ import torch
 from harness import Report, Work, by_turns, memory_copy, options, parsed, rates, ratios
 from steps import shape_of
 
+from aqa.config import TrainConfig
 from aqa.data.batches import Batch, Features, training_batches
 from aqa.data.store import FeatureStore
 from aqa.data.synthetic import make_synthetic
 from aqa.missing import parse_pattern
 from aqa.models import build
-from aqa.training import train_epoch
+from aqa.training import train_epoch, training_step
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def measure(data: str, arguments: argparse.Namespace, device: torch.device, repo
     target = torch.rand(arguments.videos, device=device)
     torch.manual_seed(0)
     model = build("mcmoe", widths=features.widths, hidden_dim=arguments.hidden_dim).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
+    step = training_step(model, TrainConfig())
 
     def batches() -> Iterator[Batch]:
         size = arguments.batch
@@ -59,8 +60,8 @@ def measure(data: str, arguments: argparse.Namespace, device: torch.device, repo
     made = list(batches())
     copy = memory_copy(device)
     works = {
-        "epoch": Work(lambda: train_epoch(model, batches(), target, optimizer, None)),
-        "steps": Work(lambda: train_epoch(model, iter(made), target, optimizer, None)),
+        "epoch": Work(lambda: train_epoch(step, batches(), target)),
+        "steps": Work(lambda: train_epoch(step, iter(made), target)),
         "data": Work(lambda: [None for _ in batches()], float(sum(read_and_written(batch) for batch in made))),
         "copy": copy,
     }

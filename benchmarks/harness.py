@@ -26,8 +26,10 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from aqa.devices import keep_freed_memory
 from aqa.errors import AqaError
 from aqa.files import plain
+from aqa.precision import Precision, float32_products
 from aqa.scoring import pick_device
 
 RESULTS = Path(__file__).parent / "results"
@@ -37,6 +39,12 @@ PRELOADED = [
     "torch._dynamo",
     "aqa.training",
 ]  # dynamo: what torch's optimizers import when they are first made
+# What data sheets promise, by the name that torch gives a GPU: dense products in TFLOP/s, the memory in TB/s.
+DATA_SHEETS = {
+    "NVIDIA H200": {"float32": 67.0, "tf32": 494.7, "bf16": 989.0, "memory": 4.8},
+    "NVIDIA H100 80GB HBM3": {"float32": 67.0, "tf32": 494.7, "bf16": 989.0, "memory": 3.35},
+    "NVIDIA A100-SXM4-80GB": {"float32": 19.5, "tf32": 156.0, "bf16": 312.0, "memory": 2.039},
+}
 PACKAGES = ("aqa", "torch", "numpy", "h5py")
 
 
@@ -128,17 +136,33 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def matrix_product(device: torch.device, dtype: torch.dtype = torch.float32) -> Work:
+def matrix_product(device: torch.device, precision: Precision = "float32") -> Work:
     """A large square matrix product; its amount is floating-point operations, 2 n^3."""
     n = 8192 if device.type == "cuda" else 2048
-    matrix = torch.randn(n, n, device=device).to(dtype)
-    return Work(lambda: matrix @ matrix, 2.0 * n**3)
+    matrix = torch.randn(n, n, device=device).to(torch.bfloat16 if precision == "bf16" else torch.float32)
+
+    def multiply() -> None:
+        with float32_products(precision):
+            matrix @ matrix
+
+    return Work(multiply, 2.0 * n**3)
 
 
 def memory_copy(device: torch.device, size: int = 2**28) -> Work:
     """A copy that no cache holds; its amount is the bytes that are read and written, twice `size`."""
     source, target = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
     return Work(lambda: target.copy_(source), 2.0 * size)
+
+
+def beside_data_sheet(report: Report, what: str, achieved: Sequence[float], device: torch.device) -> None:
+    """Figures of what a GPU's data sheet promises, and the share of it that was achieved; none where it is not known.
+
+    what: "memory" or a precision. achieved: bytes or operations in a second.
+    """
+    sheet = DATA_SHEETS.get(device_name(device))
+    if sheet is not None:
+        report.value("  data sheet", 1e3 * sheet[what], "GB/s" if what == "memory" else "GFLOP/s")
+        report.add("  achieved / data sheet", [rate / (1e12 * sheet[what]) for rate in achieved])
 
 
 def file_read(path: Path, cold: bool = False) -> Work:
@@ -191,6 +215,7 @@ def _measured(
     make: Callable[..., Callable[[], object]], arguments: Sequence[Any], device: torch.device, threads: int
 ) -> Memory:
     torch.set_num_threads(threads)
+    keep_freed_memory()
     start = _held(device)
     run = make(*arguments)
     for _ in range(2):
@@ -221,6 +246,7 @@ def options(about: str, **defaults: Any) -> argparse.ArgumentParser:
 def parsed(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, torch.device]:
     """The command line, checked, and the device it names; ends with one line where that is not there."""
     arguments = parser.parse_args()
+    keep_freed_memory()  # as `aqa run` does
     try:
         if arguments.repeats < FEWEST:
             raise AqaError(f"--repeats {arguments.repeats}: a median needs {FEWEST} or more")

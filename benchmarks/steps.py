@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+import aqa.training
+from aqa.config import TrainConfig
 from aqa.data.synthetic import PRESETS
 from aqa.models import MODELS, AQAModel, build
 from aqa.models.base import Example
+from aqa.precision import Precision
 from aqa.registry import option_names
-
-PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 class Shape(NamedTuple):
@@ -47,23 +48,14 @@ def random_batch(shape: Shape, device: torch.device, padded: bool = False) -> Ex
     return Example(features, target, visible, available, dict.fromkeys(names, lengths) if padded else None)
 
 
-def training_step(model: AQAModel, batch: Example, precision: str = "float32") -> Callable[[], object]:
-    """What training does with a batch: loss, backward, Adam.
-
-    precision: float32; tf32, which changes float32 products, of a GPU; bfloat16, by autocast, weights in float32.
-    """
-    use_precision(precision)
-    optimizer = torch.optim.Adam(model.train().parameters(), lr=2e-4, fused=True)
-    kind = batch.target.device.type
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
-            total = model.loss(*batch).total
-        total.backward()
-        optimizer.step()
-
-    return step
+def training_step(
+    model: AQAModel, batch: Example, precision: Precision = "float32", compiled: bool = False
+) -> Callable[[], object]:
+    """What training does with a batch, by the code that does it."""
+    settings = TrainConfig(precision=precision, compile=compiled, batch_size=len(batch.target))
+    step = aqa.training.training_step(model.train(), settings)
+    idle = model.idle_parts(batch.visible.cpu(), batch.available.cpu())
+    return lambda: step(batch, idle)
 
 
 def scoring(model: AQAModel, batch: Example) -> Callable[[], object]:
@@ -75,11 +67,6 @@ def scoring(model: AQAModel, batch: Example) -> Callable[[], object]:
             model.score(batch.features, batch.visible, batch.lengths)
 
     return score
-
-
-def use_precision(precision: str) -> None:
-    """How float32 matrix products are computed from now on."""
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
 
 
 def build_small(name: str, widths: Mapping[str, int], **wanted: Any) -> AQAModel:

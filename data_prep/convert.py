@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from aqa.data.hdf5 import LONGEST_NAME
 from aqa.data.store import Modality, Target, write_store
-from aqa.errors import AqaError, nearest
+from aqa.errors import AqaError, nearest, printable
 from aqa.files import refuse_existing
 from data_prep.summary import Summary, listed
 
@@ -35,7 +36,7 @@ class Problem:
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.id}: {self.kind}" + (f" ({self.detail})" if self.detail else "")
+        return printable(f"{self.id}: {self.kind}" + (f" ({self.detail})" if self.detail else ""))
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,12 @@ def convert(
     refuse_existing(out, overwrite)  # said before the features are read, which takes minutes
     lengths, problems = _check(published, progress)
     if problems and on_error == "refuse":
-        raise AqaError(_refusal(published.name, problems))
+        raise AqaError(_refusal(published.name, problems), *_listed_problems(problems))
     bad = {problem.id for problem in problems}
     splits = {name: [i for i in ids if i not in bad] for name, ids in published.splits.items()}
     ids = [i for members in splits.values() for i in members]
     if not ids:
-        raise AqaError(f"{published.name}: no sample is left to write\n{_listed_problems(problems)}")
+        raise AqaError(f"{published.name}: no sample is left to write", *_listed_problems(problems))
     modalities, targets = _store_parts(published, ids, lengths)
     _write(published, out, ids, modalities, targets, splits, overwrite, progress)
     return Summary(published.name, str(out), splits, modalities, targets, [str(problem) for problem in problems])
@@ -157,6 +158,9 @@ def _check(published: Published, progress: bool) -> tuple[dict[str, dict[str, in
 def _check_splits(splits: Mapping[str, Sequence[str]]) -> list[Problem]:
     problems = []
     places: dict[str, list[str]] = {}
+    for i in dict.fromkeys(i for ids in splits.values() for i in ids):
+        if printable(i) != i or len(i) > LONGEST_NAME:
+            problems.append(Problem(i[:LONGEST_NAME], "name with control characters, or too long"))
     for name, ids in splits.items():
         for i in ids:
             places.setdefault(i, []).append(name)
@@ -226,12 +230,12 @@ def _refusal(name: str, problems: Sequence[Problem]) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(problem.kind for problem in problems).items())
     return (
         f"{name}: {samples} sample{'s' * (samples != 1)} with problems ({kinds}); nothing was written, "
-        f"--on-error skip leaves them out\n{_listed_problems(problems)}"
+        f"--on-error skip leaves them out"
     )
 
 
-def _listed_problems(problems: Iterable[Problem]) -> str:
-    return listed([str(problem) for problem in problems])
+def _listed_problems(problems: Iterable[Problem]) -> list[str]:
+    return listed([str(problem) for problem in problems]).split("\n") if problems else [""]
 
 
 def _bar(total: int, what: str, progress: bool) -> tqdm[Any]:

@@ -3,22 +3,29 @@
 The benchmarks publish features as pickled object arrays: a 0-d array that holds a dict of video id -> (T, D) array.
 `numpy.load(allow_pickle=True)` would run any code that such a file asks for. Here the pickle may name the few things
 that an array is written with, and even these are not numpy's: stand-ins collect shape, type and bytes, and a plain
-array is made from them after they were checked. Nothing else can be named, so nothing else can be run.
+array is made from them after they were checked. Nothing else can be named, so nothing else can be run. Before that the
+pickle is read through without being run, and every size that a file states is compared with the file's own.
 """
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import pickle
 import re
-from collections.abc import Callable, Mapping
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aqa.errors import AqaError, first_line
+from aqa.errors import AqaError, first_line, printable
+from aqa.pickles import Refused, examine
 
 # Booleans, integers and floats of a fixed size: "f4", "<f8", "i8". Text, records and objects are not features.
 _NUMERIC = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
@@ -33,12 +40,10 @@ _BROKEN = (
     ImportError,
     OverflowError,
     MemoryError,
-    RecursionError,
+    RuntimeError,
+    struct.error,
 )
-
-
-class _Refused(Exception):
-    """The pickle asks for something that is not part of an array; the argument is its dotted name."""
+UNPACKED = 2**30  # bytes that the arrays of an .npz file may take, whatever they take in the file
 
 
 class _Dtype:
@@ -102,7 +107,7 @@ def _frombuffer(data: Any, dtype: _Dtype, shape: tuple[int, ...], order: str) ->
 def _latin1(text: str, encoding: str) -> bytes:
     # Python 3 writes bytes in this roundabout way at protocol 2.
     if encoding != "latin1":
-        raise _Refused(f"_codecs.encode to '{encoding}'")
+        raise Refused(f"_codecs.encode to '{encoding}'")
     return text.encode("latin1")
 
 
@@ -129,7 +134,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         wanted = f"{module}.{name}"
         if wanted not in _ALLOWED:
-            raise _Refused(wanted.encode("unicode_escape").decode())  # a name may hold line breaks and worse
+            raise Refused(wanted)
         return _ALLOWED[wanted]
 
 
@@ -146,14 +151,64 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
             if _is_pickled(file, path):
                 return _unpickle(file, path)
             file.seek(0)
-            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-            return array
-    except _Refused as refused:
-        raise AqaError(f"{path} asks to run {refused}: refused, a feature file holds arrays and nothing else") from None
+            return _plain_array(file, path.stat().st_size)
+    except Refused as refused:
+        raise AqaError(_refusal(path, refused)) from None
     except OSError as error:
         raise AqaError(f"{path} cannot be read: {error.strerror or error}") from None
     except _BROKEN as error:
         raise AqaError(f"{path} is cut off or not a feature file: {first_line(error)}") from None
+
+
+def _refusal(path: Path, refused: Refused) -> str:
+    # A name may hold line breaks and worse.
+    return f"{path} asks to run {printable(str(refused))}: refused, a feature file holds arrays and nothing else"
+
+
+def _plain_array(file: BinaryIO, size: int) -> NDArray[Any]:
+    """An array of numbers without a pickle; ValueError where it states more than the `size` bytes that there are."""
+    shape, _, dtype = _read_header(file)
+    if dtype.hasobject:
+        raise ValueError("Object arrays are pickles, which are not read here")
+    if dtype.kind not in "biufSU":
+        raise ValueError(f"an array of type '{dtype}', not of numbers")
+    stated = math.prod(shape) * dtype.itemsize
+    if stated > size - file.tell():
+        raise ValueError(f"an array of {stated} bytes is stated, {size - file.tell()} are there")
+    file.seek(0)
+    array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def load_npz(path: str | os.PathLike[str], names: Sequence[str]) -> list[NDArray[Any]]:
+    """Arrays of numbers or text from an .npz file, by name.
+
+    Raises AqaError, naming the file, where one is missing or twice, states another size than it has, or unpacks to more
+    than UNPACKED bytes, and for anything that is not such a file.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = {}
+            for name in names:
+                found = [entry for entry in archive.infolist() if entry.filename == f"{name}.npy"]
+                if len(found) != 1:
+                    raise ValueError(f"'{name}' is in it {len(found)} times, not once")
+                entries[name] = found[0]
+            unpacked = sum(entry.file_size for entry in entries.values())
+            if unpacked > UNPACKED:
+                raise ValueError(f"they unpack to {unpacked} bytes; {UNPACKED} are the most")
+            return [_entry(archive, entry) for entry in entries.values()]
+    except OSError as error:
+        raise AqaError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
+    except (*_BROKEN, zipfile.BadZipFile, zlib.error) as error:
+        wanted = " and ".join([", ".join(names[:-1]), names[-1]])
+        raise AqaError(f"{path} cannot be read as {wanted}: {first_line(error)}") from None
+
+
+def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
+    with archive.open(entry) as packed:  # gives no more bytes than the entry states
+        return _plain_array(io.BytesIO(packed.read()), entry.file_size)
 
 
 def load_mapping(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
@@ -174,10 +229,7 @@ def load_mapping(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
 
 def _is_pickled(file: BinaryIO, path: Path) -> bool:
     """Read the header; True where a pickle follows, which then must be one 0-d object array."""
-    version = np.lib.format.read_magic(file)
-    # Version 3 differs in the names of record fields only, and record arrays are no features.
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(file)
+    shape, _, dtype = _read_header(file)
     if dtype.hasobject and (shape != () or dtype != np.dtype(object)):
         raise AqaError(f"{path} holds objects of type '{dtype}' in shape {shape}; expected one dict, or plain numbers")
     if not dtype.hasobject and dtype.kind not in "biuf":
@@ -185,14 +237,30 @@ def _is_pickled(file: BinaryIO, path: Path) -> bool:
     return bool(dtype.hasobject)
 
 
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type of the array in a file."""
+    version = np.lib.format.read_magic(file)
+    # Version 3 differs in the names of record fields only, and record arrays are no features.
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read_header(file)
+    return header
+
+
 def _unpickle(file: BinaryIO, path: Path) -> dict[Any, Any]:
+    start = file.tell()
+    examine(file, _ALLOWED.__contains__)
+    file.seek(start)
     outer = _ArrayUnpickler(file, encoding="latin1").load()
     if not isinstance(outer, _Array) or not outer.dtype.is_object or outer.shape != ():
         raise ValueError("the pickle is not a 0-d object array")
     content = outer.data[0] if isinstance(outer.data, list) and len(outer.data) == 1 else None
     if not isinstance(content, Mapping):
         raise AqaError(f"{path} holds a {type(content).__name__}; expected video id -> array")
-    return {key: _numeric(value, key, path) for key, value in content.items()}
+    arrays = {key: _numeric(value, key, path) for key, value in content.items()}
+    total = sum(array.nbytes for array in arrays.values() if isinstance(array, np.ndarray))
+    if total > path.stat().st_size:  # many ids may refer to the same bytes
+        raise AqaError(f"{path} states arrays of {total} bytes, more than it holds")
+    return arrays
 
 
 def _numeric(value: object, key: object, path: Path) -> object:

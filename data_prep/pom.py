@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from aqa.errors import AqaError, nearest
+from aqa.data import hdf5
+from aqa.errors import AqaError, first_line, nearest
 from data_prep import DATASETS
 from data_prep.convert import Published, Stream
 from data_prep.files import find
+from data_prep.npy import load_npz
 
 Array = NDArray[Any]
 SPLITS = ("train", "valid", "test")
@@ -111,13 +112,8 @@ def _is_npz(source: Path) -> bool:
 
 def _read_npz(source: Path) -> tuple[Array, Array, Array, Array]:
     path = find(source, "pom.npz") if source.is_dir() else source
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return file["visual"], file["audio"], file["labels"], file["split"]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise AqaError(
-            f"{path} cannot be read as visual, audio, labels and split: {str(error).splitlines()[0]}"
-        ) from None
+    visual, audio, labels, split = load_npz(path, ("visual", "audio", "labels", "split"))
+    return visual, audio, labels, split
 
 
 def _read_h5(source: Path) -> tuple[Array, Array, Array, Array]:
@@ -132,11 +128,16 @@ def _read_h5(source: Path) -> tuple[Array, Array, Array, Array]:
 def _read_d1(path: Path) -> Array:
     try:
         with h5py.File(path, "r") as file:
-            if not isinstance(file.get("d1"), h5py.Dataset):
+            if not isinstance(file.get("d1", getlink=True), h5py.HardLink):
                 raise AqaError(f"{path} has no array 'd1'; {nearest('d1', file)}")
-            return np.asarray(file["d1"][()])
-    except (OSError, TypeError, ValueError) as error:
-        raise AqaError(f"{path} cannot be read as HDF5: {str(error).splitlines()[0]}") from None
+            found = file["d1"]
+            array = hdf5.dataset(file, "d1", ndim=getattr(found, "ndim", 0))
+            if array.dtype.kind not in "fiu":
+                raise AqaError(f"{path}: d1 is of type '{array.dtype}', not numbers")
+            hdf5.check_size(file, array, "d1", hdf5.UNPACKED)
+            return np.asarray(array[()])
+    except hdf5.DAMAGE as error:
+        raise AqaError(f"{path} cannot be read as HDF5: {first_line(error)}") from None
 
 
 def _check_shapes(source: Path, visual: Array, audio: Array, labels: Array, split: Array) -> None:

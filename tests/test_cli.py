@@ -15,6 +15,7 @@ import yaml
 
 from aqa.cli import main
 from aqa.data.store import Modality, Target, write_store
+from aqa.runs import RunFolder
 
 SMALL = {
     "name": "small-{target}-seed{seed}",
@@ -211,25 +212,29 @@ def test_help_comes_without_torch(here):
         assert f"  {name} " in done.stdout
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_run_ends_cleanly_and_goes_on(here, how):
-    import aqa.training
-
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_saves_its_last_epoch_says_so_and_goes_on_to_the_same_numbers(here, how, status):
     arguments = ["run", "small.yaml", "train.epochs=60", "train.threads=1"]
     command = (  # a parent may have left SIGINT ignored, as shells do for what runs in the background
-        "import signal, sys, aqa.training; aqa.training.SECONDS_BETWEEN_SAVES = -1.0; "
-        "signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"from aqa.cli import main; sys.exit(main({arguments!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE, text=True)
-    state = here / "runs" / "small-score-seed0" / "state.pt"
+    log = here / "runs" / "small-score-seed0" / "log.txt"
     waited = time.monotonic()
-    while not state.exists() and time.monotonic() - waited < 60:
+    while not (log.exists() and "epoch 3:" in log.read_text()) and time.monotonic() - waited < 60:
         time.sleep(0.02)
     os.kill(process.pid, how)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert said.splitlines()[-1].startswith("aqa: stopped; the same command goes on from the last saved epoch")
+    assert process.returncode == status, said
     assert "Traceback" not in said
-    assert aqa.cli.main(arguments) == 0
-    assert "going on after epoch" in (state.parent / "log.txt").read_text()
+    epoch = RunFolder(log.parent).load_state()["progress"]["epoch"]  # long before the 30 s between two saves
+    assert epoch >= 3
+    line = f"stopped; the same command goes on after epoch {epoch} of 60"
+    assert said.splitlines()[-1] == f"aqa: {line}"
+    assert log.read_text().splitlines()[-1] == line
+    assert aqa(*arguments) == 0
+    assert f"going on after epoch {epoch}\n" in log.read_text()
+    assert aqa(*arguments, "output=alone") == 0
+    for name in ("history.csv", "metrics.json", "predictions.csv", "checkpoint.pt"):
+        assert (log.parent / name).read_bytes() == (here / "alone" / name).read_bytes(), name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from aqa.config import Experiment, load_experiment
+from aqa.config import LATER, DataConfig, Experiment, TrainConfig, load_experiment
 from aqa.errors import AqaError
 
 MINIMAL = "name: x\ndata:\n  store: s.h5\n  target: TES\n"
@@ -275,6 +275,61 @@ def test_what_is_no_plain_yaml_mapping_is_refused(file, tmp_path, text, message)
     assert not (tmp_path / "hacked").exists()
 
 
+BILLION = "a: &a [x, x]\n" + "".join(
+    f"{c}: &{c} [*{b}, *{b}]\n" for b, c in zip("abcdefghij", "bcdefghijk", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + BILLION, "e.yaml, line 6: not valid YAML: aliases are not accepted"),
+        (MINIMAL + "train: {<<: {epochs: 5}}\n", "e.yaml, line 5: merge keys (<<) are not accepted"),
+        (MINIMAL + "<<: [{name: y}, {name: z}]\n", "e.yaml, line 5: merge keys (<<) are not accepted"),
+        (MINIMAL + f"model: {{a: {'[' * 60}{']' * 60}}}\n", "e.yaml, line 5: nested more than 50 deep"),
+        (MINIMAL + f"model: {'{a: ' * 60}1{'}' * 60}\n", "e.yaml, line 5: nested more than 50 deep"),
+        (MINIMAL + f"train: {{seed: 0x{'f' * 100_000}}}\n", "e.yaml, line 5: a number of 100002 digits"),
+        (MINIMAL + f"train: {{seed: {'9' * 5000}}}\n", "e.yaml, line 5: a number of 5000 digits"),
+        (MINIMAL + "model: {alpha: .nan}\n", "e.yaml, line 5: model: numbers must be finite"),
+        (
+            MINIMAL + "missing: {train: {rates: {visual: .inf}}}\n",
+            "e.yaml, line 5: missing.train: numbers must be finite",
+        ),
+        (MINIMAL + "1: x\n", "e.yaml, line 5: 1: keys should be strings"),
+        (MINIMAL + "model: {~: 2}\n", "e.yaml, line 5: model.None: keys should be strings"),
+        (MINIMAL + "? [a, b]\n: x\n", "e.yaml, line 5: not valid YAML: found unhashable key"),
+        (MINIMAL + "---\nname: y\n", "e.yaml, line 5: not valid YAML: but found another document"),
+        (MINIMAL + '"\\e[31mred": 1\n', r"e.yaml, line 5: unknown key '\x1b[31mred'"),
+        (MINIMAL + '"a\\nb": 1\n', r"e.yaml, line 5: unknown key 'a\nb'"),
+        (MINIMAL + f"train: {'x' * 100_000}\n", "e.yaml, line 5: train: a mapping of keys is needed"),
+        (MINIMAL.encode("utf-16"), "e.yaml: not valid YAML: 'utf-8' codec can't decode"),
+        (bytes(range(128, 256)), "e.yaml: not valid YAML: 'utf-8' codec can't decode"),
+        (MINIMAL + "#" * 2**20, "e.yaml has 1048619 bytes; a YAML file has 1048576 at most"),
+    ],
+    ids=lambda value: str(value)[-30:],
+)
+def test_what_would_do_harm_is_refused(file, text, message):
+    said = mistake(file(text))
+    assert said.startswith(message)
+    assert len(said) < 600
+
+
+def test_a_mark_of_the_byte_order_does_no_harm(file):
+    assert load_experiment(file("\ufeff" + MINIMAL)).name == "x"
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(file, tmp_path):
+    (tmp_path / "e.yaml").mkdir()
+    assert mistake("e.yaml").startswith("no experiment file at e.yaml")
+
+
+def test_a_placeholder_may_have_a_width_but_not_one_that_fills_memory(file):
+    name = file(MINIMAL)
+    assert load_experiment(name, ["name='{target}-{seed:03d}'"]).title == "TES-000"
+    for wrong in ("{target:>9999999999}", "{seed:9999999999d}", "{model!r}", "{seed:{seed}}"):
+        assert "has a placeholder that is not one of" in mistake(name, [f"name='{wrong}'"])
+
+
 def test_a_missing_file_is_named_with_the_nearest_one(file):
     file(MINIMAL, "fisv.yaml")
     assert mistake("fsiv.yaml") == "no experiment file at fsiv.yaml; did you mean 'fisv.yaml'?"
@@ -302,3 +357,16 @@ def test_a_missing_file_is_named_with_the_nearest_one(file):
 )
 def test_a_wrong_override_is_named_and_the_file_is_not_blamed(file, override, message):
     assert mistake(file(TARGETS), [override]).startswith(message)
+
+
+def test_keys_that_came_later_leave_the_names_of_earlier_runs():
+    content = {"name": "s", "data": {"store": "tiny.h5", "target": "score"}}
+    named = load_experiment(content, ["train.precision=float32", "train.compile=false"])
+    assert named.unique_name == load_experiment(content).unique_name
+    assert (
+        named.model_copy(update={"data": DataConfig(store="tiny.h5", target="score")}).unique_name
+        == "tiny-score-mcmoe-seed0-d176fc52"
+    )
+    for override in ("train.precision=bf16", "train.compile=true"):
+        assert load_experiment(content, [override]).unique_name != named.unique_name
+    assert LATER.items() <= {f"train.{key}": value for key, value in TrainConfig().model_dump().items()}.items()

@@ -308,3 +308,28 @@ def test_damaged_checkpoints_are_one_clear_line(tmp_path, zipped):
 def test_a_run_that_was_killed_before_its_config_was_written_begins_again(tmp_path):
     (tmp_path / ".config.yaml.abc.partial").touch()
     assert RunFolder.start(tmp_path, {"a": 1}, overwrite=False).config == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x]\nb: &b [*a, *a]\nversions: *b\n",
+        "versions: {a: " + "[" * 300_000 + "}\n",  # ends a process that gives it to libyaml's loader
+        "versions: {}\n#" + "x" * 2**20,
+        "versions: !!python/object/apply:os.system ['touch hacked']\n",
+    ],
+    ids=["aliases", "nested", "large", "tag"],
+)
+def test_a_config_that_would_do_harm_is_no_runs(tmp_path, text, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(text)
+    assert not RunFolder(tmp_path).is_run
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[1]", '{"a": ' + "9" * 5000 + "}"])
+def test_metrics_that_cannot_be_read_are_one_clear_line(tmp_path, text):
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(AqaError, match=r"metrics\.json") as error:
+        _ = RunFolder(tmp_path).metrics
+    assert "\n" not in str(error.value)

@@ -30,7 +30,8 @@ class Line(AQAModel):
 
 def batch(rows=4):
     yes = torch.ones(rows, 1, dtype=torch.bool)
-    return Batch(torch.arange(rows), {"visual": torch.ones(rows, 2, 1)}, {"visual": torch.full((rows,), 2)}, yes, yes)
+    features, lengths = {"visual": torch.ones(rows, 2, 1)}, {"visual": torch.full((rows,), 2)}
+    return Batch(torch.arange(rows), features, lengths, yes, yes, (yes, yes))
 
 
 def fit(model=None, measures=None, metric="srcc", saved=None, save=None, stop_after=None, **settings):

@@ -24,6 +24,7 @@ from aqa.devices import on_device
 from aqa.errors import AqaError, nearest
 from aqa.missing import Draws, MissingPattern, sample_keys
 
+ROUNDING = 2.0**-24  # of a channel's mean: a deviation that small is what float32 leaves of a constant
 Rows = NDArray[np.int64]
 Statistics = dict[str, tuple[Tensor, Tensor]]  # modality -> mean (D,), standard deviation (D,)
 Window = tuple[dict[str, Tensor], dict[str, Tensor]]  # modality -> (B, T, D), modality -> (B,)
@@ -33,7 +34,8 @@ Window = tuple[dict[str, Tensor], dict[str, Tensor]]  # modality -> (B, T, D), m
 class Batch:
     """Samples as a model takes them; rows are their row numbers in the store.
 
-    available and visible: (B, M); visible is (P, B, M) where samples are scored under P patterns.
+    available and visible: (B, M); visible is (P, B, M) where samples are scored under P patterns. on_host: the two once
+    more, visible first, on the CPU, where they can be asked without waiting for a GPU.
     """
 
     rows: Tensor
@@ -41,6 +43,7 @@ class Batch:
     lengths: dict[str, Tensor]
     available: Tensor
     visible: Tensor
+    on_host: tuple[Tensor, Tensor]
 
 
 class Held(NamedTuple):
@@ -208,7 +211,8 @@ class _Moments:
 
     def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
         deviation = (self.squares / self.count).sqrt()
-        return self.mean.float(), torch.where(deviation > 0, deviation, 1.0).float()
+        varies = deviation > ROUNDING * self.mean.abs()
+        return self.mean.float(), torch.where(varies, deviation, 1.0).float()
 
 
 def standardised(values: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
@@ -241,12 +245,14 @@ def _batches(
     crops = None if crop == "middle" else [places[at] for at in chosen]
     windows = features.windows([rows[at] for at in chosen], clips, crops)
     for at, (streams, lengths) in zip(chosen, windows, strict=True):
+        seen, there = visible[..., at, :], available[at]
         yield Batch(
             rows=on_device(rows[at], features.device),
             features=pattern.damage(streams, lengths, draws.at(at)),
             lengths=lengths,
-            available=on_device(available[at], features.device),
-            visible=on_device(visible[..., at, :], features.device),
+            available=on_device(there, features.device),
+            visible=on_device(seen, features.device),
+            on_host=(torch.from_numpy(seen), torch.from_numpy(there)),
         )
 
 

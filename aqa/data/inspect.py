@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from aqa.data.checks import counted, first, range_problems, repeated_ids, similar_ids, split_problems
+from aqa.data.scan import LARGEST, LEAK, Scan, alike, leaks, scan, split_of
 from aqa.data.store import FeatureStore, Target, differ_in_length
+from aqa.errors import printable
 from aqa.modalities import subset_name
-
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Inspection:
         for title, found in (("problems", self.problems), ("warnings", self.warnings)):
             if found:
                 lines += [f"{title}:", *(f"  {line}" for line in found)]
+        lines = [printable(line) for line in lines]
         lines.append("no problem found" if self.usable else f"{len(self.problems)} found: not usable as it is")
         return "\n".join(lines)
 
@@ -48,73 +50,109 @@ def inspect_store(path: str | os.PathLike[str]) -> Inspection:
     """
     with FeatureStore(path) as store:
         problems = _sample_problems(store) + _split_problems(store) + _target_problems(store)
-        warnings = _label_warnings(store)
-        for modality in store.modalities:
-            bad, zero = _scan(store, modality)
-            if bad:
-                problems.append(f"features/{modality}: NaN or inf in {_count(bad)}")
-            if zero:
-                warnings.append(
-                    f"features/{modality}: all zeros in {_count(zero)}; a missing modality is a stream of length 0"
-                )
+        warnings = _label_warnings(store) + _id_warnings(store) + _split_warnings(store)
+        scans = {modality: scan(store, modality) for modality in store.modalities}
+        for modality, found in scans.items():
+            if found.damaged:
+                damaged = counted([store.ids[r] for r in found.damaged])
+                problems.append(f"features/{modality}: not what was written, by its checksum, in {damaged}")
+            if found.bad:
+                problems.append(f"features/{modality}: NaN or inf in {counted([store.ids[r] for r in found.bad])}")
+            warnings += _stream_warnings(store, modality, found)
+        warnings += _alike_warnings(store, scans)
         facts = [*_general(store), *_modality_facts(store), *_availability_facts(store), *_target_facts(store)]
         return Inspection(facts, problems, warnings)
 
 
-def _scan(store: FeatureStore, modality: str) -> tuple[list[str], list[str]]:
-    """Ids of the samples whose stream holds NaN or inf, and of those whose stream is all zeros."""
-    bad, zero = [], []
-    for row in np.flatnonzero(np.diff(store.offsets[modality])):
-        clips = store.read_sample(modality, int(row))
-        if not np.isfinite(clips).all():
-            bad.append(store.ids[row])
-        elif not clips.any():
-            zero.append(store.ids[row])
-    return bad, zero
+def _stream_warnings(store: FeatureStore, modality: str, found: Scan) -> list[str]:
+    where = f"features/{modality}"
+    warnings = []
+    if found.zero:
+        zero = counted([store.ids[row] for row in found.zero])
+        warnings.append(f"{where}: all zeros in {zero}; a missing modality is a stream of length 0")
+    elif found.constant:
+        warnings.append(f"{where}: the same numbers in every clip of every video")
+    if found.largest > LARGEST:
+        warnings.append(f"{where}: numbers up to {found.largest:.3g}; data.standardize brings them to unit deviation")
+    known = leaks(found.means, store.targets)
+    for name in store.targets:
+        of_target = [f"{channel} (SRCC {srcc:+.3f}, n = {n})" for target, channel, srcc, n in known if target == name]
+        if of_target:
+            warnings.append(
+                f"{where}: the mean of channel {first(of_target)} follows targets/{name} at {LEAK} or more; is the "
+                "score among the features?"
+            )
+    return warnings
+
+
+def _alike_warnings(store: FeatureStore, scans: Mapping[str, Scan]) -> list[str]:
+    """Streams that two videos share to the bit: across splits a model is tested on what it has learned by heart."""
+    across: list[str] = []
+    within: list[str] = []
+    for rows, modalities in alike(scans).items():
+        splits = [split_of(store.splits, row) for row in rows]
+        videos = " = ".join(f"{store.ids[row]} ({split})" for row, split in zip(rows, splits, strict=True))
+        (across if len(set(splits)) > 1 else within).append(f"{videos} in {', '.join(modalities)}")
+    warnings = []
+    if across:
+        warnings.append(f"features: equal streams in videos of different splits, which is leakage: {first(across)}")
+    if within:
+        warnings.append(f"features: equal streams in videos of one split: {first(within)}")
+    return warnings
+
+
+def _id_warnings(store: FeatureStore) -> list[str]:
+    warnings = []
+    if groups := [" = ".join(map(repr, group)) for group in similar_ids(store.ids)]:
+        warnings.append(f"ids: differ in case, spaces or encoding alone: {first(groups)}")
+    if formulas := [i for i in store.ids if i.startswith(("=", "+", "-", "@"))]:
+        warnings.append(
+            f"ids: a spreadsheet that opens the CSV files of a run may run as a formula {counted(formulas)}"
+        )
+    return warnings
+
+
+def _split_warnings(store: FeatureStore) -> list[str]:
+    """Splits without a modality, and test labels that are all the same."""
+    warnings = []
+    for name, rows in store.splits.items():
+        if not len(rows):
+            continue
+        has = np.atleast_1d(store.available[rows].any(axis=0))
+        absent = [m for m, there in zip(store.modalities, has, strict=True) if not there]
+        if absent and has.any():
+            warnings.append(f"splits/{name}: no video has {', '.join(absent)}")
+        for target_name, target in store.targets.items():
+            known = target.values[rows][~np.isnan(target.values[rows])]
+            if name != "train" and len(known) > 1 and known.min() == known.max():
+                warnings.append(f"targets/{target_name}: the same score, {known[0]:g}, wherever labelled in {name}")
+    return warnings
 
 
 def _sample_problems(store: FeatureStore) -> list[str]:
     problems = []
     if not store.ids:
         problems.append("no samples")
-    twice = [i for i, count in Counter(store.ids).items() if count > 1]
-    if twice:
-        problems.append(f"ids: used more than once: {_first(twice)}")
+    problems += repeated_ids(store.ids)
     empty = [f"row {row}" for row, i in enumerate(store.ids) if not i.strip()]
     if empty:
-        problems.append(f"ids: empty: {_first(empty)}")
+        problems.append(f"ids: empty: {first(empty)}")
     bare = [store.ids[row] for row in np.flatnonzero(~store.available.any(axis=1))]
     if bare:
-        problems.append(f"features: no modality at all in {_count(bare)}")
+        problems.append(f"features: no modality at all in {counted(bare)}")
     return problems
 
 
 def _split_problems(store: FeatureStore) -> list[str]:
-    problems = []
-    names = list(store.splits)
-    for place, name in enumerate(names):
-        rows = store.splits[name]
-        if not len(rows):
-            problems.append(f"splits/{name}: empty")
-        repeated = [store.ids[row] for row, count in Counter(rows.tolist()).items() if count > 1]
-        if repeated:
-            problems.append(f"splits/{name}: names more than once {_count(repeated)}")
-        for other in names[place + 1 :]:
-            shared = np.intersect1d(rows, store.splits[other])
-            if len(shared):
-                problems.append(f"splits/{name} and splits/{other} share {_count([store.ids[r] for r in shared])}")
-    return problems
+    empty = [f"splits/{name}: empty" for name, rows in store.splits.items() if not len(rows)]
+    return empty + split_problems(store.ids, store.splits)
 
 
 def _target_problems(store: FeatureStore) -> list[str]:
     problems = []
     for name, target in store.targets.items():
         values = target.values
-        # Infinity is outside every range; NaN means unlabelled.
-        outside = np.flatnonzero((values < target.low) | (values > target.high))
-        if len(outside):
-            ids = [f"{store.ids[row]} ({values[row]:g})" for row in outside]
-            problems.append(f"targets/{name}: outside {target.low:g} to {target.high:g} in {_count(ids)}")
+        problems += range_problems(store.ids, name, target, np.arange(len(store)))
         train = store.splits.get("train", np.arange(len(store)))
         where = "in train" if "train" in store.splits else "at all"
         known = values[train][~np.isnan(values[train])]
@@ -134,20 +172,22 @@ def _label_warnings(store: FeatureStore) -> list[str]:
         used = np.concatenate(list(store.splits.values()))
         unused = [store.ids[row] for row in np.setdiff1d(np.arange(len(store)), used)]
         if unused:
-            warnings.append(f"splits: no split names {_count(unused)}")
+            warnings.append(f"splits: no split names {counted(unused)}")
     if store.targets:
         labelled = np.stack([~np.isnan(target.values) for target in store.targets.values()]).any(axis=0)
         unlabelled = [store.ids[row] for row in np.flatnonzero(~labelled)]
         if unlabelled:
-            warnings.append(f"targets: none for {_count(unlabelled)}; such samples can be predicted, not learned from")
+            warnings.append(f"targets: none for {counted(unlabelled)}; such samples can be predicted, not learned from")
     return warnings
 
 
 def _general(store: FeatureStore) -> list[str]:
     splits = ", ".join(f"{name} {len(rows)}" for name, rows in store.splits.items()) or "none"
+    unchecked = [m for m in store.modalities if m not in store.checksums]
     return [
         f"{store.path}: {store.name}",
         f"source    {store.source or 'not stated'}",
+        *([f"checksums none of {', '.join(unchecked)}: a damaged number there is not noticed"] if unchecked else []),
         f"samples   {len(store)}",
         f"splits    {splits}",
     ]
@@ -177,7 +217,7 @@ def _availability_facts(store: FeatureStore) -> list[str]:
     unequal = [store.ids[row] for row in np.flatnonzero(differ_in_length(store.lengths))]
     return [
         f"available {counts or 'nothing'}",
-        "streams of one video differ in length: " + (f"in {_count(unequal)}" if unequal else "nowhere"),
+        "streams of one video differ in length: " + (f"in {counted(unequal)}" if unequal else "nowhere"),
     ]
 
 
@@ -194,12 +234,3 @@ def _target_fact(name: str, target: Target, samples: int) -> str:
         best = ", ".join(f"{pattern} {srcc:.3f}" for pattern, srcc in target.ceiling.items())
         line += f", best possible SRCC {best}"
     return line
-
-
-def _count(ids: Sequence[str]) -> str:
-    return f"{len(ids)} sample{'s' * (len(ids) != 1)}: {_first(ids)}"
-
-
-def _first(ids: Iterable[str]) -> str:
-    ids = list(ids)
-    return ", ".join(ids[:SHOWN]) + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")

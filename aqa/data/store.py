@@ -4,19 +4,23 @@
     ids                     (N,) UTF-8
     features/M/values       (sum of lengths, D) float32 or float16
     features/M/offsets      (N + 1,) int64; a sample of length 0 lacks the modality
+    features/M/crc32        (N,) uint32, of the bytes of each sample's values; older stores have none
     features                attribute modalities: their order
     features/M              attributes extractor, clip_seconds where known
     targets/T               (N,) float64, NaN where unlabelled; attribute range (low, high);
                             attribute ceiling (JSON: pattern -> best possible SRCC) where it is known
     splits/S                (k,) int64 row numbers
+    /, ids, M, offsets, T, S  attribute crc32, of their bytes and texts; older stores have none
 
 Nothing in the file needs unpickling.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +30,17 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from aqa.data import hdf5
 from aqa.errors import AqaError, first_line, nearest
-from aqa.files import refuse_existing, written_whole
+from aqa.files import refuse_existing, sink, written_whole
 
 SCHEMA = 1
+FINGERPRINTED = 4096  # videos, evenly spread, of whose features a fingerprint takes a clip
+MOST_MODALITIES, MOST_CHANNELS = 64, 2**20
+CRC = "crc32"
+ABOUT_MODALITY = ("extractor", "clip_seconds")
+# Since HDF5 1.10 (2016) all but the numbers themselves and the ids carries checksums of the library.
+FORMAT = ("v110", "v110")
 BENCHMARK_ORDER = ("visual", "audio", "flow")
 
 
@@ -75,70 +86,68 @@ class FeatureStore:
             raise AqaError(f"no feature store at {self.path}; {hint}")
         try:
             self._file = h5py.File(self.path, "r")
-        except OSError as error:
+        except hdf5.DAMAGE as error:
             raise AqaError(f"{self.path} is not a readable HDF5 file: {first_line(error)}") from None
         try:
             self._read_structure()
         except AqaError:
             self._file.close()
             raise
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except hdf5.DAMAGE as error:
             self._file.close()
             raise AqaError(f"{self.path} is damaged or not a feature store: {first_line(error)}") from None
 
     def _read_structure(self) -> None:
-        attributes = self._file.attrs
-        schema = attributes.get("schema")
-        if schema is None or int(schema) != SCHEMA:
+        schema = hdf5.attribute(self._file, "/", "schema")
+        if schema is None or isinstance(schema, str) or int(schema) != SCHEMA:
             raise AqaError(f"{self.path}: attribute 'schema' is {schema}; this version reads schema {SCHEMA}")
-        self.name = str(attributes.get("name", self.path.stem))
-        self.source = str(attributes.get("source", ""))
-        self.created_by = str(attributes.get("created_by", ""))
-        self.ids: list[str] = [_text(i) for i in self._dataset("ids", ndim=1)[()]]
+        self.name, self.source, self.created_by = (
+            str(default if value is None else value)
+            for key, default in (("name", self.path.stem), ("source", ""), ("created_by", ""))
+            for value in [hdf5.attribute(self._file, "/", key)]
+        )
+        self._verify("/", crc_of_texts([self.name, self.source, self.created_by]))
+        self.ids = hdf5.texts(self._file, "ids")
+        self._verify("ids", crc_of_texts(self.ids))
         self.modalities: tuple[str, ...] = self._modality_order()
         self.widths: dict[str, int] = {}
         self.dtypes: dict[str, str] = {}
         self.offsets: dict[str, NDArray[np.int64]] = {}
+        self.checksums: dict[str, NDArray[np.uint32]] = {}
         self._values: dict[str, h5py.Dataset] = {}
         self._places: dict[str, int | None] = {}
         self.attributes: dict[str, dict[str, Any]] = {}
         for modality in self.modalities:
-            values = self._dataset(f"features/{modality}/values", ndim=2)
-            if values.dtype not in (np.float32, np.float16):
-                raise AqaError(f"{self.path}: features/{modality}/values is {values.dtype}, not float32 or float16")
-            self.widths[modality] = int(values.shape[1])
-            self.dtypes[modality] = str(values.dtype)
-            self.offsets[modality] = self._offsets(modality, len(values))
-            self._values[modality], self._places[modality] = values, self._place(values)
-            self.attributes[modality] = dict(self._file[f"features/{modality}"].attrs)
-        self.targets = {name: self._target(name) for name in self._group("targets")}
-        self.splits = {name: self._split(name) for name in self._group("splits")}
+            self._read_modality(modality)
+        self.targets = {name: self._target(name) for name in hdf5.members(self._file, "targets")}
+        self.splits = {name: self._split(name) for name in hdf5.members(self._file, "splits")}
 
-    def _group(self, name: str) -> list[str]:
-        group = self._file.get(name)
-        if group is None:
-            return []
-        if not isinstance(group, h5py.Group):
-            raise AqaError(f"{self.path}: '{name}' is not a group")
-        for key in group:
-            link = group.get(key, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                raise AqaError(f"{self.path}: {name}/{key} is a link; a store holds its own data")
-        return [str(key) for key in group]
+    def _read_modality(self, modality: str) -> None:
+        place = f"features/{modality}"
+        values = hdf5.dataset(self._file, f"{place}/values", ndim=2)
+        if values.dtype not in (np.float32, np.float16):
+            raise AqaError(f"{self.path}: {place}/values is {values.dtype}, not float32 or float16")
+        if values.shape[1] > MOST_CHANNELS:
+            raise AqaError(f"{self.path}: {place}/values has {values.shape[1]} channels; {MOST_CHANNELS} are the most")
+        hdf5.check_size(self._file, values, f"{place}/values", hdf5.UNPACKED)
+        self.widths[modality] = int(values.shape[1])
+        self.dtypes[modality] = str(values.dtype)
+        self.offsets[modality] = self._offsets(modality, len(values))
+        self._values[modality], self._places[modality] = values, self._place(values)
+        if f"{place}/{CRC}" in self._file:
+            self.checksums[modality] = hdf5.numbers(self._file, f"{place}/{CRC}", "u", np.uint32, len(self.ids))
+        about = {key: hdf5.attribute(self._file, place, key) for key in ABOUT_MODALITY}
+        self.attributes[modality] = {key: value for key, value in about.items() if value is not None}
+        self._verify(place, crc_of_texts([str(about["extractor"])]))
 
-    def _dataset(self, name: str, ndim: int) -> h5py.Dataset:
-        parent, _, leaf = name.rpartition("/")
-        group = self._file[parent] if parent else self._file
-        if not isinstance(group, h5py.Group) or leaf not in group:
-            raise AqaError(f"{self.path}: '{name}' is missing")
-        if not isinstance(group.get(leaf, getlink=True), h5py.HardLink):
-            raise AqaError(f"{self.path}: {name} is a link; a store holds its own data")
-        dataset = group[leaf]
-        if not isinstance(dataset, h5py.Dataset) or dataset.ndim != ndim:
-            raise AqaError(f"{self.path}: '{name}' is not an array of {ndim} dimension{'s' * (ndim > 1)}")
-        if dataset.external or dataset.is_virtual:
-            raise AqaError(f"{self.path}: {name} keeps its data in another file; a store holds its own data")
-        return dataset
+    def _verify(self, name: str, crc: int) -> None:
+        """AqaError where a small part of the file is not what was written."""
+        known = hdf5.attribute(self._file, name, CRC)
+        if known is not None and int(known) != crc:
+            raise AqaError(
+                f"{self.path}: {name} does not fit its checksum: the file is damaged, or {name} was changed since; "
+                f"if you changed it, delete the attribute '{CRC}' of {name}"
+            )
 
     def _place(self, values: h5py.Dataset) -> int | None:
         """Where in the file the numbers of an array lie as they are in memory, all in one piece; None otherwise."""
@@ -155,40 +164,50 @@ class FeatureStore:
         return self._file.id.get_vfd_handle()
 
     def _modality_order(self) -> tuple[str, ...]:
-        names = self._group("features")
+        names = hdf5.members(self._file, "features")
         if not names:
             raise AqaError(f"{self.path}: no modality under 'features'")
-        stated = self._file["features"].attrs.get("modalities")
+        if len(names) > MOST_MODALITIES:
+            raise AqaError(f"{self.path}: features has {len(names)} modalities; {MOST_MODALITIES} are the most")
+        stated = hdf5.attribute(self._file, "features", "modalities", (len(names),))
         if stated is None:
             first = [m for m in BENCHMARK_ORDER if m in names]
             return tuple(first + sorted(set(names) - set(first)))
-        order = tuple(_text(m) for m in stated)
+        order = tuple(map(str, stated))
         if sorted(order) != sorted(names):
             raise AqaError(f"{self.path}: attribute 'modalities' says {list(order)}, the file holds {sorted(names)}")
         return order
 
     def _offsets(self, modality: str, rows: int) -> NDArray[np.int64]:
-        offsets = np.asarray(self._dataset(f"features/{modality}/offsets", ndim=1)[()], dtype=np.int64)
-        where = f"{self.path}: features/{modality}/offsets"
-        if len(offsets) != len(self.ids) + 1:
-            raise AqaError(f"{where} has {len(offsets)} entries for {len(self.ids)} ids; expected one more than ids")
-        if offsets[0] != 0 or offsets[-1] != rows or np.any(np.diff(offsets) < 0):
-            raise AqaError(f"{where} do not rise from 0 to the {rows} rows of values")
+        where = f"features/{modality}/offsets"
+        entries = len(hdf5.dataset(self._file, where, ndim=1))
+        if entries != len(self.ids) + 1:
+            raise AqaError(
+                f"{self.path}: {where} has {entries} entries for {len(self.ids)} ids; expected one more than ids"
+            )
+        offsets = hdf5.numbers(self._file, where, "iu", np.int64)
+        self._verify(where, crc_of(offsets))
+        if offsets[0] != 0 or offsets[-1] != rows or np.any(offsets[1:] < offsets[:-1]):
+            raise AqaError(f"{self.path}: {where} do not rise from 0 to the {rows} rows of values")
         return offsets
 
     def _target(self, name: str) -> Target:
-        dataset = self._dataset(f"targets/{name}", ndim=1)
-        values = np.asarray(dataset[()], dtype=np.float64)
-        if len(values) != len(self.ids):
-            raise AqaError(f"{self.path}: targets/{name} has {len(values)} values for {len(self.ids)} ids")
-        bounds = np.asarray(dataset.attrs.get("range", ()), dtype=np.float64)
-        if bounds.shape != (2,) or not np.all(np.isfinite(bounds)) or not bounds[0] < bounds[1]:
-            raise AqaError(f"{self.path}: targets/{name} needs an attribute 'range' (low, high), has {bounds.tolist()}")
-        ceiling = json.loads(_text(dataset.attrs.get("ceiling", "{}")))
-        return Target(values, float(bounds[0]), float(bounds[1]), ceiling)
+        place = f"targets/{name}"
+        values = hdf5.numbers(self._file, place, "iuf", np.float64, len(self.ids))
+        ceiling = hdf5.attribute(self._file, place, "ceiling")
+        self._verify(place, crc_of(values) ^ crc_of_texts([str(ceiling)]))
+        bounds = hdf5.attribute(self._file, place, "range", (2,))
+        if bounds is None or isinstance(bounds[0], str) or not np.all(np.isfinite(bounds)) or not bounds[0] < bounds[1]:
+            has = [] if bounds is None else [str(bound) for bound in bounds]
+            raise AqaError(f"{self.path}: {place} needs an attribute 'range' (low, high), has {has}")
+        known = {} if ceiling is None else json.loads(str(ceiling))
+        if not isinstance(known, dict) or not all(type(value) in (int, float) for value in known.values()):
+            raise AqaError(f"{self.path}: attribute 'ceiling' of {place} does not hold an SRCC by pattern")
+        return Target(values, float(bounds[0]), float(bounds[1]), {k: float(v) for k, v in known.items()})
 
     def _split(self, name: str) -> NDArray[np.int64]:
-        rows = np.asarray(self._dataset(f"splits/{name}", ndim=1)[()], dtype=np.int64)
+        rows = hdf5.numbers(self._file, f"splits/{name}", "iu", np.int64)
+        self._verify(f"splits/{name}", crc_of(rows))
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self.ids)):
             raise AqaError(f"{self.path}: splits/{name} names rows outside 0 to {len(self.ids) - 1}")
         return rows
@@ -247,8 +266,29 @@ class FeatureStore:
                 self._values[modality].read_direct(out, np.s_[first : first + len(out)])
             else:
                 _read_bytes(self._descriptor, place + first * out[0].nbytes, out)
-        except OSError as error:
+        except hdf5.DAMAGE as error:
             raise AqaError(f"{self.path}: features/{modality} cannot be read: {first_line(error)}") from None
+
+    def fingerprint(self) -> str:
+        """Tells this content from another: all of it but the features, and of these a clip in the middle of a video.
+
+        In a large store not of every video.
+        """
+        small = [self.name, self.ids, self.modalities, self.widths, self.dtypes]
+        digest = hashlib.sha256(json.dumps(small).encode())
+        for name, target in sorted(self.targets.items()):
+            digest.update(f"{name} {target.low} {target.high}".encode() + target.values.tobytes())
+        for name, members in sorted(self.splits.items()):
+            digest.update(name.encode() + members.tobytes())
+        rows = np.linspace(0, len(self.ids) - 1, min(len(self.ids), FINGERPRINTED), dtype=np.int64)
+        for modality, offsets in self.offsets.items():
+            digest.update(offsets.tobytes())
+            clip = np.empty((1, self.widths[modality]), self.dtypes[modality])
+            for start, stop in zip(offsets[rows], offsets[rows + 1], strict=True):
+                if stop > start:
+                    self.read_into(modality, int(start + stop) // 2, clip)
+                    digest.update(clip.tobytes())
+        return digest.hexdigest()
 
     def chunk(self, modality: str) -> int:
         """How many clips the file keeps together, to be read together; 1 where any can be read alone."""
@@ -257,8 +297,19 @@ class FeatureStore:
 
     def read_sample(self, modality: str, row: int) -> NDArray[np.float32]:
         """One sample's clips, (T, D) float32; T is 0 where the modality is absent."""
+        return self._sample(modality, row).astype(np.float32, copy=False)
+
+    def is_intact(self, modality: str, row: int) -> bool | None:
+        """Whether a sample's clips fit the checksum that was written with them; None where there is none."""
+        known = self.checksums.get(modality)
+        return None if known is None else bool(crc_of(self._sample(modality, row)) == known[row])
+
+    def _sample(self, modality: str, row: int) -> NDArray[np.floating[Any]]:
+        """One sample's clips (T, D) as they are on disk."""
         start, stop = self.offsets[modality][row : row + 2]
-        return np.asarray(self._values[modality][start:stop], dtype=np.float32)
+        clips = np.empty((int(stop - start), self.widths[modality]), self.dtypes[modality])
+        self.read_into(modality, int(start), clips)
+        return clips
 
 
 def _read_bytes(descriptor: int, place: int, out: NDArray[Any]) -> None:
@@ -276,8 +327,14 @@ def differ_in_length(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
     return ((lengths > 0) & (lengths != lengths.max(axis=1, keepdims=True))).any(axis=1)
 
 
-def _text(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+def crc_of(values: NDArray[Any]) -> int:
+    """CRC-32 of an array's bytes, as zlib and many a tool compute it."""
+    return zlib.crc32(np.ascontiguousarray(values).data.cast("B")) if values.size else 0
+
+
+def crc_of_texts(texts: Sequence[str]) -> int:
+    """CRC-32 of texts in UTF-8, a zero byte after each."""
+    return zlib.crc32("".join(f"{text}\0" for text in texts).encode())
 
 
 def write_store(
@@ -303,8 +360,14 @@ def write_store(
     path = Path(path)
     refuse_existing(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial, h5py.File(partial, "w") as file:
-        _write(file, name, source, ids, modalities, targets, splits, read, dtype, progress)
+
+    def done(streams: int) -> None:
+        output.check()
+        if progress is not None:
+            progress(streams)
+
+    with written_whole(path) as partial, sink(partial) as output, h5py.File(output, "w", libver=FORMAT) as file:
+        _write(file, name, source, ids, modalities, targets, splits, read, dtype, done)
 
 
 def _write(
@@ -317,34 +380,59 @@ def _write(
     splits: Mapping[str, Sequence[int] | NDArray[np.int64]],
     read: Callable[[str, int], NDArray[np.floating[Any]]],
     dtype: str,
-    progress: Callable[[int], object] | None,
+    progress: Callable[[int], object],
 ) -> None:
     from aqa import __version__
 
-    file.attrs.update(schema=SCHEMA, name=name, source=source, created_by=f"aqa {__version__}")
-    file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype("utf-8"), shape=(len(ids),))
+    created_by = f"aqa {__version__}"
+    file.attrs.update(schema=SCHEMA, name=name, source=source, created_by=created_by)
+    file.attrs[CRC] = np.uint32(crc_of_texts([name, source, created_by]))  # HDF5 keeps texts without one
+    written = file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype("utf-8"), shape=(len(ids),))
+    written.attrs[CRC] = np.uint32(crc_of_texts(ids))
     features = file.create_group("features")
     features.attrs["modalities"] = list(modalities)
     for modality, stream in modalities.items():
         group = features.create_group(modality)
         offsets = np.concatenate([[0], np.cumsum(stream.lengths)]).astype(np.int64)
-        group.create_dataset("offsets", data=offsets)
+        _create(group, "offsets", offsets)
+        checksums = np.zeros(len(ids), np.uint32)
         values = group.create_dataset("values", shape=(int(offsets[-1]), stream.width), dtype=dtype)
-        for key in ("extractor", "clip_seconds"):
+        for key in ABOUT_MODALITY:
             if getattr(stream, key) is not None:
                 group.attrs[key] = getattr(stream, key)
+        group.attrs[CRC] = np.uint32(crc_of_texts([str(stream.extractor)]))
         for row in np.flatnonzero(stream.lengths):
             clips = read(modality, int(row))
             expected = (int(stream.lengths[row]), stream.width)
             if clips.shape != expected:
                 raise AqaError(f"{modality} of '{ids[int(row)]}' has shape {clips.shape}, expected {expected}")
+            clips = _narrowed(clips, dtype, modality, ids[int(row)])
             values[offsets[row] : offsets[row + 1]] = clips
-            if progress is not None:
-                progress(1)
+            checksums[row] = crc_of(clips)
+            progress(1)
+        group.create_dataset(CRC, data=checksums)
     for target_name, target in targets.items():
-        dataset = file.create_dataset(f"targets/{target_name}", data=np.asarray(target.values, dtype=np.float64))
+        values = np.asarray(target.values, dtype=np.float64)
+        ceiling = json.dumps(dict(target.ceiling)) if target.ceiling else None
+        dataset = file.create_dataset(f"targets/{target_name}", data=values)
         dataset.attrs["range"] = (target.low, target.high)
-        if target.ceiling:
-            dataset.attrs["ceiling"] = json.dumps(dict(target.ceiling))
+        if ceiling is not None:
+            dataset.attrs["ceiling"] = ceiling
+        dataset.attrs[CRC] = np.uint32(crc_of(values) ^ crc_of_texts([str(ceiling)]))
     for split, rows in splits.items():
-        file.create_dataset(f"splits/{split}", data=np.asarray(rows, dtype=np.int64))
+        _create(file, f"splits/{split}", np.asarray(rows, dtype=np.int64))
+
+
+def _create(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
+    """A small array with its checksum."""
+    group.create_dataset(name, data=values).attrs[CRC] = np.uint32(crc_of(values))
+
+
+def _narrowed(clips: NDArray[np.floating[Any]], dtype: str, modality: str, sample: str) -> NDArray[np.floating[Any]]:
+    """Clips in the type of the file; AqaError for a number that is finite and would become infinite there."""
+    with np.errstate(over="ignore"):
+        stored = clips.astype(dtype, copy=False)
+    lost = np.isfinite(clips) & ~np.isfinite(stored)
+    if lost.any():
+        raise AqaError(f"{modality} of '{sample}' holds {clips[lost][0]:g}, which {dtype} cannot hold")
+    return stored

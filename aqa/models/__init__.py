@@ -19,7 +19,7 @@ def build(name: str, *, widths: Mapping[str, int], **options: Any) -> AQAModel:
     options: the model's own keyword arguments. AqaError for an unknown name, option or type.
     """
     make = MODELS.get(name).make
-    return make(dict(widths), **check_options(make, options, f"model '{name}'"))
+    return make(dict(widths), **check_options(make, options, f"model '{name}'", finite=True))
 
 
 __all__ = ["MODELS", "AQAModel", "Loss", "build", "register"]

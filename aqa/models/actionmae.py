@@ -39,6 +39,7 @@ from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import before_padding, scatter_rows, sinusoid, xavier
 from aqa.models.transformer import Encoder
+from aqa.registry import Natural, Positive, Share
 
 
 def learned_tokens(count: int, hidden_dim: int) -> nn.Parameter:
@@ -87,16 +88,16 @@ class ActionMAE(AQAModel):
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 256,
-        n_head: int = 8,
-        n_temporal: int = 2,
-        n_encoder: int = 2,
-        n_decoder: int = 2,
-        n_fusion: int = 4,
+        hidden_dim: Positive = 256,
+        n_head: Positive = 8,
+        n_temporal: Natural = 2,
+        n_encoder: Natural = 2,
+        n_decoder: Natural = 2,
+        n_fusion: Natural = 4,
         n_memory: int = 1,
         n_query: int = 4,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.1,
+        feedforward_dim: Positive | None = None,
+        dropout: Share = 0.1,
         mse_weight: float = 100.0,
         reconstruction_weight: float = 1.0,
         normalize_target: bool = True,

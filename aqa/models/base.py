@@ -52,6 +52,8 @@ class AQAModel(nn.Module):
     numbers_rows = False
     #: Whether the weights come from `fit`, in one pass over the training set, and not from `loss`.
     closed_form = False
+    #: Whether `loss`, where it is compiled, takes the same steps on the same shapes whatever is visible.
+    fixed_shapes = False
 
     def __init__(self, widths: Mapping[str, int]):
         super().__init__()
@@ -96,6 +98,13 @@ class AQAModel(nn.Module):
         reconstructed); features that are not available are never looked at.
         """
         raise NotImplementedError
+
+    def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
+        """Parts that `loss` may compute with, for the sake of fixed shapes, though they count for nothing in a batch.
+
+        visible, available: (B, M) bool, on the CPU. The optimizer leaves them as they are.
+        """
+        return []
 
     def start_epoch(self, epoch: int) -> None:
         """Called before the batches of each epoch, counted from 1: for models that are trained in stages.

@@ -41,6 +41,7 @@ from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import clip_mean, real_clips, scatter_rows, xavier
 from aqa.models.transformer import Encoder
+from aqa.registry import Natural, Positive, Share
 
 #: Steps of the cumulative histogram of targets from which quantiles are read.
 EDGES = 1000
@@ -139,13 +140,13 @@ class DIMML(AQAModel):
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 256,
-        n_head: int = 2,
-        n_encoder: int = 1,
+        hidden_dim: Positive = 256,
+        n_head: Positive = 2,
+        n_encoder: Natural = 1,
         n_query: int = 11,
         n_grade: int = 5,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.3,
+        feedforward_dim: Positive | None = None,
+        dropout: Share = 0.3,
         warmup_epochs: int = 20,
         shared_weight: float = 1.0,
         contrast_weight: float = 1.0,

@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aqa.models import register
-from aqa.models.layers import EarlyFusion, on_clips, scatter_rows
+from aqa.models.layers import EarlyFusion, on_clips, scatter_rows, works_on_all
 
 
 @register(
@@ -31,12 +31,20 @@ class GradeDecoderModel(EarlyFusion):
     """Transformer with grade prototypes (GDLT); hidden streams are zeros that it knows of."""
 
     tells_visible = True
+    fixed_shapes = True
+
+    def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
+        return [self.projections[m] for m, seen in zip(self.modalities, visible.any(dim=0), strict=True) if not seen]
 
     def project(self, features: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
         """Visible streams in the shared space, (B, T, H) by modality; zeros where hidden."""
         rows, steps, _ = features[self.modalities[0]].shape
         streams = {}
         for m, seen in zip(self.modalities, visible.T, strict=True):
+            if works_on_all(self, seen):
+                real = seen.unsqueeze(1).expand(-1, steps)
+                streams[m] = on_clips(self.projections[m], features[m], real if clips is None else real & clips)
+                continue
             streams[m] = torch.zeros(rows, steps, self.hidden_dim, device=visible.device)
             if seen.any():
                 real = None if clips is None else clips[seen]

@@ -18,6 +18,7 @@ from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import GradeTransformer, before_padding, on_clips, projection, scatter_rows
 from aqa.objectives import hardest_triplet
+from aqa.registry import Natural, Positive, Share
 
 
 @register("late_fusion", paper="Multimodal Machine Learning: A Survey and Taxonomy, arXiv 1705.09406", year=2017)
@@ -34,13 +35,13 @@ class LateFusion(AQAModel):
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 256,
-        n_head: int = 1,
-        n_encoder: int = 1,
-        n_decoder: int = 2,
+        hidden_dim: Positive = 256,
+        n_head: Positive = 1,
+        n_encoder: Natural = 1,
+        n_decoder: Natural = 2,
         n_query: int = 4,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.3,
+        feedforward_dim: Positive | None = None,
+        dropout: Share = 0.3,
         alpha: float = 1.0,
         margin: float = 1.0,
         mask_padding: bool = True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from aqa.errors import AqaError
 from aqa.models.base import AQAModel, Loss
 from aqa.models.transformer import Decoder, Encoder
 from aqa.objectives import hardest_triplet
+from aqa.registry import Natural, Positive, Share
 
 
 def sinusoid(length: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -54,14 +56,61 @@ def on_clips(module: nn.Module, x: Tensor, clips: Tensor | None = None) -> Tenso
 
     With clips (B, T) bool only those go in, so that batch statistics know no padding; the others come out as zeros.
     """
+    if clips is not None and works_on_all(module, x):
+        return masked(module, x.masked_fill(~clips.unsqueeze(-1), 0.0), clips).masked_fill(~clips.unsqueeze(-1), 0.0)
     taken = x.flatten(0, 1) if clips is None else x[clips]
     training = module.training
-    module.train(training and len(taken) != 1)  # one clip has no batch statistics; the running ones must serve
-    out = module(taken)
-    module.train(training)
+    if training and len(taken) < 2:  # one clip has no batch statistics; the running ones must serve
+        out = module.eval()(taken)
+        module.train()
+    else:
+        out = module(taken)
     if clips is None:
         return out.unflatten(0, x.shape[:2])
     return out.new_zeros(*x.shape[:2], out.shape[-1]).masked_scatter(clips.unsqueeze(-1), out)
+
+
+def works_on_all(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module works on all rows and clips of a batch and masks what does not count, or picks what does.
+
+    Picking saves work, but how much is picked has to be known: a GPU would have to be waited for in each step of
+    training, and compiled code is made for one shape. In scoring the results are waited for anyway.
+    """
+    return torch.compiler.is_compiling() or (module.training and x.device.type != "cpu")
+
+
+def masked(module: nn.Module, x: Tensor, clips: Tensor) -> Tensor:
+    """A module of single clips on all of (B, T, C), with batch statistics of the clips (B, T) bool alone."""
+    if isinstance(module, nn.Sequential):
+        for layer in module:
+            x = masked(layer, x, clips)
+        return x
+    if isinstance(module, nn.BatchNorm1d):
+        return masked_batch_norm(module, x, clips)
+    return module(x)
+
+
+def masked_batch_norm(norm: nn.BatchNorm1d, x: Tensor, clips: Tensor) -> Tensor:
+    """Batch norm of (B, T, C) by the statistics of the clips (B, T) bool, with the running ones brought up to date.
+
+    In float32. Where one clip or none counts, the running statistics serve, and stay as they are.
+    """
+    values, kept = x.float(), clips.unsqueeze(-1)  # (B, T, C), (B, T, 1)
+    running_mean, running_var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    mean, variance = running_mean, running_var
+    if norm.training:
+        count = clips.sum()
+        own_mean = (values * kept).sum(dim=(0, 1)) / count.clamp(min=1)
+        apart = (values - own_mean).square() * kept
+        own_variance = apart.sum(dim=(0, 1)) / count.clamp(min=1)
+        several = count > 1
+        mean, variance = torch.where(several, own_mean, mean), torch.where(several, own_variance, variance)
+        share = several * cast(float, norm.momentum)
+        # By `data`: torch's batch norm keeps them for its way back, if another stream went through it in this step.
+        running_mean.data.lerp_(own_mean.detach(), share)
+        running_var.data.lerp_((own_variance * (count / (count - 1).clamp(min=1))).detach(), share)
+        cast(Tensor, norm.num_batches_tracked).add_(several)
+    return ((values - mean) * ((variance + norm.eps).rsqrt() * norm.weight) + norm.bias).to(x.dtype)
 
 
 def scatter_rows(values: Tensor, rows: Tensor) -> Tensor:
@@ -114,10 +163,11 @@ class GradeDecoder(nn.Module):
         return prototypes + sinusoid(rows, width, prototypes.device).unsqueeze(1)
 
     def vote(self, queries: Tensor) -> Tensor:
-        """Decoded queries (B, n_query, H) -> scores (B,)."""
-        weights = self.regressor(queries).diagonal(dim1=-2, dim2=-1).sigmoid()  # (B, n_query)
-        weights = weights / weights.sum(dim=1, keepdim=True)
-        return weights @ torch.linspace(0, 1, weights.shape[1], device=weights.device)
+        """Decoded queries (B, n_query, H) -> scores (B,), in float32: bfloat16 tells some two hundred apart."""
+        with torch.autocast(queries.device.type, enabled=False):
+            weights = self.regressor(queries.float()).diagonal(dim1=-2, dim2=-1).sigmoid()  # (B, n_query)
+            weights = weights / weights.sum(dim=1, keepdim=True)
+            return weights @ torch.linspace(0, 1, weights.shape[1], device=weights.device)
 
 
 def xavier(module: nn.Module) -> None:
@@ -193,13 +243,13 @@ class EarlyFusion(AQAModel):
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 256,
-        n_head: int = 1,
-        n_encoder: int = 1,
-        n_decoder: int = 2,
+        hidden_dim: Positive = 256,
+        n_head: Positive = 1,
+        n_encoder: Natural = 1,
+        n_decoder: Natural = 2,
         n_query: int = 4,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.3,
+        feedforward_dim: Positive | None = None,
+        dropout: Share = 0.3,
         alpha: float = 1.0,
         margin: float = 1.0,
         mask_padding: bool = True,

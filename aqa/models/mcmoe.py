@@ -30,9 +30,20 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.models import mcmoe_patterns, register
 from aqa.models.base import AQAModel, Loss, PatternScores
-from aqa.models.layers import GradeDecoder, clip_mean, on_clips, projection, real_clips, scatter_rows, sinusoid, xavier
+from aqa.models.layers import (
+    GradeDecoder,
+    clip_mean,
+    on_clips,
+    projection,
+    real_clips,
+    scatter_rows,
+    sinusoid,
+    works_on_all,
+    xavier,
+)
 from aqa.models.transformer import Encoder, FewQueryAttention
 from aqa.objectives import channel_divergence, hardest_triplet, squared_error
+from aqa.registry import Natural, Positive, Several, Share
 
 
 class GatedGenerator(nn.Module):
@@ -100,17 +111,19 @@ class MCMoE(AQAModel):
     triplet loss. reconstruction_weight, kl_weight: 1 in the paper.
     """
 
+    fixed_shapes = True
+
     def __init__(
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 256,
-        n_head: int = 2,
-        n_encoder: int = 3,
-        n_decoder: int = 3,
-        n_query: int = 4,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.3,
+        hidden_dim: Positive = 256,
+        n_head: Positive = 2,
+        n_encoder: Natural = 3,
+        n_decoder: Natural = 3,
+        n_query: Several = 4,
+        feedforward_dim: Positive | None = None,
+        dropout: Share = 0.3,
         alpha: float = 0.5,
         margin: float = 1.0,
         reconstruction_weight: float = 1.0,
@@ -204,8 +217,17 @@ class MCMoE(AQAModel):
         total = 10 * mse + self.alpha * triplet + self.reconstruction_weight * reconstruction + self.kl_weight * kl
         return Loss(total, {"mse": mse, "triplet": triplet, "reconstruction": reconstruction, "kl": kl})
 
+    def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
+        hidden, some = (~visible).any(dim=0), available.any(dim=0)  # (M,) both
+        idle = [self.projections[m] for i, m in enumerate(self.modalities) if not some[i]]
+        if self.use_generator:
+            idle += [self.generators[m] for i, m in enumerate(self.modalities) if not hidden[i]]
+        return idle
+
     def encode(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
         """Project each stream that is seen and encode all with the shared encoder; zeros where not seen."""
+        if works_on_all(self, seen):
+            return self._encode_all(features, seen, clips)
         projected: list[Tensor] = []
         paddings: list[Tensor] = []
         for i, m in enumerate(self.modalities):
@@ -221,6 +243,16 @@ class MCMoE(AQAModel):
         streams = encoded.split(seen.sum(dim=0).tolist())
         return {m: scatter_rows(streams[i], seen[:, i]) for i, m in enumerate(self.modalities)}
 
+    def _encode_all(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
+        """`encode` by masks: every stream of every row goes through, and only what is seen counts."""
+        steps = features[self.modalities[0]].shape[1]
+        real = seen.T.unsqueeze(-1).expand(-1, -1, steps)  # (M, B, T)
+        real = real if clips is None else real & clips
+        projected = [on_clips(self.projections[m], features[m], real[i]) for i, m in enumerate(self.modalities)]
+        padding = None if clips is None else ~clips.repeat(len(self.modalities), 1)
+        encoded = self.encoder(torch.cat(projected), padding).masked_fill(~real.flatten(0, 1).unsqueeze(-1), 0.0)
+        return dict(zip(self.modalities, encoded.chunk(len(self.modalities)), strict=True))
+
     def complete(self, encoded: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
         """Put a generated stream wherever a modality is not visible."""
         if not self.use_generator:
@@ -234,7 +266,12 @@ class MCMoE(AQAModel):
         for i, m in enumerate(self.modalities):
             hidden = ~visible[:, i]
             streams[m] = encoded[m]
-            if hidden.any():
+            if works_on_all(self, hidden):
+                generated = self.generators[m](context, hidden_keys, steps)
+                if clips is not None:
+                    generated = generated * clips.unsqueeze(-1)
+                streams[m] = torch.where(hidden.view(-1, 1, 1), generated, encoded[m])
+            elif hidden.any():
                 generated = self.generators[m](context[hidden], hidden_keys[hidden], steps)
                 if clips is not None:
                     generated = generated * clips[hidden].unsqueeze(-1)
@@ -296,7 +333,7 @@ class MCMoE(AQAModel):
 
     def _expert_on_own(self, m: str, encoded: Tensor, rows: Tensor, clips: Tensor | None) -> Tensor:
         """Expert m on the true feature of m; rows that lack it stay out of its batch statistics."""
-        if rows.all():
+        if not works_on_all(self, rows) and rows.all():
             return self.experts[m](encoded, clips)
         every_clip = rows.unsqueeze(1).expand(encoded.shape[:2])
         return self.experts[m](encoded, every_clip if clips is None else every_clip & clips)

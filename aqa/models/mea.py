@@ -43,6 +43,7 @@ from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import before_padding, clip_mean, on_clips, sinusoid
+from aqa.registry import Natural, Positive, Several, Share
 
 
 class ReverseGradient(torch.autograd.Function):
@@ -203,13 +204,13 @@ class MEA(AQAModel):
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 64,
-        n_head: int = 4,
-        n_encoder: int = 2,
-        n_level: int = 2,
-        n_query: int = 5,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.1,
+        hidden_dim: Positive = 64,
+        n_head: Positive = 4,
+        n_encoder: Natural = 2,
+        n_level: Natural = 2,
+        n_query: Several = 5,
+        feedforward_dim: Positive | None = None,
+        dropout: Share = 0.1,
         prediction: float = 0.5,
         agnostic_weight: float = 0.1,
         exclusive_weight: float = 0.1,

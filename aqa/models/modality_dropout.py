@@ -33,6 +33,8 @@ class ModalityDropout(EarlyFusion):
     rate: probability that a visible stream of a training video is hidden.
     """
 
+    fixed_shapes = True
+
     def __init__(self, widths: Mapping[str, int], *, rate: float = 0.5, **options: Any):
         super().__init__(widths, **options)
         if not 0 <= rate < 1:

@@ -42,6 +42,7 @@ from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import before_padding, clip_mean, scatter_rows, sinusoid, xavier
 from aqa.models.transformer import Encoder
+from aqa.registry import Natural, Positive, Share
 
 
 class Outputs(NamedTuple):
@@ -140,12 +141,12 @@ class MoME(AQAModel):
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 256,
-        n_head: int = 4,
-        n_encoder: int = 2,
+        hidden_dim: Positive = 256,
+        n_head: Positive = 4,
+        n_encoder: Natural = 2,
         n_query: int = 4,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.1,
+        feedforward_dim: Positive | None = None,
+        dropout: Share = 0.1,
         expert_weight: float = 0.2,
         self_weight: float = 0.05,
         mutual_weight: float = 0.05,

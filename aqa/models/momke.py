@@ -35,6 +35,7 @@ from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import clip_mean, real_clips, scatter_rows
+from aqa.registry import Natural, Positive, Share
 
 
 def mlp(width: int, feedforward_dim: int, out: int, dropout: float) -> nn.Sequential:
@@ -100,12 +101,12 @@ class MoMKE(AQAModel):
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 256,
-        n_head: int = 2,
-        n_encoder: int = 4,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.5,
-        stage_epochs: int = 10,
+        hidden_dim: Positive = 256,
+        n_head: Positive = 2,
+        n_encoder: Natural = 4,
+        feedforward_dim: Positive | None = None,
+        dropout: Share = 0.5,
+        stage_epochs: Natural = 10,
         unimodal_weight: float = 0.0,
         mask_padding: bool = True,
     ):

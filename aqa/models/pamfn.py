@@ -48,6 +48,7 @@ from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import on_clips, real_clips, scatter_rows
+from aqa.registry import Natural, Positive, Share
 
 LEVELS = 3
 
@@ -260,11 +261,11 @@ class PAMFN(AQAModel):
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 256,
-        n_head: int = 2,
+        hidden_dim: Positive = 256,
+        n_head: Positive = 2,
         n_fusion: int = 8,
-        dropout: float = 0.3,
-        branch_epochs: int = 0,
+        dropout: Share = 0.3,
+        branch_epochs: Natural = 0,
         mask_padding: bool = True,
     ):
         super().__init__(widths)

@@ -40,6 +40,7 @@ from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.models.layers import before_padding, clip_mean, scatter_rows, sinusoid, xavier
 from aqa.models.transformer import Encoder
+from aqa.registry import Natural, Positive, Share
 
 
 class Expert(nn.Module):
@@ -98,13 +99,13 @@ class SimMLM(AQAModel):
         self,
         widths: Mapping[str, int],
         *,
-        hidden_dim: int = 256,
-        n_head: int = 2,
-        n_encoder: int = 2,
-        feedforward_dim: int | None = None,
-        dropout: float = 0.3,
+        hidden_dim: Positive = 256,
+        n_head: Positive = 2,
+        n_encoder: Natural = 2,
+        feedforward_dim: Positive | None = None,
+        dropout: Share = 0.3,
         mofe_weight: float = 0.1,
-        expert_epochs: int = 0,
+        expert_epochs: Natural = 0,
         mask_padding: bool = True,
     ):
         super().__init__(widths)

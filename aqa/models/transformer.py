@@ -15,39 +15,76 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def _random_bytes(x: Tensor) -> Tensor:
+    """A random byte for each element."""
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.uint8)[: x.numel()].view(x.shape)
+
+
+def _kept(x: Tensor, residual: Tensor, random: Tensor, dropped: int) -> Tensor:
+    """The residual and, where a byte says so, the scaled element."""
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    torch.ge(random, dropped, out=out)
+    return torch.addcmul(residual, out, x, value=256 / (256 - dropped), out=out)
+
+
 class _ByteDropout(torch.autograd.Function):
     """Dropout by one random byte an element, added to a residual; the bytes are kept for the way back."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, residual: Tensor, dropped: int) -> Tensor:
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        ctx.bytes, ctx.dropped = words.view(torch.uint8)[: x.numel()].view(x.shape), dropped
+        ctx.bytes, ctx.dropped = _random_bytes(x), dropped
         ctx.added = residual.dim() > 0
-        return _ByteDropout._apply(x, residual, ctx.bytes, dropped)
+        return _kept(x, residual, ctx.bytes, dropped)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        kept = _ByteDropout._apply(gradient, gradient.new_zeros(()), ctx.bytes, ctx.dropped)
+        kept = _kept(gradient, gradient.new_zeros(()), ctx.bytes, ctx.dropped)
         return kept, gradient if ctx.added else None, None
 
+
+class _ReluDropout(torch.autograd.Function):
+    """Dropout by bytes after a ReLU; what is above zero was neither cut off nor dropped, so that no byte is kept."""
+
     @staticmethod
-    def _apply(x: Tensor, residual: Tensor, random: Tensor, dropped: int) -> Tensor:
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        torch.ge(random, dropped, out=out)
-        return torch.addcmul(residual, out, x, value=256 / (256 - dropped), out=out)
+    def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
+        out = _kept(x, x.new_zeros(()), _random_bytes(x), dropped).clamp_min_(0)
+        ctx.save_for_backward(out)
+        ctx.dropped = dropped
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (out,) = ctx.saved_tensors
+        kept = torch.ops.aten.threshold_backward(gradient, out, 0)
+        return kept.mul_(256 / (256 - ctx.dropped)), None
 
 
 def dropout(x: Tensor, rate: float, training: bool, residual: Tensor | None = None) -> Tensor:
     """Zeros in the place of elements drawn at `rate`, the others scaled so that the mean stays; plus the residual.
 
-    On a CPU the rate is rounded to a 256th (and the scale goes with it): a byte is drawn for each element.
-    Srivastava et al. 2014, section 4.
+    On a CPU the rate is rounded to a 256th (and the scale goes with it): a byte is drawn for each element. Not so in
+    compiled code, which draws in the pass that uses the numbers. Srivastava et al. 2014, section 4.
     """
-    dropped = min(round(256 * rate), 255)
-    if x.device.type != "cpu" or not training or not dropped:
+    if not (dropped := _dropped_bytes(x, rate, training)):
         x = F.dropout(x, rate, training)
         return x if residual is None else residual + x
+    if residual is not None and residual.dtype != x.dtype:  # under autocast
+        x, residual = x.to(wider := torch.promote_types(x.dtype, residual.dtype)), residual.to(wider)
     return _ByteDropout.apply(x, x.new_zeros(()) if residual is None else residual, dropped)
+
+
+def relu_dropout(x: Tensor, rate: float, training: bool) -> Tensor:
+    """`dropout` of what is above zero."""
+    if not (dropped := _dropped_bytes(x, rate, training)):
+        return F.dropout(F.relu(x), rate, training)
+    return _ReluDropout.apply(x, dropped)
+
+
+def _dropped_bytes(x: Tensor, rate: float, training: bool) -> int:
+    """How many values of a byte mean that an element is dropped; 0 where dropout is not by bytes."""
+    by_bytes = training and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return min(round(256 * rate), 255) if by_bytes else 0
 
 
 class SelfAttention(nn.MultiheadAttention):
@@ -56,10 +93,20 @@ class SelfAttention(nn.MultiheadAttention):
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """padding: (B, T) bool, which clips not to look at."""
         joined = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        if joined.device.type != "cpu":
+            return self.out_proj(self._heads_together(joined, padding))
         heads = joined.unflatten(-1, (3 * self.num_heads, self.head_dim)).unbind(dim=2)  # 3 h of (B, T, H / h)
         queries, keys, values = (heads[i * self.num_heads :][: self.num_heads] for i in range(3))
         said = [self._head(q, k, v, padding) for q, k, v in zip(queries, keys, values, strict=True)]
         return self.out_proj(torch.cat(said, dim=-1))
+
+    def _heads_together(self, joined: Tensor, padding: Tensor | None) -> Tensor:
+        """All heads by one kernel, which drops weights out itself: joined (B, T, 3 H) -> (B, T, H). For a GPU."""
+        query, key, value = joined.unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        seen = None if padding is None else ~padding[:, None, None]  # (B, 1, 1, T)
+        rate = self.dropout if self.training else 0.0
+        said = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=rate)  # (B, h, T, H / h)
+        return said.transpose(1, 2).flatten(2)
 
     def _head(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None) -> Tensor:
         """One head, (B, T, H / h) each, head by head so that nothing is copied to stand side by side."""
@@ -89,13 +136,14 @@ class FewQueryAttention(nn.MultiheadAttention):
         query_weight, key_weight, value_weight = self.in_proj_weight.chunk(3)
         query_bias, _, value_bias = self.in_proj_bias.chunk(3)
         asked = F.linear(queries, query_weight, query_bias).unflatten(-1, (heads, size)).transpose(1, 2)
-        asked = asked @ key_weight.unflatten(0, (heads, size)) / math.sqrt(size)  # (B, h, Q, H)
+        # By einsum, which joins rows and queries: a weight's gradient is then one product, not one a row and a sum.
+        asked = torch.einsum("bhqd,hdc->bhqc", asked, key_weight.unflatten(0, (heads, size)) / math.sqrt(size))
         logits = (asked.flatten(1, 2) @ context.transpose(1, 2)).unflatten(1, (heads, count))  # (B, h, Q, S)
         if padding is not None:
             logits = logits.masked_fill(padding.view(len(padding), 1, -1, padding.shape[-1]), -torch.inf)
         weights = dropout(logits.softmax(dim=-1), self.dropout, self.training)
         found = (weights.flatten(1, 2) @ context).unflatten(1, (heads, count))  # (B, h, Q, H)
-        values = found @ value_weight.unflatten(0, (heads, size)).transpose(1, 2)  # (B, h, Q, H / h)
+        values = torch.einsum("bhqc,hdc->bhqd", found, value_weight.unflatten(0, (heads, size)))  # (B, h, Q, H / h)
         # Dropped weights do not sum to one, so that what the bias of V adds is not the bias itself.
         values = values + weights.sum(dim=-1, keepdim=True) * value_bias.view(heads, 1, size)
         return self.out_proj(values.transpose(1, 2).flatten(2))
@@ -130,7 +178,10 @@ class EncoderLayer(nn.Module):
         return self.norm2(self._add(x, self._feedforward(x)))
 
     def _feedforward(self, x: Tensor) -> Tensor:
-        return self.linear2(dropout(self.activation(self.linear1(x)), self.rate, self.training))
+        inner = self.linear1(x)
+        if self.activation is F.relu:
+            return self.linear2(relu_dropout(inner, self.rate, self.training))
+        return self.linear2(dropout(self.activation(inner), self.rate, self.training))
 
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
         return dropout(branch, self.rate, self.training, residual=x)

@@ -15,3 +15,5 @@ from aqa.models.layers import EarlyFusion
 @register("zero_fill", paper="Directly Modeling Missing Data in Sequences with RNNs, arXiv 1606.04130", year=2016)
 class ZeroFill(EarlyFusion):
     """Early fusion; the features of a hidden stream are zeros."""
+
+    fixed_shapes = True

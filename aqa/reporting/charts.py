@@ -28,6 +28,7 @@ COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#d
 MOST_PANELS, MOST_ROUTERS = 8, 3
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names come from files, and a dollar in one is a dollar
     "font.size": 9,
     "text.color": INK,
     "axes.edgecolor": INK,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pydantic
 import yaml
 
 from aqa.config import in_one_line
-from aqa.errors import AqaError, first_line
+from aqa.errors import AqaError, first_line, printable
 from aqa.resampling import Floats
 from aqa.runs import CONFIG, ERRORS, METRICS, PREDICTIONS, RunFolder, flat
 
@@ -125,13 +125,61 @@ def _read_run(path: Path) -> FinishedRun | str | None:
     if folder.status != "finished":
         return "unfinished, left out"
     try:
-        metrics, config = folder.metrics, folder.config
-    except (json.JSONDecodeError, UnicodeDecodeError, yaml.YAMLError):
+        metrics, config = escaped(folder.metrics), escaped(folder.config)
+    except (AqaError, ValueError, RecursionError, yaml.YAMLError):
         return f"{METRICS} cannot be read, left out"
     missing = [key for key in NEEDED if key not in metrics]
     if missing:
         return f"{METRICS} has no {missing[0]} (another version wrote it), left out"
+    try:
+        _Reported.model_validate(metrics)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = printable(".".join(map(str, first["loc"])))
+        return f"{METRICS} is not what a run writes ({where}: {first['msg'].lower()}), left out"
     return FinishedRun(path, metrics, _settings(config))
+
+
+class _PatternForm(pydantic.BaseModel):
+    srcc: float | None
+    mse: float | None
+    rl2: float | None
+    n: int
+    ceiling: float | None = None
+
+
+class _AverageForm(pydantic.BaseModel):
+    srcc: float | None
+    patterns: int
+
+
+class _SelectionForm(pydantic.BaseModel):
+    split: str
+    epoch: int
+    epochs: int
+
+
+class _Reported(pydantic.BaseModel):
+    """metrics.json, as far as a report needs it."""
+
+    patterns: dict[str, _PatternForm] = pydantic.Field(min_length=1)
+    average_incomplete: _AverageForm
+    selection: _SelectionForm
+    data_set: str
+    target: str
+    model: str
+    seed: int
+    modalities: list[str] = pydantic.Field(min_length=1)
+    router_weights: dict[str, list[list[float]]] = {}
+
+
+def escaped(value: Any) -> Any:
+    """Content of JSON or YAML with every text, keys too, fit to be printed."""
+    if isinstance(value, Mapping):
+        return {printable(str(key)): escaped(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [escaped(inner) for inner in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,21 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from aqa.files import written_whole
 from aqa.reporting.tables import number, selection_text
 
 COMPLETE, INCOMPLETE, CEILING, GREY = "#1b4f8f", "#6fa3d8", "#c0392b", "#8a8a8a"
 DPI = 150
 
 
+@contextlib.contextmanager
+def _plain_text() -> Iterator[None]:
+    """Names come from files, and a dollar in one is a dollar."""
+    with plt.rc_context({"text.parse_math": False}):
+        yield
+
+
+@_plain_text()
 def srcc_by_pattern(metrics: Mapping[str, Any], path: Path) -> None:
     """A bar a pattern with its bootstrap interval, the ceiling where the data knows it."""
     patterns = metrics["patterns"]
@@ -50,6 +60,7 @@ def srcc_by_pattern(metrics: Mapping[str, Any], path: Path) -> None:
     _save(figure, path)
 
 
+@_plain_text()
 def predicted_against_true(
     metrics: Mapping[str, Any],
     predictions: Mapping[str, NDArray[np.float64]],
@@ -80,9 +91,12 @@ def predicted_against_true(
         axis.tick_params(labelbottom=True)
     figure.supxlabel(f"true {metrics['target']}", fontsize=9)
     figure.supylabel("predicted", fontsize=9)
+    if metrics["selection"]["split"] == "test":
+        figure.suptitle(selection_text(metrics["selection"]), fontsize=8)
     _save(figure, path)
 
 
+@_plain_text()
 def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[str, Any], path: Path) -> None:
     """The loss and its parts by epoch, and the selection metrics with the epoch that was kept."""
     epochs = [row["epoch"] for row in history]
@@ -91,7 +105,8 @@ def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[s
         values = [row.get(name, np.nan) for row in history]
         if name.startswith("loss"):
             left.plot(epochs, values, label=name.removeprefix("loss_"), linewidth=2 if name == "loss" else 1)
-    left.set_yscale("log")
+    if any(row["loss"] > 0 for row in history):
+        left.set_yscale("log")
     left.set_xlabel("epoch")
     left.set_ylabel("training loss")
     left.legend(fontsize=8, frameon=False)
@@ -104,9 +119,12 @@ def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[s
     label = {"srcc": "SRCC", "mse": "MSE"}[selection["metric"]]
     right.set_ylabel(f"{label} on {selection['split']} ({selection['pattern']})")
     right.legend(fontsize=8, frameon=False)
+    if selection["split"] == "test":
+        figure.suptitle(selection_text(selection), fontsize=8)
     _save(figure, path)
 
 
+@_plain_text()
 def router_weights(weights: Mapping[str, NDArray[np.float64]], modalities: Sequence[str], path: Path) -> None:
     """A heat map a pattern: how much each stream (row) listens to each modality's expert (column)."""
     shown = list(weights)[:8]
@@ -127,5 +145,8 @@ def router_weights(weights: Mapping[str, NDArray[np.float64]], modalities: Seque
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=DPI)
-    plt.close(figure)
+    try:
+        with written_whole(path) as partial:
+            figure.savefig(partial, dpi=DPI, format="png")
+    finally:
+        plt.close(figure)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from markupsafe import Markup
 
 from aqa import __version__
 from aqa.comparison import RESAMPLES, Estimate, Ranking
+from aqa.errors import printable
 from aqa.reporting import charts, writers
 from aqa.reporting.collect import FinishedRun
 from aqa.reporting.sections import Row, Section, differences
@@ -65,7 +68,7 @@ def render(
         title=title,
         summary=f"{len(runs)} runs; {targets} target{'s' * (targets > 1)} of {', '.join(names)}",
         on_test=any(row.on_test for section, _ in sections for row in section.rows),
-        warnings=warnings,
+        warnings=list(map(printable, warnings)),
         data_sets=[_data_set(name, sections, published) for name in names],
         rankings=[{"title": r.title, "text": _ranking_text(r.ranking), "svg": _inline(r.figure.svg)} for r in rankings],
         runs=_runs_table(runs),
@@ -74,12 +77,21 @@ def render(
         date=datetime.date.today().isoformat(),
         css=Markup(_asset("report.css")),
         js=Markup(_asset("report.js")),
+        policy=_policy(_asset("report.js")),
     )
 
 
 def _asset(name: str) -> str:
     assert TEMPLATES.loader is not None
     return TEMPLATES.loader.get_source(TEMPLATES, name)[0]
+
+
+def _policy(script: str) -> str:
+    """What the page may do: run its own script alone, show what is in it, and ask the network for nothing."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = {"script-src": f"'sha256-{digest}'", "style-src": "'unsafe-inline'", "img-src": "data:"}
+    allowed |= {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'"}
+    return "; ".join(f"{kind} {source}" for kind, source in allowed.items())
 
 
 def _inline(svg: str) -> Markup:
@@ -199,7 +211,7 @@ def _runs_table(runs: Sequence[FinishedRun]) -> dict[str, Any]:
         average = metrics["average_incomplete"]
         lines.append(
             [
-                _text(str(run.folder)),
+                _text(printable(str(run.folder))),
                 _text(f"{run.place.data_set} {run.place.target}"),
                 _text(str(metrics["model"])),
                 _number(run.seed, str(run.seed)),

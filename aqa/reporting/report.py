@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from aqa.comparison import draw_videos, rank_models
-from aqa.files import refuse_existing, write_table, write_text
+from aqa.files import refuse_existing_together, write_table, write_text, written_together
 from aqa.reporting import charts, writers
 from aqa.reporting.collect import Entry, Place, entries, find_runs, read_scores
 from aqa.reporting.page import Figure, Ranked, render
@@ -42,8 +42,7 @@ def report(
     overwritten unless asked.
     """
     out = Path(out)
-    for name in (PAGE, MARKDOWN, LATEX, CSV, FIGURES):
-        refuse_existing(out / name, overwrite)
+    refuse_existing_together(out, (PAGE, MARKDOWN, LATEX, CSV, FIGURES), overwrite)
     known = [*load_published(), *(load_published(published) if published is not None else [])]
     found, warnings = find_runs(runs)
     by_place, repeated = entries(found)
@@ -51,13 +50,14 @@ def report(
     drawn = [pair for own in _by_data_set(by_place) for pair in _drawn_sections(own, known, jobs)]
     sections = [section for section, _ in drawn]
     rankings = rankings_of(sections)
-    (out / FIGURES).mkdir(parents=True, exist_ok=True)
-    for figure in [*(figure for _, own in drawn for figure in own), *(ranked.figure for ranked in rankings)]:
-        write_text(out / FIGURES / f"{figure.name}.svg", figure.svg.replace(charts.INK, "black"))
-    write_text(out / MARKDOWN, writers.markdown(sections, known))
-    write_text(out / LATEX, writers.latex(sections, known))
-    write_table(out / CSV, writers.table(sections, known))
-    write_text(out / PAGE, render(title, drawn, rankings, known, found, [*warnings, *repeated]))
+    with written_together(out, last=PAGE) as parts:
+        (parts / FIGURES).mkdir()
+        for figure in [*(figure for _, own in drawn for figure in own), *(ranked.figure for ranked in rankings)]:
+            write_text(parts / FIGURES / f"{figure.name}.svg", figure.svg.replace(charts.INK, "black"))
+        write_text(parts / MARKDOWN, writers.markdown(sections, known))
+        write_text(parts / LATEX, writers.latex(sections, known))
+        write_table(parts / CSV, writers.table(sections, known))
+        write_text(parts / PAGE, render(title, drawn, rankings, known, found, [*warnings, *repeated]))
     return out / PAGE
 
 

@@ -20,8 +20,11 @@ def interval(low: float | None, high: float | None) -> str:
 
 def selection_text(selection: Mapping[str, Any]) -> str:
     """How the weights were chosen, with the published protocol called by its name."""
-    split = "SELECTED ON TEST" if selection["split"] == "test" else f"selected on {selection['split']}"
     metric = {"srcc": "SRCC", "mse": "MSE"}[selection["metric"]]
+    if selection.get("value", 0.0) is None:
+        last = f"the last epoch, {selection['epoch']} of {selection['epochs']}"
+        return f"{last}: {metric} ({selection['pattern']}) on {selection['split']} was undefined in every epoch"
+    split = "SELECTED ON TEST" if selection["split"] == "test" else f"selected on {selection['split']}"
     return f"{split}: epoch {selection['epoch']} of {selection['epochs']}, best {metric} ({selection['pattern']})"
 
 
@@ -37,6 +40,9 @@ def result_table(metrics: Mapping[str, Any]) -> str:
     average = metrics["average_incomplete"]
     if average["patterns"]:
         lines += ["", average_text(average)]
+    undefined = [f"{name} ({s['why_undefined']})" for name, s in metrics["patterns"].items() if "why_undefined" in s]
+    if undefined:
+        lines.append(f"SRCC undefined: {', '.join(undefined)}")
     unscored = {name: s["unscored"] for name, s in metrics["patterns"].items() if s["unscored"]}
     if unscored:
         listed = ", ".join(f"{name} {n}" for name, n in unscored.items())

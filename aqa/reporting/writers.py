@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from aqa.errors import printable
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import AVERAGE, Row, Section
 from aqa.reporting.tables import UNDEFINED, interval, number
@@ -73,9 +74,14 @@ def markdown(sections: Sequence[Section], published: Published) -> str:
             lines.append([_marked(row), *cells, seeds(row), row.selected_on])
         for other in of_section(published, section):
             lines.append([f"*{_marked(other)}*", *_reported(other, section), "", other.selected_on])
-        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        parts += [f"## {section.title}", table, *notes_of(section, published)]
+        table = "\n".join("| " + " | ".join(map(_md, line)) + " |" for line in lines)
+        parts += [f"## {_md(section.title)}", table, *map(_md, notes_of(section, published))]
     return "\n\n".join(parts) + "\n"
+
+
+def _md(words: str) -> str:
+    """Words as Markdown shows them: no cell ends in them, and no HTML begins."""
+    return printable(words).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _reported(other: PublishedRow, section: Section) -> list[str]:
@@ -164,7 +170,7 @@ SPECIAL = {
 
 
 def _tex(words: str) -> str:
-    return "".join(SPECIAL.get(c, c) for c in words)
+    return "".join(SPECIAL.get(c, c) for c in printable(words))
 
 
 def table(sections: Sequence[Section], published: Published) -> pd.DataFrame:

@@ -29,12 +29,12 @@ def test_padded_rows_keep_two_thirds_of_their_clips():
     assert all(values.tolist() == [8, 7, 6, 8] for values in lengths.values())
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
 def test_a_step_changes_the_weights(precision):
     model = build_small("mcmoe", SHAPE.widths, hidden_dim=8, n_encoder=1, n_decoder=1)
     before = [parameter.clone() for parameter in model.parameters()]
     training_step(model, random_batch(SHAPE, CPU), precision)()
-    torch.set_float32_matmul_precision("highest")
+    assert not torch.backends.cuda.matmul.allow_tf32
     changed = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
     assert sum(changed) > len(changed) / 2
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

@@ -275,7 +275,8 @@ def fitted(saved=None, save=None, stop_after=None):
     def batches(epoch):
         for rows in torch.randperm(24, generator=torch.Generator().manual_seed(epoch)).split(8):
             here = {m: x[rows] for m, x in features.items()}
-            yield Batch(rows, here, {m: torch.full((8,), 5) for m in WIDTHS}, available[rows], available[rows])
+            there = available[rows]
+            yield Batch(rows, here, {m: torch.full((8,), 5) for m in WIDTHS}, there, there, (there, there))
 
     def on_epoch(row):
         if row["epoch"] == stop_after:

@@ -114,7 +114,8 @@ def fit(stop_after=None, saved=None):
     states, epochs = [], []
 
     def batches(epoch):
-        yield Batch(torch.arange(6), inputs(), lengths(), ALL, MIXED if epoch % 2 else ALL)
+        visible = MIXED if epoch % 2 else ALL
+        yield Batch(torch.arange(6), inputs(), lengths(), ALL, visible, (visible, ALL))
 
     def measure():
         return {"srcc": float(pamfn.score(inputs(), ALL).detach().sum()), "mse": 0.0}

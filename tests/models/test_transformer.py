@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from aqa.models.transformer import Decoder, Encoder, FewQueryAttention, dropout
+from aqa.models.transformer import Decoder, Encoder, FewQueryAttention, SelfAttention, dropout, relu_dropout
 
 PADDING = torch.tensor([[0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]], dtype=torch.bool)
 
@@ -139,3 +139,26 @@ def test_dropout_draws_from_torchs_generator_and_rests_in_evaluation():
     assert torch.equal(dropout(x, 0.3, training=True), first)
     assert torch.equal(dropout(x, 0.3, training=False), x)
     assert torch.equal(dropout(x, 0.0, training=True), x)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_relu_and_dropout_in_one_are_the_two_in_turn(training):
+    x = torch.randn(7, 11, 13, requires_grad=True)
+    slope = torch.randn(7, 11, 13)
+    found = []
+    for both in (lambda: relu_dropout(x, 0.3, training), lambda: dropout(F.relu(x), 0.3, training)):
+        torch.manual_seed(0)
+        out = both()
+        found.append((out, *torch.autograd.grad((out * slope).sum(), x)))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_heads_together_say_what_they_say_one_by_one(padded):
+    torch.manual_seed(0)
+    attention, x = SelfAttention(24, 3, dropout=0.0, batch_first=True), torch.randn(4, 7, 24)
+    padding = torch.arange(7) >= torch.tensor([[7], [3], [1], [5]]) if padded else None
+    joined = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+    together = attention.out_proj(attention._heads_together(joined, padding))
+    torch.testing.assert_close(together, attention(x, padding))

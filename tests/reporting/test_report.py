@@ -5,10 +5,12 @@ import math
 import os
 import re
 import shutil
+import xml.etree.ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from aqa.cli import main
 from aqa.errors import AqaError
@@ -141,6 +143,112 @@ def test_many_runs_are_read_by_several_processes_to_the_same_numbers(page, runs,
     again = make_report(runs, tmp_path / "again")
     for name in ("tables.md", "tables.tex", "tables.csv", "index.html"):
         assert (again.parent / name).read_bytes() == (page.parent / name).read_bytes()
+
+
+SCRIPT = "<script>window.hacked = 1</script>"
+IMAGE = "\"><img src=x onerror='window.hacked = 1'>"
+SVG = "</text></svg><svg onload=window.hacked=1>"
+
+
+@pytest.fixture
+def hostile(finished, tmp_path):
+    """The page of a report of runs whose every name is a script."""
+    names = {"data_set": f"set {SCRIPT}", "target": f"target {SVG}"}
+    names |= {"ids": [f"{i}{SCRIPT}{IMAGE}" for i in range(40)]}
+    for seed in (0, 1):
+        finished(f"run {seed} <img src=x onerror=alert(1)>", **names, model=f"model {IMAGE}", seed=seed)
+        finished(f"other {seed}", **names, model=f"javascript:{SCRIPT} $\\frac{{$", seed=seed)
+    page = report(
+        [tmp_path / "runs"], tmp_path / "out", title=f"{SCRIPT}{IMAGE}", published=_published(tmp_path, names)
+    )
+    return page, names
+
+
+def _published(folder, names):
+    row = {"data_set": names["data_set"], "target": names["target"], "label": f"theirs {SVG}", "source": IMAGE}
+    content = {"rows": [{**row, "selected_on": "test", "note": SCRIPT, "srcc": {"VAF": 0.9}}]}
+    (folder / "published.yaml").write_text(yaml.safe_dump(content))
+    return folder / "published.yaml"
+
+
+def test_every_name_is_shown_and_none_is_run(hostile, browser):
+    page, names = hostile
+    tab = browser.new_page()
+    problems = []
+    tab.on("console", lambda message: problems.append(message.text))
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("request", lambda request: problems.append(request.url) if request.url != page.as_uri() else None)
+    tab.goto(page.as_uri())
+    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    tab.locator("thead button").first.click()  # the page's own script runs
+    assert tab.locator("th[aria-sort]").count() == 1
+    assert tab.evaluate("window.hacked") is None
+    assert problems == []
+    assert tab.title() == f"{SCRIPT}{IMAGE}"
+    shown = tab.evaluate("document.body.textContent")
+    for name in (
+        names["data_set"],
+        names["target"],
+        f"model {IMAGE}",
+        f"theirs {SVG}",
+        "run 0 <img src=x onerror=alert(1)>",
+    ):
+        assert name in shown
+    assert tab.locator("script").count() == 1
+    assert tab.locator("img").count() == 0
+
+
+def test_the_policy_stops_a_script_that_was_not_escaped(page, browser, tmp_path):
+    injected = page.read_text().replace("<main>", f"<main>{SCRIPT}<img src=x onerror='window.hacked = 1'>")
+    (tmp_path / "index.html").write_text(injected)
+    tab = browser.new_page()
+    tab.goto((tmp_path / "index.html").as_uri())
+    assert tab.locator("img").count() == 1
+    assert tab.evaluate("window.hacked") is None
+
+
+def test_names_are_escaped_in_tables_for_papers_and_in_figures(hostile):
+    folder = hostile[0].parent
+    assert "<script" not in (folder / "tables.md").read_text()
+    assert "<img" not in (folder / "tables.md").read_text()
+    for figure in (folder / "figures").iterdir():
+        root = xml.etree.ElementTree.parse(figure).getroot()
+        assert not [
+            element for element in root.iter() if element.tag.endswith(("script", "}img")) or element.get("onload")
+        ]
+
+
+def test_control_characters_of_a_strangers_run_are_shown_escaped(finished, tmp_path):
+    escape, half = "\x1b[2J", "\udc80"
+    metrics = {"data_set": f"set{escape}", "target": f"t{escape}\u202e"}
+    finished("a", metrics=metrics)
+    os.rename(tmp_path / "runs" / "a", tmp_path / "runs" / f"a{escape}{half}")
+    page = report([tmp_path / "runs"], tmp_path / "out")
+    for path in (page, page.parent / "tables.md", page.parent / "tables.csv", page.parent / "tables.tex"):
+        text = path.read_text()
+        assert not set(escape[0] + half + "\u202e") & set(text)
+    assert r"set\x1b[2J" in page.read_text()
+    assert r"a\x1b[2J\udc80" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"patterns": []}, "patterns"),
+        ({"patterns": {"VAF": {"srcc": "<b>", "mse": 1, "rl2": 1, "n": 1}}}, "patterns.VAF.srcc"),
+        ({"selection": {"split": "valid"}}, "selection.epoch"),
+        ({"seed": "x"}, "seed"),
+        ({"modalities": "VAF"}, "modalities"),
+        ({"router_weights": {"VAF": 1}}, "router_weights.VAF"),
+        ({"target": ["a"]}, "target"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_metrics_of_another_form_are_left_out_and_said(finished, tmp_path, changes, where):
+    finished("a")
+    finished("b", metrics=changes)
+    page = report([tmp_path / "runs"], tmp_path / "out")
+    assert f"metrics.json is not what a run writes ({where}: " in page.read_text()
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
