@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -366,9 +367,10 @@ def main(arguments: list[str] | None = None) -> int:
     from aqa.stopping import stoppable
 
     command = typer.main.get_command(app)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         with stoppable():
-            status = command.main(args=arguments, prog_name="aqa", standalone_mode=False)
+            status = command.main(args=arguments or ["--help"], prog_name="aqa", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except AqaError as error:
         message = str(error)
@@ -378,6 +380,9 @@ def main(arguments: list[str] | None = None) -> int:
         # click's own mistakes (a wrong option, a missing argument) carry a message and their exit status.
         if hasattr(error, "format_message"):
             message = error.format_message().replace("\n", " ")
+            dotted = re.match(r"No such option: --([a-z_]+\.[\w.]+)", message)
+            if dotted:
+                message += f"; a change to the experiment is written without dashes: {dotted.group(1)}=VALUE"
         elif out_of_memory(error):
             message = f"not enough memory: {first_line(error)}; see train.batch_size, data.clips, the model's widths"
         else:

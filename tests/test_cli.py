@@ -85,6 +85,26 @@ def test_a_synthetic_store_of_a_few_videos(here, capsys):
     assert "--samples goes with 'synthetic', not with 'pom'" in capsys.readouterr().err
 
 
+def test_aqa_alone_shows_its_commands_line_by_line(capsys):
+    assert aqa() == 0
+    printed = capsys.readouterr()
+    lines = [line.split() for line in printed.out.splitlines()]
+    assert {"run", "sweep", "report", "card", "evaluate", "predict", "prepare", "inspect", "models"} <= {
+        line[0] for line in lines if line
+    }
+    assert printed.err == ""
+
+
+def test_a_change_written_as_an_option_is_told_how_to_write_it(here, capsys):
+    assert aqa("run", "small.yaml", "--train.seed=3") == 2
+    assert capsys.readouterr().err.endswith("a change to the experiment is written without dashes: train.seed=VALUE\n")
+
+
+def test_a_store_in_a_folder_without_any_is_said_so(tmp_path, capsys):
+    assert aqa("inspect", tmp_path / "none.h5") == 2
+    assert capsys.readouterr().err.endswith(f"none.h5; {tmp_path} has no .h5 file\n")
+
+
 def test_output_names_the_folder(here):
     assert aqa("run", "small.yaml", "output=elsewhere/mine") == 0
     assert (here / "elsewhere" / "mine" / "metrics.json").exists()

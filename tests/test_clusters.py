@@ -239,6 +239,8 @@ def test_a_node_must_share_folder_store_and_versions(tmp_path):
     require_shared(shared, str(store))
     with pytest.raises(AqaError, match=r"it has torch .*, the sweep was started with 1\.0"):
         require_shared(Shared(token, shared.stores, {**shared.versions, "torch": "1.0"}), str(store))
+    with pytest.raises(AqaError, match=r"it has plugin own.py \(none\), the sweep was started with sha256 1"):
+        require_shared(Shared(token, shared.stores, {**shared.versions, "plugin own.py": "sha256 1"}), str(store))
 
 
 @pytest.mark.parametrize(("given", "seen"), [([], ""), ([1], "1")])

@@ -324,5 +324,5 @@ def test_an_unmarked_block_that_cannot_run_is_found(scratch, supplies):
     for text in ("aqa run no_such.yaml", "ray start", "python no_such.py"):
         with pytest.raises((AssertionError, OSError)):
             run_block(Block("x", "bash", text), {}, scratch, supplies)
-    with pytest.raises(AqaError, match=r"unknown key 'train.epoch'"):
+    with pytest.raises(AqaError, match=r"unknown key 'train\.epoch'"):
         run_block(Block("x", "yaml", "train: {epoch: 3}"), {}, scratch, supplies)

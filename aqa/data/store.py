@@ -82,7 +82,8 @@ class FeatureStore:
         self.path = Path(path)
         if not self.path.is_file():
             here = [p.name for p in self.path.parent.glob("*.h5")] if self.path.parent.is_dir() else []
-            raise AqaError(f"no feature store at {self.path}; {nearest(self.path.name, here)}")
+            hint = nearest(self.path.name, here) if here else f"{self.path.parent} has no .h5 file"
+            raise AqaError(f"no feature store at {self.path}; {hint}")
         try:
             self._file = h5py.File(self.path, "r")
         except hdf5.DAMAGE as error:
