@@ -10,7 +10,7 @@ quickstart: $(READY)
 	$(BIN)/aqa run experiments/quickstart.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --cov --cov-report=term
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -34,6 +34,7 @@ bench bench-gpu: $(READY)
 	@$(BIN)/python benchmarks/train_step.py --device $(DEVICE) --data fisv fs1000 rg $(STEPS)
 	@$(BIN)/python benchmarks/evaluation.py --device $(DEVICE)
 	@$(BIN)/python benchmarks/data.py --device $(DEVICE)
+	@$(BIN)/python benchmarks/streaming.py --device $(DEVICE)
 	@$(BIN)/python benchmarks/epoch.py --device $(DEVICE) --videos 32
 	@$(BIN)/python benchmarks/models.py --device $(DEVICE)
 	@$(BIN)/python benchmarks/growth.py --device $(DEVICE)

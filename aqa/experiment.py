@@ -158,7 +158,14 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
         require_sound(store, config.data.target, parts)
         notes += label_notes(target, parts)
         features = loader.load(
-            store, modalities, config.data.align, device, config.data.memory, config.data.standardize
+            store,
+            modalities,
+            config.data.align,
+            device,
+            config.data.memory,
+            config.data.standardize,
+            config.train.batch_size,
+            config.data.clips,
         )
     torch.manual_seed(config.train.seed)
     model = build_model(config.model.name, features.widths, config.model.options, config.data.align).to(device)

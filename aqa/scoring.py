@@ -233,6 +233,8 @@ def load_scorer(
         device=device,
         memory=memory,
         standardise=bool(checkpoint["statistics"]),
+        batch_size=checkpoint["batch_size"],
+        clips=checkpoint["clips"],
     )
     features.standardise(checkpoint["statistics"])
     model = build(checkpoint["model"], widths=widths, **checkpoint["options"])

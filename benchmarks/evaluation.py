@@ -9,7 +9,6 @@ figures to compare between versions.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import tempfile
 from dataclasses import replace
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import ratios, spread, timed
+from harness import Report, Work, by_turns, options, parsed, ratios
 
 from aqa.data.batches import Features
 from aqa.data.store import FeatureStore, Modality, Target, write_store
@@ -36,19 +35,17 @@ class OneByOne(MCMoE):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser = options(__doc__)
     parser.add_argument("--videos", type=int, default=100)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--clips", type=int, default=124)
     parser.add_argument("--mask-padding", action="store_true")
-    arguments = parser.parse_args()
-    device = torch.device(arguments.device)
+    arguments, device = parsed(parser)
+    report = Report("evaluation", arguments, device)
 
     torch.manual_seed(0)
-    options = {"mask_padding": arguments.mask_padding}
-    model, plain = MCMoE(WIDTHS, **options).to(device), OneByOne(WIDTHS, **options).to(device)
+    masking = {"mask_padding": arguments.mask_padding}
+    model, plain = MCMoE(WIDTHS, **masking).to(device), OneByOne(WIDTHS, **masking).to(device)
     plain.load_state_dict(model.state_dict())
     videos = features(arguments.videos, arguments.clips, device)
     scorer = Scorer(model, videos, low=0, high=1, clips=arguments.clips, batch_size=arguments.batch, seed=0)
@@ -62,18 +59,15 @@ def main() -> None:
 
     together, apart = ways["together"](), ways["apart"]()
     difference = max(np.abs(together[name] - apart[name]).max() for name in patterns)
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(arguments.repeats):
-        for way, work in ways.items():
-            times[way].append(timed(work, device))
-
-    print(f"device {device}, threads {torch.get_num_threads()}, torch {torch.__version__}")
-    print(f"complete pattern alone    {spread(times['complete'])} s")
-    print(f"seven patterns            {spread(times['together'])} s")
-    print(f"seven / complete          {spread(ratios(times['together'], times['complete']))}")
-    print(f"one by one / seven        {spread(ratios(times['apart'], times['together']))}")
-    print(f"largest difference        {difference:.1e} of the range of scores")
-    print(f"peak memory               {peak_memory(device) / 2**30:.2f} GiB")
+    seconds = by_turns({way: Work(work) for way, work in ways.items()}, arguments.repeats, device)
+    report.add("complete pattern alone", seconds["complete"], "s")
+    report.add("seven patterns", seconds["together"], "s")
+    report.add("one by one", seconds["apart"], "s")
+    report.add("seven / complete", ratios(seconds["together"], seconds["complete"]))
+    report.add("one by one / seven", ratios(seconds["apart"], seconds["together"]))
+    report.value("largest difference, of the range of scores", float(difference))
+    report.value("peak memory", peak_memory(device) / 2**30, "GiB")
+    report.write()
 
 
 def features(videos: int, clips: int, device: torch.device) -> Features:

@@ -12,7 +12,6 @@ and no mask differs between them, which in training they do.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 import yaml
-from harness import spread
+from harness import Report, options, parsed
 from torch import Tensor, nn
 
 from aqa.data.store import Modality, Target, write_store
@@ -55,23 +54,25 @@ SIZES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, threads=1)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 3, 5])
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--repeats", type=int, help="3 of commands, 15 of steps where not given")
     parser.add_argument("--stacking", action="store_true")
-    arguments = parser.parse_args()
+    arguments, device = parsed(parser)
+    if device.type != "cpu":
+        sys.exit("seeds: processes of one thread are compared, on a CPU")
     os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
+    report = Report("seeds-stacking" if arguments.stacking else "seeds", arguments, device)
     for name in arguments.sizes:
         if arguments.stacking:
-            compare_steps(name, arguments.seeds, arguments.repeats or 15)
+            compare_steps(report, name, arguments.seeds, arguments.repeats)
         else:
-            compare_commands(name, arguments.seeds, arguments.epochs, arguments.repeats or 3)
+            compare_commands(report, name, arguments.seeds, arguments.epochs, arguments.repeats)
+    report.write()
 
 
-def compare_commands(name: str, counts: Sequence[int], epochs: int, repeats: int) -> None:
+def compare_commands(report: Report, name: str, counts: Sequence[int], epochs: int, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_files(Path(folder), SIZES[name], epochs)
         for count in counts:
@@ -87,10 +88,10 @@ def compare_commands(name: str, counts: Sequence[int], epochs: int, repeats: int
                 rows = {"one alone, times the seeds": count * alone, "aqa sweep without": after, "two at a time": pairs}
                 for row, seconds in rows.items():
                     times.setdefault(row, []).append(seconds / in_turn)
-            print(f"{name}, {count} seeds of {epochs} epochs")
+            report.section(f"{name}, {count} seeds of {epochs} epochs")
             for row, ratios in times.items():
-                print(f"  {row:28s} {spread(ratios)}")
-            print(f"  {'memory in turn / of one':28s} {spread(memory)}", flush=True)
+                report.add(f"{row} / in turn", ratios)
+            report.add("memory in turn / of one", memory)
 
 
 def write_files(folder: Path, size: Size, epochs: int) -> None:
@@ -113,14 +114,14 @@ def write_files(folder: Path, size: Size, epochs: int) -> None:
     experiment = {
         "name": "small",
         "data": {"store": "store.h5", "target": "score"},
-        "model": {"name": "mcmoe", **options(size), "dropout": 0.3, "mask_padding": True},
+        "model": {"name": "mcmoe", **model_options(size), "dropout": 0.3, "mask_padding": True},
         "missing": {"train": {"random_subset": {"per": "sample"}}},
         "train": {"epochs": epochs, "batch_size": BATCH, "learning_rate": 1e-3, "threads": 1},
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(experiment))
 
 
-def options(size: Size) -> dict[str, int]:
+def model_options(size: Size) -> dict[str, int]:
     return {"hidden_dim": size.hidden_dim, "n_encoder": 1, "n_decoder": 1}
 
 
@@ -163,7 +164,7 @@ def measured(work: Callable[..., R], *arguments: object) -> tuple[float, R]:
     return time.perf_counter() - begin, result
 
 
-def compare_steps(name: str, counts: Sequence[int], repeats: int) -> None:
+def compare_steps(report: Report, name: str, counts: Sequence[int], repeats: int) -> None:
     for count in counts:
         in_turn, stacked = training_steps(SIZES[name], count)
         apart = max(float((in_turn() - stacked()).abs().max()) for _ in range(20))
@@ -172,7 +173,9 @@ def compare_steps(name: str, counts: Sequence[int], repeats: int) -> None:
             one, _ = measured(in_turn)
             other, _ = measured(stacked)
             ratios.append(one / other)
-        print(f"{name}, {count} models: in turn / stacked {spread(ratios)}; losses over 20 steps apart {apart:.0e}")
+        report.section(f"{name}, {count} models")
+        report.add("a step in turn / stacked", ratios)
+        report.value("losses over 20 steps apart", apart)
 
 
 class LossOf(nn.Module):
@@ -195,7 +198,7 @@ def training_steps(size: Size, count: int) -> tuple[Callable[[], Tensor], Callab
     losses = []
     for seed in range(count):
         torch.manual_seed(seed)
-        losses.append(LossOf(build("mcmoe", widths=widths, **options(size), dropout=0.0)).train())
+        losses.append(LossOf(build("mcmoe", widths=widths, **model_options(size), dropout=0.0)).train())
     features = {m: torch.randn(count, BATCH, size.clips[1], width) for m, width in widths.items()}
     target = torch.rand(count, BATCH)
     optimizers = [torch.optim.Adam(loss.parameters(), lr=1e-4) for loss in losses]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 
@@ -9,11 +10,43 @@ import numpy as np
 import pytest
 import torch
 
+import aqa.experiment
 from aqa.data.store import Modality, Target, write_store
 
 torch.set_num_threads(
     1
 )  # models this small gain nothing from more, and wait long for threads that another program holds up
+
+DRAW = aqa.experiment.draw
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_figures():
+    """Runs draw nothing but where a test asks for it: figures are most of the time of runs this small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aqa.experiment, "draw", lambda *arguments: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def drawing(_no_figures):
+    """A context in which runs draw their figures, for fixtures."""
+
+    @contextlib.contextmanager
+    def drawn():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(aqa.experiment, "draw", DRAW)
+            yield
+
+    return drawn
+
+
+@pytest.fixture
+def figures(drawing):
+    """Lets the runs of a test draw their figures."""
+    with drawing():
+        yield
+
 
 WIDTHS = {"visual": 3, "audio": 2, "flow": 1}
 LENGTHS = {  # clips of eight videos; 0: the stream is absent

@@ -48,6 +48,7 @@ def aqa(*arguments):
     return main([str(a) for a in arguments])
 
 
+@pytest.mark.usefixtures("figures")
 def test_run_evaluate_predict(here, capsys):
     assert aqa("run", "small.yaml", "train.seed=3") == 0
     printed = capsys.readouterr()

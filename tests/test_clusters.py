@@ -26,6 +26,8 @@ from aqa.launching import SweepFolder
 from aqa.runs import RunFolder, versions
 from aqa.sweeps import RayCluster, load_sweep, points_of
 
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster a machine
+
 BASE = """
 name: base
 data: {store: tiny.h5, target: score}

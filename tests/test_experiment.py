@@ -50,9 +50,10 @@ def experiment(store, output, **changes):
 
 
 @pytest.fixture(scope="module")
-def finished(store, tmp_path_factory):
+def finished(store, tmp_path_factory, drawing):
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    aqa.run(experiment(store, folder))
+    with drawing():
+        aqa.run(experiment(store, folder))
     return folder
 
 

@@ -92,22 +92,24 @@ def test_failed_runs_are_taken_up_again_when_asked(here):
 
 
 def test_two_sweeps_on_one_folder_share_the_work(here, start_sweep):
-    points = sweep(here, "{train.seed: [0, 1, 2, 3, 4, 5]}", **{"train.epochs": 6})
+    points = sweep(here, "{train.seed: [0, 1, 2, 3]}", **{"train.epochs": 6})
     processes = [start_sweep(here), start_sweep(here)]
     assert [process.wait(240) for process in processes] == [0, 0]
-    assert logs(here, points) == [1] * 6
+    assert logs(here, points) == [1] * 4
     holders = {SweepFolder(here / "runs" / "s").holder(p.name)["pid"] for p in points}
     assert len(holders) == 2
 
 
 def test_a_worker_that_is_killed_costs_its_run_and_no_other(here, capsys, start_sweep):
-    points = sweep(here, "{train.seed: [0, 1]}", **{"train.epochs": 150})
+    points = sweep(here, "{train.seed: [0, 1]}")
     folder = SweepFolder(here / "runs" / "s")
     process = start_sweep(here)
     wait_for(lambda: folder.holder(points[0].name)["pid"])
+    worker = int(folder.holder(points[0].name)["pid"])
+    os.kill(worker, signal.SIGSTOP)  # so that it is still at its first run
     assert main(["sweep", "s.yaml", "--status"]) == 0
     assert "0 done, 1 running, 0 failed, 1 waiting" in capsys.readouterr().out
-    os.kill(int(folder.holder(points[0].name)["pid"]), signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
     assert process.wait(240) == 1
     assert [folder.state(p.name) for p in points] == ["failed", "done"]
     assert "SIGKILL" in folder.error(points[0].name).read_text()
@@ -117,26 +119,20 @@ def test_a_worker_that_is_killed_costs_its_run_and_no_other(here, capsys, start_
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_sweep_that_is_stopped_goes_on_where_it_was(here, how, start_sweep):
-    points = sweep(here, "{train.seed: [0, 1, 2]}", **{"train.epochs": 8})
+    points = sweep(here, "{train.seed: [0, 1]}", **{"train.epochs": 8})
     folder = SweepFolder(here / "runs" / "s")
     process = start_sweep(here)
     wait_for(lambda: folder.settled(points[0].name) == "done")
     os.kill(process.pid, how)
     process.wait(60)
     assert main(["sweep", "s.yaml"]) == 0
-    assert [folder.state(p.name) for p in points] == ["done"] * 3
+    assert [folder.state(p.name) for p in points] == ["done"] * 2
     assert logs(here, points)[0] == 1
 
 
 # Seeds in turn
 
 MANY_SEEDS = "{train.seed: [0, 1, 2]}"
-
-
-@pytest.fixture
-def no_figures(monkeypatch):
-    """Runs that draw nothing: most of the time of runs this small."""
-    monkeypatch.setattr("aqa.experiment.draw", lambda *arguments: None)
 
 
 def folder_for(here):
@@ -157,7 +153,7 @@ def found_alone(here, points):
     return [found(here / "alone" / point.name) for point in points]
 
 
-def test_each_seed_in_turn_finds_what_it_finds_alone(here, monkeypatch, no_figures):
+def test_each_seed_in_turn_finds_what_it_finds_alone(here, monkeypatch):
     settings = {"train.epochs": 4, "train.batch_size": 8, "data.standardize": True}
     points, folder = sweep(here, MANY_SEEDS, **settings), folder_for(here)
     expected = found_alone(here, points)
@@ -175,7 +171,7 @@ def test_each_seed_in_turn_finds_what_it_finds_alone(here, monkeypatch, no_figur
         assert all(mine[name].equal(theirs[name]) for name in mine)
 
 
-def test_seeds_that_cut_their_own_validation_split_standardise_by_their_own_training_set(here, tiny_store, no_figures):
+def test_seeds_that_cut_their_own_validation_split_standardise_by_their_own_training_set(here, tiny_store):
     store = tiny_store(name="no_valid.h5", splits={"train": range(6), "test": [6, 7]})
     changes = {"data.store": store, "data.target": "TES", "data.standardize": True, "data.validation": 0.34}
     points, folder = sweep(here, MANY_SEEDS, **changes), folder_for(here)
@@ -184,7 +180,7 @@ def test_seeds_that_cut_their_own_validation_split_standardise_by_their_own_trai
     assert [found(folder.run(p.name)) for p in points] == expected
 
 
-def test_a_seed_that_fails_costs_no_other(here, no_figures):
+def test_a_seed_that_fails_costs_no_other(here):
     points, folder = sweep(here, "{train.learning_rate: [1.0e-3, 1.0e+9, 2.0e-3]}"), folder_for(here)
     expected = found_alone(here, points[::2])
     run_if_free(points, folder)
@@ -193,7 +189,7 @@ def test_a_seed_that_fails_costs_no_other(here, no_figures):
     assert [found(folder.run(p.name)) for p in points[::2]] == expected
 
 
-def test_seeds_that_are_interrupted_go_on_from_their_own_states(here, monkeypatch, no_figures):
+def test_seeds_that_are_interrupted_go_on_from_their_own_states(here, monkeypatch):
     points, folder = sweep(here, MANY_SEEDS, **{"train.epochs": 4}), folder_for(here)
     expected = found_alone(here, points)
     epochs = []
@@ -216,7 +212,7 @@ def test_seeds_that_are_interrupted_go_on_from_their_own_states(here, monkeypatc
     assert [found(folder.run(p.name)) for p in points] == expected
 
 
-def test_seeds_that_others_have_or_that_are_settled_are_left_out(here, no_figures):
+def test_seeds_that_others_have_or_that_are_settled_are_left_out(here):
     points, folder = sweep(here, MANY_SEEDS), folder_for(here)
     folder.fail(points[2].name, "before")
     with folder.claimed(points[0].name):

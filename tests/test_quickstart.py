@@ -6,6 +6,8 @@ import pytest
 
 import aqa
 
+pytestmark = pytest.mark.xdist_group("quickstart")  # README's Python shows the run that was trained before
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -17,6 +19,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.usefixtures("figures")
 def test_the_quickstart_comes_within_a_tenth_of_the_best_possible(folder, monkeypatch):
     monkeypatch.chdir(folder)
     found = aqa.run("experiments/quickstart.yaml").metrics

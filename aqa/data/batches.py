@@ -169,7 +169,7 @@ class Features:
                 pieces.append(self._window(held, rows[piece], clips, None if place is None else place[piece]))
                 start = piece.stop
                 if start == end:
-                    yield _joined(pieces)
+                    yield self._joined(pieces)
                     pieces = []
 
     def _window(self, held: Held, rows: Rows, clips: int, place: NDArray[np.float64] | None) -> Window:
@@ -186,10 +186,26 @@ class Features:
             padding = clip >= kept[:, i, None]  # (B, T)
             index = (first[:, i, None] + clip).masked_fill_(padding, 0)
             values = held.values[m] if len(held.values[m]) else held.values[m].new_zeros(1, self.widths[m])
-            stream = values.index_select(0, index.flatten()).float().view(len(rows), clips, -1)
+            stream = self._room(len(rows), clips, self.widths[m])
+            _gather(values, index.flatten(), stream.view(index.numel(), -1))
             features[m] = stream if (keep[:, i] == clips).all() else stream.masked_fill_(padding.unsqueeze(-1), 0.0)
             lengths[m] = kept[:, i]
         return features, lengths
+
+    def _joined(self, pieces: Sequence[Window]) -> Window:
+        """Windows of successive rows as one."""
+        if len(pieces) == 1:
+            return pieces[0]
+        features = {}
+        for m in self.modalities:
+            parts = [streams[m] for streams, _ in pieces]
+            features[m] = self._room(sum(len(part) for part in parts), *parts[0].shape[1:])
+            torch.cat(parts, out=features[m])
+        return features, {m: torch.cat([lengths[m] for _, lengths in pieces]) for m in self.modalities}
+
+    def _room(self, rows: int, clips: int, width: int) -> Tensor:
+        """Memory for a stream of a batch, (rows, clips, width), not set."""
+        return torch.empty(rows, clips, width, device=self.device)
 
 
 class _Moments:
@@ -221,12 +237,12 @@ def standardised(values: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
     return values.float().sub_(mean).div_(deviation)
 
 
-def _joined(pieces: Sequence[Window]) -> Window:
-    """Windows of successive rows as one."""
-    if len(pieces) == 1:
-        return pieces[0]
-    features, lengths = ({m: torch.cat([piece[k][m] for piece in pieces]) for m in pieces[0][k]} for k in (0, 1))
-    return features, lengths
+def _gather(values: Tensor, index: Tensor, out: Tensor) -> None:
+    """Some clips (n, D), of any type, into out (n, D) float32."""
+    if values.dtype == out.dtype:
+        torch.index_select(values, 0, index, out=out)
+    else:
+        out.copy_(values.index_select(0, index))
 
 
 def _batches(
@@ -244,11 +260,13 @@ def _batches(
     places = draws.uniform("crop")[:, 0]
     crops = None if crop == "middle" else [places[at] for at in chosen]
     windows = features.windows([rows[at] for at in chosen], clips, crops)
-    for at, (streams, lengths) in zip(chosen, windows, strict=True):
+    for at in chosen:
         seen, there = visible[..., at, :], available[at]
+        streams, lengths = next(windows)
+        streams = pattern.damage(streams, lengths, draws.at(at))  # under the same name: the first may go
         yield Batch(
             rows=on_device(rows[at], features.device),
-            features=pattern.damage(streams, lengths, draws.at(at)),
+            features=streams,
             lengths=lengths,
             available=on_device(there, features.device),
             visible=on_device(seen, features.device),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,19 @@ def allocate(count: int, device: torch.device) -> Tensor:
     return torch.empty(count, dtype=torch.uint8, device=device)
 
 
+def mapped(count: int, device: torch.device) -> Tensor:
+    """As `allocate`, but of memory that goes back to the system when it is let go of.
+
+    What malloc is given back it keeps where something small was put behind it: some batches more than are in use.
+    """
+    if device.type != "cpu" or not hasattr(mmap, "MAP_PRIVATE"):
+        return allocate(count, device)
+    memory = mmap.mmap(-1, max(count, ALIGNMENT), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.from_numpy(np.frombuffer(memory, np.uint8))
+
+
 def shaped(memory: Tensor, place: int, clips: int, width: int, dtype: torch.dtype) -> Tensor:
     """The bytes (n,) from `place` on, a multiple of ALIGNMENT, as features (clips, width)."""
     return memory[place : place + clips * width * dtype.itemsize].view(dtype).view(clips, width)
@@ -40,10 +54,11 @@ def disk_type(store: FeatureStore, modality: str) -> torch.dtype:
     return torch.float16 if store.dtypes.get(modality) == "float16" else torch.float32
 
 
-def fill(store: FeatureStore, modality: str, first: int, out: Tensor) -> None:
+def fill(store: FeatureStore, modality: str, first: int, out: Tensor, threads: int = THREADS) -> None:
     """Read the clips from number `first` on into out (n, D), on any device, of the store's type or wider.
 
-    AqaError, naming the video, where one holds NaN or infinity.
+    threads: at most so many, and no more than there are processors. AqaError, naming the video, where one holds NaN or
+    infinity.
     """
     width, dtype = store.widths[modality], disk_type(store, modality)
     bytes_at_once = BLOCK if out.device.type == "cpu" else STAGING
@@ -74,7 +89,7 @@ def fill(store: FeatureStore, modality: str, first: int, out: Tensor) -> None:
 
     # Most of the time goes into the system's copying and clearing of pages, which threads share: each has a stretch of
     # its own, as two that enter the same page would both clear it.
-    each = max(-(-len(spans) // min(THREADS, _processors())), 1)
+    each = max(-(-len(spans) // min(threads, _processors())), 1)
     shares = [spans[k : k + each] for k in range(0, len(spans), each)]
     if len(shares) <= 1:
         for share in shares:

@@ -28,12 +28,22 @@ class FeatureLoader:
         device: torch.device,
         memory: float | None = None,
         standardise: bool = False,
+        batch_size: int = 0,
+        clips: int | None = None,
     ) -> Features:
-        """Features as they are in the store; memory, standardise: as `load_features` has them."""
-        key = (str(store.path), tuple(modalities), align, str(device), memory, standardise)
+        """Features as they are in the store; memory and what follows it: as `load_features` has them."""
+        batches = (0, None) if memory is None else (batch_size, clips)  # which matter to no features held whole
+        key = (str(store.path), tuple(modalities), align, str(device), memory, standardise, *batches)
         if key not in self._loaded:
             self._loaded[key] = load_features(
-                store, modalities=modalities, align=align, device=device, memory=memory, standardise=standardise
+                store,
+                modalities=modalities,
+                align=align,
+                device=device,
+                memory=memory,
+                standardise=standardise,
+                batch_size=batch_size,
+                clips=clips,
             )
         return self._loaded[key]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import tracemalloc
+import threading
+import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,9 +16,10 @@ import aqa
 from aqa.config import load_experiment
 from aqa.data import streaming
 from aqa.data.batches import Features, scoring_batches, training_batches
+from aqa.data.loading import mapped
 from aqa.data.memory import GIB
 from aqa.data.sharing import FeatureLoader
-from aqa.data.store import FeatureStore
+from aqa.data.store import FeatureStore, Modality, write_store
 from aqa.data.streaming import StreamedFeatures, load_features
 from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
@@ -24,7 +27,7 @@ from aqa.experiment import prepare
 from aqa.missing import parse_pattern
 
 COUNT = 60
-CAPACITY = 600  # bytes; a video takes at most 9 clips of 24
+CAPACITY = 1200  # bytes, half of them read ahead; a video takes at most 9 clips of 24
 NOISY = {"combine": ["random_subset", {"noise": {"std": 0.5}}, {"shift": {"clips": 1, "random": True}}]}
 
 
@@ -62,6 +65,13 @@ def trained_on(features, rows, spec="random_subset", size=7, epoch=1, seed=0, cl
     made = parse_pattern(spec, features.modalities, "missing.train")
     available = features.available[rows]
     return list(training_batches(features, rows, available, made, clips=clips, size=size, seed=seed, epoch=epoch))
+
+
+def training_batches_of(features):
+    """An epoch of all rows, a batch at a time."""
+    made = parse_pattern("none", features.modalities, "missing.train")
+    rows, options = np.arange(COUNT), {"clips": 4, "size": 7, "seed": 0, "epoch": 1}
+    return training_batches(features, rows, features.available[rows], made, **options)
 
 
 def scored_on(features, rows, spec="random_subset", size=7):
@@ -110,8 +120,8 @@ KINDS = {
         "lengths": {"visual": np.arange(COUNT) % 9 + 1, "audio": np.arange(COUNT) % 4, "flow": np.arange(COUNT) % 6}
     },
     "a modality that the store lacks": {"modalities": ["pose", "flow"], "widths": {"pose": 5, "flow": 1}},
-    "most of it in memory": {"capacity": 6000},
-    "a block a video": {"capacity": 220},
+    "most of it in memory": {"capacity": 12000},
+    "a block a video": {"capacity": 440},
 }
 
 
@@ -155,7 +165,7 @@ def test_the_order_follows_from_seed_and_epoch_alone(both):
 
 
 def test_an_epoch_mixes_blocks_from_anywhere_and_videos_within_memory(both):
-    _, streamed = both(capacity=3000)
+    _, streamed = both(capacity=6000)
     rows = np.arange(COUNT)
     order = rows[streamed.order(rows, 0, 1)]
     assert sorted(order) == rows.tolist()
@@ -165,11 +175,13 @@ def test_an_epoch_mixes_blocks_from_anywhere_and_videos_within_memory(both):
 
 
 def test_an_epoch_reads_every_clip_once_and_blocks_in_whole(both, monkeypatch):
-    _, streamed = both(lengths={m: [4] * COUNT for m in ("visual", "audio", "flow")}, capacity=96 * 32)
+    _, streamed = both(lengths={m: [4] * COUNT for m in ("visual", "audio", "flow")}, capacity=96 * 64)
     read = []
     plain = streaming.fill
     monkeypatch.setattr(
-        streaming, "fill", lambda s, m, first, out: (read.append((m, first, len(out))), plain(s, m, first, out))
+        streaming,
+        "fill",
+        lambda s, m, first, out, **how: (read.append((m, first, len(out))), plain(s, m, first, out, **how)),
     )
     trained_on(streamed, np.arange(COUNT))
     for m in streamed.modalities:
@@ -192,32 +204,173 @@ def test_statistics_and_standardised_windows_are_the_same_to_the_bit(both, kind)
     same(scored_on(streamed, np.arange(COUNT)), scored_on(held, np.arange(COUNT)))
 
 
-def test_what_is_no_number_is_refused_when_it_is_read(both):
+def test_what_is_no_number_is_refused_when_it_is_read(tiny_store):
     def spoil(path):
         with h5py.File(path, "a") as file:
             file["features/flow/values"][-1] = np.nan
 
-    lengths = {m: [4] * COUNT for m in ("visual", "audio", "flow")}
+    path = tiny_store(lengths={m: [4] * COUNT for m in ("visual", "audio", "flow")})
+    spoil(path)
+    with FeatureStore(path) as store:
+        streamed = StreamedFeatures(store, capacity=CAPACITY)
     with pytest.raises(AqaError, match="flow of 'video 59' holds NaN or inf"):
-        scored_on(both(lengths=lengths, change=spoil)[1], np.arange(COUNT))
+        scored_on(streamed, np.arange(COUNT))
+    assert len(scored_on(streamed, np.arange(42))) == 6  # those before it
+    assert not readers()
+
+
+# Reading ahead
+
+
+def readers():
+    """The threads that read ahead."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("reading ahead")]
+
+
+def wait_for(condition):
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_batches_are_the_same_whether_or_not_they_are_read_ahead(both, kind):
+    held, streamed = both(**kind)
+    at_need = streamed.copy()
+    at_need.read_ahead = False
+    rows = scattered(held)
+    for epoch in (1, 2):
+        same(trained_on(streamed, rows, NOISY, epoch=epoch), trained_on(at_need, rows, NOISY, epoch=epoch))
+    same(scored_on(streamed, rows), scored_on(at_need, rows))
+    assert not readers()
+
+
+def test_what_comes_next_is_read_while_what_is_there_is_used_and_no_more(both, monkeypatch):
+    _, streamed = both(lengths={m: [4] * COUNT for m in ("visual", "audio", "flow")})  # blocks of a video
+    read = []
+    plain = streaming.fill
+    monkeypatch.setattr(
+        streaming,
+        "fill",
+        lambda s, m, first, out, **how: (
+            plain(s, m, first, out, **how),
+            read.append((m, first, threading.current_thread())),
+        ),
+    )
+    portions = streamed.portions(np.arange(COUNT))
+    next(portions)
+    wait_for(lambda: len(read) == 6)
+    assert [(m, first) for m, first, _ in read] == [(m, k) for k in (0, 4) for m in ("visual", "audio", "flow")]
+    assert threading.main_thread() not in {thread for _, _, thread in read}
+    time.sleep(0.05)
+    assert len(read) == 6
+    wait_for(lambda: not readers())  # a thread that has read its part is gone, whatever becomes of the rest
+
+
+def test_what_is_given_up_leaves_no_thread_and_reads_little_more(both, monkeypatch):
+    _, streamed = both(lengths={m: [4] * COUNT for m in ("visual", "audio", "flow")}, capacity=96 * 40)
+    begun, go_on, read = threading.Event(), threading.Event(), []
+    plain = streaming.fill
+
+    def slow(store, modality, first, out, **how):
+        read.append(first)
+        if first:  # of what is read ahead
+            begun.set()
+            assert go_on.wait(60)
+        plain(store, modality, first, out, **how)
+
+    monkeypatch.setattr(streaming, "fill", slow)
+    portions = streamed.portions(np.arange(COUNT))
+    next(portions)
+    assert begun.wait(60)
+    threading.Timer(0.1, go_on.set).start()
+    portions.close()
+    assert not readers()
+    assert read == [0, 0, 0, 8]  # the first stream of what is read ahead, and not the others
+
+
+def test_an_interrupted_epoch_leaves_no_thread(both):
+    _, streamed = both()
+
+    def epoch():
+        for number, _ in enumerate(training_batches_of(streamed)):
+            if number == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        epoch()
+    assert interrupt.tb  # which keeps the frames of the epoch, and so its batches
+    wait_for(lambda: not readers())
 
 
 # Memory
 
 
-def test_memory_is_taken_once_a_pass_and_within_what_is_allowed(tiny_store):
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux says how much memory was used at most")
+def test_an_epoch_takes_no_more_memory_than_is_allowed_batches_included(tmp_path):
+    clips, width, size, allowed = 64, 1024, 16, 96 * 2**20
+    count = 1000  # 250 MiB
+    some = np.random.default_rng(0).standard_normal((clips, width), np.float32)
+    write_store(
+        tmp_path / "large.h5",
+        name="large",
+        source="made for a test",
+        ids=[f"video {i}" for i in range(count)],
+        modalities={"visual": Modality(width, np.full(count, clips))},
+        targets={},
+        splits={},
+        read=lambda modality, row: some,
+    )
+    with FeatureStore(tmp_path / "large.h5") as store:
+        streamed = load_features(store, memory=allowed / GIB, batch_size=size)
+    assert type(streamed) is StreamedFeatures
+    rows = np.arange(count)
+    made = parse_pattern("none", streamed.modalities, "missing.train")
+
+    def epoch(rows, number):
+        options = {"clips": clips, "size": size, "seed": 0, "epoch": number}
+        for _ in training_batches(streamed, rows, streamed.available[rows], made, **options):
+            pass
+
+    epoch(rows[:40], 1)  # what torch takes for its first batches
+    Path("/proc/self/clear_refs").write_text("5")  # the most so far is what there is now
+    before = memory_of("VmRSS")
+    epoch(rows, 2)
+    assert allowed / 2 < memory_of("VmHWM") - before < allowed
+    assert memory_of("VmRSS") - before < allowed / 4  # the rest is handed back
+
+
+def memory_of(name):
+    """Bytes, as the system counts this process's memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def test_batches_count_as_memory(tiny_store):
+    with FeatureStore(tiny_store()) as store:
+        needed = sum(int(store.offsets[m][-1]) * store.widths[m] * 4 for m in store.modalities)
+        batches = 4 * 2 * 5 * 6 * 4  # four of two videos of five clips and six channels
+        options = {"batch_size": 2, "clips": 5}
+        assert type(load_features(store, memory=(needed + batches) / GIB, **options)) is Features
+        assert type(load_features(store, memory=(needed + batches - 1) / GIB, **options)) is StreamedFeatures
+        with pytest.raises(AqaError, match=r"^data\.memory: .* GiB are allowed, and batches of 2 videos alone take"):
+            load_features(store, memory=batches / GIB, **options)
+
+
+def test_memory_is_taken_once_a_pass_and_within_what_is_allowed(tiny_store, monkeypatch):
     lengths = {m: [400] * 300 for m in ("visual", "audio", "flow")}  # 2.9 MB
     with FeatureStore(tiny_store(lengths=lengths)) as store:
         streamed = StreamedFeatures(store, capacity=400_000)
     rows = np.arange(300)
-    tracemalloc.start()
+    asked = []
+    monkeypatch.setattr(streaming, "mapped", lambda count, device: asked.append(count) or mapped(count, device))
     for stretch, held in streamed.portions(rows[streamed.order(rows, 0, 1)]):
         taken = sum(values.nbytes for values in held.values.values())
-        assert taken <= 400_000
+        assert taken <= 200_000  # the other half is read ahead
         assert (np.diff([stretch.start, stretch.stop]) == taken // 9600).all()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 400_000 + 100_000
+    assert len(asked) == 2
+    assert 300_000 < sum(asked) < 400_000 + 2 * 3 * 64
 
 
 def test_passes_at_the_same_time_do_not_disturb_each_other(both):
@@ -254,8 +407,8 @@ def test_a_store_larger_than_free_memory_is_one_line_that_names_the_key(tiny_sto
 def test_a_video_that_takes_more_than_is_allowed_is_named(tiny_store):
     with FeatureStore(tiny_store()) as store:
         with pytest.raises(AqaError, match=r"^data\.memory: 'video 7' of .* alone takes .* GiB of features"):
-            StreamedFeatures(store, capacity=7 * 24 - 1)
-        StreamedFeatures(store, capacity=7 * 24)
+            StreamedFeatures(store, capacity=2 * 7 * 24 - 1)
+        StreamedFeatures(store, capacity=2 * 7 * 24)
 
 
 # Runs
@@ -280,9 +433,11 @@ def experiment(store, output, **data):
 
 
 def a_third(store):
-    """GiB that a third of a store takes."""
+    """GiB that a third of a store takes, and the batches of the experiment."""
     with FeatureStore(store) as opened:
-        return sum(int(opened.offsets[m][-1]) * opened.widths[m] * 4 for m in opened.modalities) / 3 / GIB
+        features = sum(int(opened.offsets[m][-1]) * opened.widths[m] * 4 for m in opened.modalities)
+        batch = 16 * int(opened.lengths.max()) * sum(opened.widths.values()) * 4
+    return (features / 3 + 4 * batch) / GIB
 
 
 def test_a_streamed_run_is_scored_as_in_memory(synthetic, tmp_path):

@@ -1,5 +1,8 @@
 """What every registered model promises, checked on each of them."""
 
+import copy
+import functools
+
 import pytest
 import torch
 
@@ -20,16 +23,25 @@ EVERY_MODEL_WITH_GRADIENTS = pytest.mark.parametrize(
 
 
 def small(name, widths=WIDTHS, **options):
-    """The model, small and with weights that make scores differ; the same at each call."""
+    """The model, small and with weights that make scores differ; the same at each call, random numbers after it too."""
+    model, random = made(name, tuple(widths.items()), tuple(options.items()))
+    torch.set_rng_state(random)
+    return copy.deepcopy(model)
+
+
+@functools.cache
+def made(name, widths, options):
+    """What `small` returns copies of, and torch's random state once it is made."""
     torch.manual_seed(0)
-    taken = option_names(MODELS.get(name).make)
-    model = build(name, widths=widths, **{k: v for k, v in {**SMALL, **options}.items() if k in taken})
+    widths, taken = dict(widths), option_names(MODELS.get(name).make)
+    model = build(name, widths=widths, **{k: v for k, v in {**SMALL, **dict(options)}.items() if k in taken})
     model.train()
-    for _ in range(3):  # batch-norm statistics away from their initial values
-        # A model in closed form knows of hidden streams what one fit has shown it.
-        visible = ones(16, widths) if name not in CLOSED_FORM else counted_in_binary(16, widths)
-        learn(model, inputs(16, widths, seed=9), torch.rand(16), visible)
-    return model.eval()
+    with torch.no_grad():
+        for _ in range(3):  # batch-norm statistics away from their initial values
+            # A model in closed form knows of hidden streams what one fit has shown it.
+            visible = ones(16, widths) if name not in CLOSED_FORM else counted_in_binary(16, widths)
+            learn(model, inputs(16, widths, seed=9), torch.rand(16), visible)
+    return model.eval(), torch.get_rng_state()
 
 
 def learn(model, features, target, visible, available=None, clips=None):
@@ -207,12 +219,16 @@ def test_a_small_batch_can_be_learned(name):
     model = small(name, dropout=0.0).train()
     features, target = inputs(8), torch.linspace(0.2, 0.8, 8)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(120):
+    for step in range(1, 121):
         optimizer.zero_grad()
         model.loss(features, target, ones(8), ones(8), lengths(8)).total.backward()
         optimizer.step()
-    learned = model.score(features, ones(8), lengths(8)).detach()  # in training mode: batch statistics
-    assert torch.corrcoef(torch.stack([learned, target]))[0, 1] > 0.9
+        if step % 20 == 0:
+            learned = model.score(features, ones(8), lengths(8)).detach()  # in training mode: batch statistics
+            agreement = torch.corrcoef(torch.stack([learned, target]))[0, 1]
+            if agreement > 0.95:
+                break
+    assert agreement > 0.9
 
 
 @EVERY_MODEL

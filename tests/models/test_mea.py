@@ -27,7 +27,6 @@ LENGTHS = {
 ALL = torch.ones(6, 3, dtype=torch.bool)
 MIXED = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]], dtype=torch.bool)
 TARGET = torch.linspace(0.1, 0.9, 6)
-STEPS = 640  # of training, before the discriminators are asked
 
 
 def model(**options):
@@ -264,7 +263,7 @@ def accuracies(store, **options):
     return found
 
 
-STEPS = 200
+STEPS = 200  # of training, before the discriminators are asked
 
 
 def test_a_trained_models_agnostic_representations_hide_what_its_exclusive_ones_show(tiny):
@@ -354,6 +353,11 @@ def test_wrong_options_are_named(options, message):
         model(**options)
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return make_synthetic("tiny", tmp_path_factory.mktemp("mea") / "small.h5", samples=400)
+
+
 def unaligned(source, path):
     """The store with every other audio clip twice and every other flow clip left out."""
     repeats = {"visual": 1, "audio": 2, "flow": 1}
@@ -389,9 +393,9 @@ def experiment(store, output, **data):
     }
 
 
-def test_unaligned_streams_go_from_the_store_to_scores(tiny):
-    store = unaligned(tiny / "tiny.h5", tiny / "unaligned.h5")
-    found = aqa.run(experiment(store, tmp := tiny / "run_unaligned", align="none")).metrics
+def test_unaligned_streams_go_from_the_store_to_scores(small, tmp_path):
+    store = unaligned(small, tmp_path / "unaligned.h5")
+    found = aqa.run(experiment(store, tmp := tmp_path / "run", align="none")).metrics
     assert found["patterns"]["VAF"]["srcc"] > 0.6
     assert not any("cut to its shortest" in line for line in (tmp / "log.txt").read_text().splitlines())
     again = aqa.evaluate(tmp).metrics
@@ -399,6 +403,6 @@ def test_unaligned_streams_go_from_the_store_to_scores(tiny):
     assert np.isfinite(aqa.predict(tmp, store, split="test")["score"]).all()
 
 
-def test_it_learns(tiny):
-    found = aqa.run(experiment(tiny / "tiny.h5", tiny / "run_aligned")).metrics["patterns"]["VAF"]
+def test_it_learns(small, tmp_path):
+    found = aqa.run(experiment(small, tmp_path / "run")).metrics["patterns"]["VAF"]
     assert found["srcc"] >= 0.8 * found["ceiling"]
