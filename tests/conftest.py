@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from aqa.data.store import Modality, Target, write_store
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts beside each other, not a package
 
 torch.set_num_threads(
     1
