@@ -171,7 +171,7 @@ def stopped(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("aqa.experiment.epoch_line", stop)
-        with pytest.raises(KeyboardInterrupt, match="^stopped; the same command goes on after epoch 2 of 4$"):
+        with pytest.raises(KeyboardInterrupt, match=r"^stopped; the same command goes on after epoch 2 of 4$"):
             aqa.run(config)
     return config
 

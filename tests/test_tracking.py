@@ -216,7 +216,7 @@ def test_trouble_on_the_way_is_said_once_and_costs_nothing(tmp_path):
 def test_a_server_that_is_lost_on_the_way_costs_seconds_and_no_number(
     config, sync, sync_server, tmp_path, monkeypatch, mood
 ):
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb").teardown()  # it remembers the address of the test before
     finished = aqa.run(config)  # of a test before, or anew
     history = pd.read_csv(finished.folder / "history.csv").to_dict("records")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
@@ -246,8 +246,23 @@ def test_a_server_that_is_lost_on_the_way_costs_seconds_and_no_number(
     assert "model" in sync_server.artifacts
 
 
+def test_a_server_that_is_well_gets_everything_while_the_run_lasts(config, sync_server, tmp_path, monkeypatch):
+    pytest.importorskip("wandb").teardown()
+    finished = aqa.run(config)  # of a test before, or anew
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", sync_server.address)
+    said = []
+    with tracked(TrackingConfig(wandb="online"), "name", {}, tmp_path, said.append) as tracker:
+        tracker.epoch({"epoch": 1.0, "loss": 0.5})
+        tracker.result(finished.metrics, finished.folder)
+    assert said == []
+    assert sync_server.lines["wandb-history.jsonl"][0]["loss"] == 0.5
+    assert json.loads(sync_server.files["wandb-summary.json"])["test/VA/n"] == finished.metrics["patterns"]["VA"]["n"]
+    assert "model" in sync_server.artifacts
+
+
 def test_a_server_that_refuses_is_left_at_the_start(sync_server, tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb").teardown()
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", sync_server.address)
     sync_server.mood, said, start = 503, [], time.monotonic()
