@@ -160,6 +160,7 @@ def test_a_run_broken_off_goes_on_to_the_same_end(store, tmp_path, monkeypatch, 
 def stopped(tmp_path, monkeypatch):
     """A run that was stopped in its third epoch, with a store of its own: its experiment."""
     make_synthetic("tiny", tmp_path / "own.h5", samples=20)
+    monkeypatch.setattr("aqa.experiment.draw", lambda *arguments: None)  # which takes most of the time
     config = experiment(tmp_path / "own.h5", tmp_path / "run", train__epochs=4, save_every=0)
     rows = []
 
@@ -206,6 +207,7 @@ def test_a_run_whose_folder_is_deleted_ends_with_one_line(store, tmp_path, monke
         return "an epoch"
 
     monkeypatch.setattr("aqa.experiment.epoch_line", delete)
+    monkeypatch.setattr("aqa.experiment.draw", lambda *arguments: None)
     changes = {"train__epochs": 1, "save_every": 0}
     with pytest.raises(AqaError, match=r"run/(log\.txt|config\.yaml) (cannot be written: No such file|is gone)"):
         aqa.run(experiment(store, tmp_path / "run", **changes))
