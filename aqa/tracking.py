@@ -157,6 +157,7 @@ def _end_service(run: Any) -> None:
         run._run_status_checker.stop()  # a thread, which would complain
         service: Any = wandb.setup().assert_service()
         service._proc._process.kill()
+        wandb.sdk.lib.module.unset_globals()  # no run is going on: the next may be online again
     with suppress(Exception, SystemExit):  # it hands on the exit status of the process
         wandb.teardown()
 
