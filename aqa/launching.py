@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -185,9 +186,12 @@ def _gpus() -> list[str]:
 
 
 def _work(units: Sequence[Sequence[Point]], folder: SweepFolder, threads: int, gpu: str | None) -> None:
-    """Take runs until all are settled."""
-    with stopped_by_parent():
-        _take(units, folder, threads, gpu)
+    """Take runs until all are settled; what keeps it from that is one line, and the parent lists what it had."""
+    try:
+        with stopped_by_parent():
+            _take(units, folder, threads, gpu)
+    except (AqaError, OSError) as error:  # the sweep's own folder is gone, or the disk is full
+        sys.exit(f"aqa: {error}")
 
 
 def _take(units: Sequence[Sequence[Point]], folder: SweepFolder, threads: int, gpu: str | None) -> None:

@@ -179,6 +179,8 @@ class RunFolder:
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json, which makes the run finished; the saved state has done its work."""
+        if not self.is_run:
+            raise AqaError(f"{self.path / CONFIG} is gone: somebody removed it while the run went on")
         write_text(self.path / METRICS, json.dumps(plain(metrics), indent=2, allow_nan=False) + "\n")
         (self.path / STATE).unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import ssl
 import threading
@@ -99,7 +100,7 @@ class Wandb:
         restart, self.offline = self.offline, None
         told, self.done = self.done, []
         assert restart is not None
-        _end_service()
+        _end_service(self.run)
         try:
             self.run = restart(why)
         except Exception as error:
@@ -148,20 +149,25 @@ def _in_time(what: Callable[[], object]) -> None:
         raise failures[0]
 
 
-def _end_service() -> None:
+def _end_service(run: Any) -> None:
     """End the process that speaks to the server for wandb, which would go on trying."""
     import wandb
 
-    with suppress(Exception):  # wandb has no word for this
+    with suppress(Exception):  # wandb has no word for all this, and another version may do it otherwise
+        run._run_status_checker.stop()  # a thread, which would complain
         service: Any = wandb.setup().assert_service()
         service._proc._process.kill()
-        wandb.teardown(exit_code=1)
+        wandb.sdk.lib.module.unset_globals()  # no run is going on: the next may be online again
+    with suppress(Exception, SystemExit):  # it hands on the exit status of the process
+        wandb.teardown()
 
 
 def require_wandb(settings: TrackingConfig) -> None:
     """AqaError where an experiment asks for Weights & Biases and the package is not there."""
     if settings.wandb == "disabled":
         return
+    # Reports of its own errors and use, which wandb sends as the program ends: a server that hangs would delay that.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         import wandb  # noqa: F401
     except ImportError:
@@ -233,6 +239,7 @@ def _init(
     return wandb.init(
         mode=mode,  # type: ignore[arg-type]
         id=run_id,
+        reinit="create_new" if run_id else None,  # the one before is still there for wandb
         project=settings.project,
         entity=settings.entity,
         group=settings.group,
@@ -254,6 +261,8 @@ def _problem_online() -> str:
     """Why a run cannot be tracked online; "" where nothing is known to be in the way."""
     import wandb
 
+    with suppress(Exception):  # a setting that another version may not have: do not ask the server who the user is
+        wandb.setup(settings=wandb.Settings(x_disable_viewer=True))
     try:
         key = wandb.login(prompt=False, verify=False)
     except Exception:  # a key that is malformed is none

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import torch
 
 import aqa.experiment
 from aqa.data.store import Modality, Target, write_store
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts beside each other, not a package
 
 torch.set_num_threads(
     1

@@ -160,6 +160,64 @@ def test_a_run_broken_off_goes_on_to_the_same_end(store, tmp_path, monkeypatch, 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A run that was stopped in its third epoch, with a store of its own: its experiment."""
+    make_synthetic("tiny", tmp_path / "own.h5", samples=20)
+    monkeypatch.setattr("aqa.experiment.draw", lambda *arguments: None)  # which takes most of the time
+    config = experiment(tmp_path / "own.h5", tmp_path / "run", train__epochs=4, save_every=0)
+    rows = []
+
+    def stop(row):
+        rows.append(row)
+        if len(rows) == 3:
+            raise KeyboardInterrupt
+        return "an epoch"
+
+    with monkeypatch.context() as patched:
+        patched.setattr("aqa.experiment.epoch_line", stop)
+        with pytest.raises(KeyboardInterrupt, match=r"^stopped; the same command goes on after epoch 2 of 4$"):
+            aqa.run(config)
+    return config
+
+
+def test_a_store_that_changed_or_vanished_since_a_run_was_stopped_is_refused_and_the_state_stays(stopped, tmp_path):
+    store, state = tmp_path / "own.h5", (tmp_path / "run" / "state.pt").read_bytes()
+    whole = store.read_bytes()
+    store.rename(tmp_path / "away.h5")
+    with pytest.raises(AqaError, match=r"no feature store at .*own\.h5; did you mean 'away\.h5'"):
+        aqa.run(stopped)
+    make_synthetic("tiny", store, samples=20, seed=1)
+    with pytest.raises(AqaError, match=r"own\.h5 has changed since .*run was saved, .*begin again with --overwrite$"):
+        aqa.run(stopped)
+    assert (tmp_path / "run" / "state.pt").read_bytes() == state
+    store.write_bytes(whole)  # another file with the same in it
+    said = []
+    aqa.run(stopped, say=said.append)
+    assert "going on after epoch 2" in said
+
+
+def test_how_often_a_state_is_saved_makes_it_no_other_experiment(stopped):
+    said = []
+    aqa.run({**stopped, "save_every": 1000}, say=said.append)
+    assert "going on after epoch 2" in said
+
+
+@pytest.mark.parametrize("gone", ["run", "run/config.yaml"])
+def test_a_run_whose_folder_is_deleted_ends_with_one_line(store, tmp_path, monkeypatch, gone):
+    def delete(row):
+        path = tmp_path / gone
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return "an epoch"
+
+    monkeypatch.setattr("aqa.experiment.epoch_line", delete)
+    monkeypatch.setattr("aqa.experiment.draw", lambda *arguments: None)
+    changes = {"train__epochs": 1, "save_every": 0}
+    with pytest.raises(AqaError, match=r"run/(log\.txt|config\.yaml) (cannot be written: No such file|is gone)"):
+        aqa.run(experiment(store, tmp_path / "run", **changes))
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
 def test_a_finished_run_is_returned_and_not_repeated(finished, store):
     before = (finished / "checkpoint.pt").stat().st_mtime_ns
     result = aqa.run(experiment(store, finished))

@@ -1,18 +1,16 @@
 """Weights & Biases: the real package, offline, and what it wrote read back by its own `wandb sync`."""
 
 import base64
-import gzip
 import hashlib
-import http.server
 import json
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 import pandas as pd
 import pytest
+from wandb_server import HANGS, Server
 
 import aqa
 from aqa.config import TrackingConfig
@@ -27,74 +25,11 @@ METRICS = {
 }
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """As much of a server of Weights & Biases as `wandb sync` asks for; it keeps what it is told."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.run, self.config, self.artifacts, self.lines, self.files = {}, {}, {}, {}, {}
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def address(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def answer(self, operation, given):
-        if operation == "UpsertBucket":
-            self.run |= {key: value for key, value in given.items() if value is not None}
-            self.config |= {key: entry["value"] for key, entry in json.loads(given["config"] or "{}").items()}
-            project = {"id": "p", "name": given["project"], "entity": {"id": "e", "name": "me"}}
-            bucket = {"id": "b", "name": given["name"], "displayName": given["displayName"], "project": project}
-            return {"upsertBucket": {"bucket": {**bucket, "config": "{}", "historyLineCount": 0}, "inserted": True}}
-        if operation == "CreateArtifact":
-            self.artifacts[given["input"]["artifactTypeName"]] = given["input"]["digest"]
-            there = {"id": "a", "state": "COMMITTED", "artifactSequence": {"latestArtifact": None}}
-            return {"createArtifact": {"artifact": there}}
-        if operation == "CreateRunFiles":
-            places = [{"name": name, "uploadUrl": f"{self.address}/upload/{name}"} for name in given["files"]]
-            return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": places}}
-        return {"serverInfo": {"features": []}}
-
-    def handle_error(self, request, client_address):
-        pass  # clients leave connections open until they end
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = self.body()
-        if self.path == "/graphql":
-            asked = json.loads(body)
-            return self.reply({"data": self.server.answer(asked["operationName"], asked.get("variables"))})
-        if self.path.endswith("/file_stream"):
-            for name, part in json.loads(body).get("files", {}).items():
-                self.server.lines.setdefault(name, []).extend(json.loads(line) for line in part["content"])
-        return self.reply({})
-
-    def do_PUT(self):
-        self.server.files[self.path.removeprefix("/upload/")] = self.body()
-        self.reply({})
-
-    def body(self):
-        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        return gzip.decompress(content) if self.headers.get("Content-Encoding") == "gzip" else content
-
-    def reply(self, answer):
-        text = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture
 def sync_server():
     server = Server()
     yield server
+    server.closed.set()
     server.shutdown()
     server.server_close()
 
@@ -275,3 +210,65 @@ def test_trouble_on_the_way_is_said_once_and_costs_nothing(tmp_path):
     tracker.result(METRICS, tmp_path)
     tracker.finish()
     assert said == ["Weights & Biases is left out from here on: connection lost"]
+
+
+@pytest.mark.parametrize("mood", [HANGS, 500, 401])
+def test_a_server_that_is_lost_on_the_way_costs_seconds_and_no_number(
+    config, sync, sync_server, tmp_path, monkeypatch, mood
+):
+    pytest.importorskip("wandb").teardown()  # it remembers the address of the test before
+    finished = aqa.run(config)  # of a test before, or anew
+    history = pd.read_csv(finished.folder / "history.csv").to_dict("records")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", sync_server.address)
+    monkeypatch.setattr("aqa.tracking.PATIENCE_FOR_A_SIGN", 1.0)
+    said = []
+    with tracked(TrackingConfig(wandb="online"), "name", {}, tmp_path, said.append) as tracker:
+        assert said == []
+        assert sync_server.run["displayName"] == "name"  # the server has taken it
+        for row in history:
+            tracker.epoch(row)
+        sync_server.mood, lost = mood, time.monotonic()
+        tracker.result(finished.metrics, finished.folder)
+    assert time.monotonic() - lost < 20  # left to itself wandb takes minutes
+    why = "does not answer" if mood == HANGS else f"answers HTTP {mood}"
+    assert said == [
+        f"Weights & Biases was lost ({sync_server.address} {why}); "
+        f"tracked offline: wandb sync {tmp_path}/wandb/offline-run-*"
+    ]
+    sync_server.mood, first = "good", sync_server.run["name"]
+    sync_server.lines.clear()
+    sync_server.closed.set()
+    sync(tmp_path)
+    assert sync_server.run["name"] == first  # it is the same run there
+    assert [line["epoch"] for line in sync_server.lines["wandb-history.jsonl"]] == [row["epoch"] for row in history]
+    assert json.loads(sync_server.files["wandb-summary.json"])["test/VA/n"] == finished.metrics["patterns"]["VA"]["n"]
+    assert "model" in sync_server.artifacts
+
+
+def test_a_server_that_is_well_gets_everything_while_the_run_lasts(config, sync_server, tmp_path, monkeypatch):
+    pytest.importorskip("wandb").teardown()
+    finished = aqa.run(config)  # of a test before, or anew
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", sync_server.address)
+    said = []
+    with tracked(TrackingConfig(wandb="online"), "name", {}, tmp_path, said.append) as tracker:
+        tracker.epoch({"epoch": 1.0, "loss": 0.5})
+        tracker.result(finished.metrics, finished.folder)
+    assert said == []
+    assert sync_server.lines["wandb-history.jsonl"][0]["loss"] == 0.5
+    assert json.loads(sync_server.files["wandb-summary.json"])["test/VA/n"] == finished.metrics["patterns"]["VA"]["n"]
+    assert "model" in sync_server.artifacts
+
+
+def test_a_server_that_refuses_is_left_at_the_start(sync_server, tmp_path, monkeypatch):
+    pytest.importorskip("wandb").teardown()
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", sync_server.address)
+    sync_server.mood, said, start = 503, [], time.monotonic()
+    with tracked(TrackingConfig(wandb="online"), "name", {}, tmp_path, said.append) as tracker:
+        tracker.epoch({"epoch": 1.0})
+    assert time.monotonic() - start < 20
+    assert said == [
+        f"{sync_server.address} answers HTTP 503; tracked offline: wandb sync {tmp_path}/wandb/offline-run-*"
+    ]
