@@ -8,12 +8,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from aqa.data.store import Modality, Target, write_store
 
 torch.set_num_threads(
     1
 )  # models this small gain nothing from more, and wait long for threads that another program holds up
+
+settings.register_profile("busy", deadline=None)  # a machine that does other things is no fault
+settings.load_profile("busy")
 
 WIDTHS = {"visual": 3, "audio": 2, "flow": 1}
 LENGTHS = {  # clips of eight videos; 0: the stream is absent
