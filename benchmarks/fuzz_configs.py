@@ -24,7 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from config_cases import STORES, WITHOUT_VALID, Case, case_of
+import yaml
+from config_cases import STORES, WITHOUT_VALID, Case
+from config_mistakes import case_of, sweep_case_of
 
 import aqa.experiment
 from aqa.cli import main as aqa_main
@@ -93,13 +95,16 @@ def _limited(seconds: int) -> Iterator[None]:
     def end(signum: int, frame: object) -> None:
         raise TookTooLong
 
-    before = signal.signal(signal.SIGALRM, end)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, end), signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # of the processor: the machine may be busy with other things
+    signal.setitimer(signal.ITIMER_REAL, 30 * seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGPROF, before[0])
+        signal.signal(signal.SIGALRM, before[1])
 
 
 def try_case(case: Case, folder: Path) -> tuple[str, str | None]:
@@ -120,10 +125,27 @@ def try_case(case: Case, folder: Path) -> tuple[str, str | None]:
     return "refused", _wrong_with_refusal(case, outcome, sorted(folder.iterdir()) == before)
 
 
+def try_sweep(case: Case, folder: Path) -> tuple[str, str | None]:
+    """As `try_case`, of a sweep file whose runs are listed."""
+    base = {"name": "x", "data": {"store": "three.h5", "target": "score"}, "model": {"name": "ridge"}}
+    (folder / "e.yaml").write_text(yaml.safe_dump(base))
+    (folder / "s.yaml").write_text(str(case.text))
+    before = sorted(folder.iterdir())
+    outcome = run(["sweep", "s.yaml", "--dry-run"])
+    untouched = sorted(folder.iterdir()) == before
+    if outcome.status is None:
+        return "failed", outcome.err
+    if outcome.status == 0:
+        wrong = "a mistake went through" if case.expected == "invalid" else None
+        return "listed", wrong or (None if outcome.out.startswith("three-") else f"no runs: {outcome.out}")
+    return "refused", _wrong_with_refusal(case, outcome, untouched)
+
+
 def _wrong_with_run(case: Case, outcome: Outcome) -> str | None:
     if case.expected == "invalid":
         return "a mistake went through"
-    if "run folder: " not in outcome.err or "selected on" not in outcome.out.lower():
+    said = outcome.out.lower()
+    if "run folder: " not in outcome.err or not ("selected on" in said or "undefined in every epoch" in said):
         return f"the run says nothing of itself: {outcome.out}{outcome.err}"
     if "Warning" in outcome.err:
         return f"a warning of a library: {outcome.err}"
@@ -169,7 +191,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first case")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop after that many")
     parser.add_argument("--only", type=int)
+    parser.add_argument("--sweeps", action="store_true", help="sweep files, whose runs are listed, and no experiments")
     arguments = parser.parse_args()
     import resource
 
@@ -181,10 +206,14 @@ def main() -> None:
     wrong: list[str] = []
     slowest = (0.0, 0)
     with workplace() as folder:
-        for number in range(arguments.cases) if arguments.only is None else [arguments.only]:
-            case = case_of(number, arguments.seed)
+        started = time.monotonic()
+        numbers = range(arguments.first, arguments.first + arguments.cases)
+        for number in numbers if arguments.only is None else [arguments.only]:
+            if time.monotonic() - started > 60 * arguments.minutes:
+                break
+            case = (sweep_case_of if arguments.sweeps else case_of)(number, arguments.seed)
             begun = time.monotonic()
-            came, problem = try_case(case, folder)
+            came, problem = (try_sweep if arguments.sweeps else try_case)(case, folder)
             slowest = max(slowest, (time.monotonic() - begun, number))
             counts[case.kind, came] += 1
             if problem is not None:

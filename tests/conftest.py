@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 import aqa.experiment
 from aqa.data.store import Modality, Target, write_store
@@ -19,6 +20,9 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts beside
 torch.set_num_threads(
     1
 )  # models this small gain nothing from more, and wait long for threads that another program holds up
+
+settings.register_profile("busy", deadline=None)  # a machine that does other things is no fault
+settings.load_profile("busy")
 
 DRAW = aqa.experiment.draw
 

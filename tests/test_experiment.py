@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 import yaml
 
 import aqa
+import aqa.cli
 from aqa import metrics
 from aqa.config import load_experiment
 from aqa.data.sharing import FeatureLoader
@@ -577,3 +579,40 @@ def test_too_few_videos_to_cut_a_validation_split_from(tmp_path):
     )
     with pytest.raises(AqaError, match=r"0\.2 of 2 training videos leaves none to select on"):
         aqa.run(experiment(tmp_path / "few.h5", tmp_path / "run"))
+
+
+def test_training_that_diverges_says_when_and_keeps_what_was_best(store, tmp_path, monkeypatch, capsys):
+    epoch_of_training, calls = aqa.training.train_epoch, []
+
+    def diverging(model, *rest):
+        losses = epoch_of_training(model, *rest)
+        calls.append(1)
+        if len(calls) == 3:
+            next(model.parameters()).data.view(-1)[0] = math.inf
+        return losses
+
+    monkeypatch.setattr("aqa.training.train_epoch", diverging)
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(experiment(store, tmp_path / "run", train__epochs=4)))
+    assert aqa.cli.main(["run", str(tmp_path / "e.yaml")]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    best = re.search(r"a weight is none in epoch 3; .*; the weights of epoch ([12]), the best before it, are in ", said)
+    assert best
+    assert said.endswith(f"{tmp_path}/run/checkpoint.pt")
+    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert kept["selection"]["epoch"] == int(best.group(1))
+    assert all(weight.isfinite().all() for weight in kept["weights"].values())
+    assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 2
+    assert "in epoch 3" in (tmp_path / "run" / "log.txt").read_text()
+    with pytest.raises(AqaError, match="unfinished"):
+        aqa.evaluate(tmp_path / "run")
+    monkeypatch.setattr("aqa.training.train_epoch", epoch_of_training)  # nothing of it stands in the way of another try
+    assert aqa.run(tmp_path / "e.yaml").metrics["selection"]["epochs"] == 4
+
+
+def test_why_a_correlation_is_undefined_is_said(tmp_path):
+    incomplete_store(tmp_path / "own.h5")
+    found = aqa.run(experiment(tmp_path / "own.h5", tmp_path / "run", data__target="constant"))
+    assert found.metrics["patterns"]["V"]["why_undefined"] == "every label is the same"
+    assert "SRCC undefined: VS (every label is the same), V (every label is the same)" in str(found)
+    assert "the last epoch, 2 of 2: SRCC (complete) on valid was undefined in every epoch" in str(found)
+    assert "every label in 'train' is 1: there is nothing to learn" in (tmp_path / "run" / "log.txt").read_text()

@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import mean_squared_error
 
 from aqa import resampling
-from aqa.metrics import bootstrap, fisher_mean, kendall, mse, rl2, srcc, summarise
+from aqa.metrics import bootstrap, fisher_mean, kendall, mse, rl2, srcc, summarise, why_undefined
 
 NAN = float("nan")
 # Warnings are failures here: an undefined number is NaN, and silent.
@@ -249,3 +249,92 @@ def test_summary_without_incomplete_patterns():
 def test_summary_refuses_videos_without_a_label():
     with pytest.raises(ValueError, match="not labelled"):
         summarise({"V": [1.0, 2.0]}, [1.0, NAN], ["V"], 0, 1)
+
+
+# What holds for any numbers
+
+numbers = st.lists(st.tuples(st.integers(-50, 50), st.integers(-50, 50)), min_size=3, max_size=25)
+seeds = st.integers(0, 10**6)
+
+
+def rising(seed):
+    """A strictly increasing map of the whole numbers from -50 to 50."""
+    ladder = np.cumsum(np.random.default_rng(seed).lognormal(0, 4, 101))
+    return lambda values: ladder[np.asarray(values, dtype=int) + 50]
+
+
+@given(numbers, seeds, seeds)
+def test_correlations_know_nothing_of_strictly_increasing_maps(rows, first, second):
+    x, y = np.array(rows).T
+    one, other = rising(first), rising(second)
+    for metric in (srcc, kendall):
+        assert same(metric(one(x), other(y)), metric(x, y))
+        assert same(metric(one(x), -other(y)), -metric(x, y))
+        assert math.isnan(metric(x, y)) or -1 <= metric(x, y) <= 1
+
+
+@given(numbers, st.floats(0.01, 100), st.floats(-100, 100))
+def test_errors_scale_with_the_unit_and_the_relative_one_does_not(rows, unit, zero):
+    x, y = np.array(rows, dtype=float).T
+    assert mse(unit * x + zero, unit * y + zero) == pytest.approx(unit**2 * mse(x, y), rel=1e-6, abs=1e-6)
+    low, high = unit * -50 + zero, unit * 50 + zero
+    assert rl2(unit * x + zero, unit * y + zero, low, high) == pytest.approx(rl2(x, y, -50, 50), rel=1e-6, abs=1e-9)
+    assert rl2(x, y, -50, 50) == rl2(y, x, -50, 50) == pytest.approx(mse(x, y) / 100)
+
+
+correlations = st.lists(st.floats(-1, 1), min_size=1, max_size=8)
+
+
+@given(correlations, st.randoms())
+def test_a_fisher_mean_lies_among_its_correlations_and_does_not_know_their_order(values, random):
+    mean = fisher_mean(values)
+    if {-1.0, 1.0} <= set(values):
+        assert math.isnan(mean)
+        return
+    assert min(values) - 1e-12 <= mean <= max(values) + 1e-12
+    assert same(fisher_mean([-v for v in values]), -mean)
+    random.shuffle(values)
+    assert same(fisher_mean(values), mean)
+    assert math.isnan(fisher_mean([*values, NAN]))
+    if max(abs(v) for v in values) < 1:
+        assert mean == pytest.approx(math.tanh(sum(math.atanh(v) for v in values) / len(values)), abs=1e-12)
+    else:
+        assert abs(mean) == 1
+
+
+@settings(max_examples=40)
+@given(numbers, seeds, seeds)
+def test_intervals_know_the_order_of_predictions_alone(rows, chosen, seed):
+    x, y = np.array(rows, dtype=float).T
+    found = bootstrap({"V": x, "A": rising(chosen)(x), "F": -x}, y, ["V"], resamples=40, seed=seed)
+    plain, mapped, turned = (found.patterns[name] for name in "VAF")
+    assert all(map(same, plain, mapped))
+    assert plain.undefined == turned.undefined
+    assert same(plain.low, -turned.high)
+    assert same(plain.high, -turned.low)
+    assert math.isnan(plain.low) or -1 <= plain.low <= plain.high <= 1
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 1.0, NAN]), st.sampled_from([0.0, 1.0])), max_size=5))
+def test_an_undefined_correlation_always_has_a_reason_and_a_defined_one_never(rows):
+    x, y = np.array(rows, dtype=float).reshape(-1, 2).T
+    assert (why_undefined(x, y) is None) == (not math.isnan(srcc(x, y)))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "reason"),
+    [
+        ([], [], "0 videos"),
+        ([1], [2], "1 video"),
+        ([1, 2], [2, 3], "2 videos"),
+        ([1, 1, 1], [1, 2, 3], "every prediction is the same"),
+        ([1, 2, 3], [1, 1, 1], "every label is the same"),
+        ([1, NAN, 3], [1, 2, 3], "a number is NaN"),
+    ],
+)
+def test_the_reasons(x, y, reason):
+    assert why_undefined(x, y) == reason
+    patterns = summarise({"V": x}, y, [], 0, 9)["patterns"]
+    # A summary leaves out what was not scored.
+    assert patterns["V"]["why_undefined"] == ("2 videos" if reason.startswith("a number") else reason)
+    assert "why_undefined" not in summarise({"V": [1, 2, 3]}, [1, 2, 3], [], 0, 9)["patterns"]["V"]

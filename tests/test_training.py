@@ -8,9 +8,9 @@ import torch
 
 from aqa.config import TrainConfig
 from aqa.data.batches import Batch
-from aqa.errors import AqaError
+from aqa.errors import AqaError, NotANumber
 from aqa.models import AQAModel, Loss
-from aqa.training import parameter_groups, train
+from aqa.training import Diverged, parameter_groups, train
 from aqa.turns import to_the_end
 
 
@@ -131,6 +131,47 @@ def test_a_loss_that_is_no_number_stops_with_its_epoch():
     model.weight.data.fill_(float("nan"))
     with pytest.raises(AqaError, match="the loss is nan in epoch 1"):
         fit(model=model, measures=[0.1] * 6)
+
+
+class Overflowing(Line):
+    """Its loss stays a number while a buffer (`what`: weight or buffer) becomes none in epoch 3."""
+
+    def __init__(self, what, number):
+        super().__init__()
+        self.register_buffer("buffer", torch.zeros(2))
+        self.what, self.number, self.epoch = what, number, 0
+
+    def start_epoch(self, epoch):
+        self.epoch = epoch
+
+    def loss(self, *batch, **others):
+        found = super().loss(*batch, **others)
+        if self.epoch == 3 and self.what == "buffer":
+            self.buffer[1] = self.number
+        if self.epoch == 3 and self.what == "weight":
+            self.weight.register_hook(lambda gradient: gradient * self.number)
+        return found
+
+
+@pytest.mark.parametrize("what", ["weight", "buffer"])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_weight_that_is_no_number_stops_though_the_loss_is_one(what, number):
+    with pytest.raises(Diverged, match=r"in epoch 3; a lower train\.learning_rate may help") as error:
+        fit(model=Overflowing(what, number), measures=[0.1, 0.5, 0.2, 0.3, 0.4, 0.5])
+    progress = error.value.progress
+    assert (progress.epoch, progress.best_epoch, progress.best_value) == (2, 2, 0.5)
+    assert len(progress.history) == 2
+    assert all(weight.isfinite().all() for weight in progress.best_weights.values())
+
+
+def test_a_score_that_is_no_number_stops_with_its_epoch():
+    def measures():
+        yield 0.3
+        raise NotANumber("the model's score of 'a' under VA is not a number")
+
+    with pytest.raises(Diverged, match="score of 'a' under VA is not a number in epoch 2") as error:
+        fit(measures=measures())
+    assert error.value.progress.best_epoch == 1
 
 
 def test_an_epoch_without_batches_is_a_mistake_in_the_pattern():

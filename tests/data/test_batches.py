@@ -229,6 +229,27 @@ def test_a_constant_channel_is_centred_and_not_divided(load):
     assert all(not values.any() for values in features.values.values())
 
 
+def test_a_constant_channel_is_left_as_it_is_though_its_mean_is_rounded(tiny_store):
+    """Sums of 0.1 come to a deviation of 1e-17, by which another number in a test video would become enormous."""
+    lengths = {"visual": [4, 6, 2, 5, 3, 3, 1, 7]}
+
+    def read(modality, row):
+        clips = np.full((lengths["visual"][row], 3), 0.1, np.float32)
+        clips[:, 1] = np.float32(1 / 3) if row < 6 else 5.0
+        clips[:, 2] = np.arange(len(clips))
+        return clips
+
+    with FeatureStore(tiny_store(lengths, read=read)) as store:
+        features = Features(store)
+    found = features.statistics(np.arange(6), features.available[:6])
+    deviation = found["visual"][1]
+    assert deviation[:2].tolist() == [1, 1]
+    features.standardise(found)
+    values = features.values["visual"]
+    assert values[:, 0].abs().max() < 1e-6
+    assert values[:, 1].abs().max() == pytest.approx(5 - 1 / 3)
+
+
 def test_padding_stays_zero_after_standardising(load):
     features = load()
     features.standardise(features.statistics(EVERY, features.available))

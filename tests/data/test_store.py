@@ -217,3 +217,12 @@ def test_progress_counts_streams(tmp_path):
     steps = []
     write(tmp_path / "x.h5", progress=steps.append)
     assert steps == [1] * 6
+
+
+@pytest.mark.parametrize(("dtype", "number"), [("float16", 70_000.0), ("float32", 1e39), ("float16", -1e30)])
+def test_a_number_that_the_files_type_cannot_hold_is_refused(tmp_path, dtype, number):
+    clips = {m: [c.astype(np.float64) for c in samples] for m, samples in features().items()}
+    clips["visual"][2][1, 3] = number
+    with pytest.raises(AqaError, match=rf"visual of 'c' holds {number:g}".replace("+", r"\+") + f", which {dtype}"):
+        write(tmp_path / "large.h5", dtype=dtype, read=lambda modality, row: clips[modality][row])
+    assert not (tmp_path / "large.h5").exists()

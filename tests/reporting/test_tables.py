@@ -90,3 +90,15 @@ def test_intervals():
 def test_columns_are_aligned():
     lines = align([["a", "bb"], ["ccc", "d"]])
     assert lines == ["a    bb", "-------", "ccc   d"]
+
+
+def test_an_undefined_correlation_has_its_reason():
+    undefined = {**SCORES, "srcc": None, "srcc_low": None, "srcc_high": None, "why_undefined": "2 videos"}
+    assert "\nSRCC undefined: V (2 videos)" in result_table(changed("patterns", "V", undefined))
+    assert "SRCC undefined" not in result_table(METRICS)
+
+
+def test_an_epoch_that_was_not_selected_is_not_said_to_be():
+    undefined = selection_text({**METRICS["selection"], "value": None, "epoch": 9})
+    assert undefined == "the last epoch, 9 of 9: SRCC (complete) on valid was undefined in every epoch"
+    assert selection_text({**METRICS["selection"], "value": 0.5}).startswith("selected on valid")
