@@ -3,11 +3,12 @@
 import json
 import sys
 
-import data
 import evaluation
 import pytest
 import seeds
 import streaming
+
+import data
 
 
 @pytest.fixture
