@@ -101,10 +101,10 @@ def test_smaller_batches_go_uncompiled():
 
 @torch._dynamo.config.patch(recompile_limit=1)
 def test_each_of_many_models_of_one_process_is_compiled():
-    for i in range(3):
+    for i in range(2):
         compiled = CompiledLoss(small("zero_fill", hidden_dim=4 + i), 7, CPU)
         assert torch.isfinite(compiled(*batch(SUBSETS)).total)
-    assert counters["stats"]["unique_graphs"] == 3
+    assert counters["stats"]["unique_graphs"] == 2
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -143,8 +143,9 @@ def test_a_machine_without_a_compiler_is_told_in_one_line(monkeypatch):
         require_compiling(small(), "mcmoe", 32, 32, CPU)
 
 
-def test_compiled_runs_in_turn_end_as_each_alone(tmp_path):
+def test_compiled_runs_in_turn_end_as_each_alone(tmp_path, monkeypatch):
     """Seeds in one process, batches of 16 and a smaller last one."""
+    monkeypatch.setattr("aqa.experiment.draw", lambda *_: None)  # figures, which take the longest
     make_synthetic("tiny", tmp_path / "tiny.h5", samples=60)
 
     def work(place, seed, loader):

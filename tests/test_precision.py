@@ -108,7 +108,8 @@ def test_a_run_is_not_taken_up_in_another_precision(finished):
         aqa.run(experiment, ["train.precision=half"])
 
 
-def test_runs_from_before_the_choice_are_those_of_float32(finished, tmp_path):
+def test_runs_from_before_the_choice_are_those_of_float32(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("aqa.experiment.draw", lambda *_: None)  # figures, which take the longest
     experiment, _ = finished
     changes = ["train.precision=float32", f"output={tmp_path / 'old'}"]
     aqa.run(experiment, changes)
@@ -121,7 +122,8 @@ def test_runs_from_before_the_choice_are_those_of_float32(finished, tmp_path):
         aqa.run(experiment, changes[1:])
 
 
-def test_the_log_says_that_tf32_is_nothing_on_a_cpu(finished, tmp_path):
+def test_the_log_says_that_tf32_is_nothing_on_a_cpu(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("aqa.experiment.draw", lambda *_: None)
     experiment, _ = finished
     said = []
     aqa.run(experiment, ["train.precision=tf32", "train.device=cpu", f"output={tmp_path / 'run'}"], say=said.append)
