@@ -7,6 +7,7 @@ import evaluation
 import pytest
 import seeds
 import streaming
+import torch
 
 import data
 
@@ -38,14 +39,29 @@ def test_data(record):
         assert ratio["samples"] == pytest.approx(expected)
 
 
-def test_seeds_stacked(record):
+def test_seeds_stacked(monkeypatch, record):
+    steps = (lambda: torch.tensor([1.0, 2.0])), (lambda: torch.tensor([1.0, 2.5]))
+    monkeypatch.setattr(seeds, "training_steps", lambda size, count: steps)
     figures = record(seeds.main, "--stacking", "--sizes", "quickstart", "--seeds", "2")
     assert figures["a step in turn / stacked"]["n"] == 7
-    assert figures["losses over 20 steps apart"]["value"] < 1e-3
+    assert figures["losses over 20 steps apart"]["value"] == 0.5
+
+
+def test_seeds_by_commands(monkeypatch, record):
+    memory = {"run_all": 100, "sweep": 150}
+    for name, most in memory.items():
+        monkeypatch.setattr(seeds, name, lambda *given, most=most: most)
+    figures = record(seeds.main, "--sizes", "quickstart", "--seeds", "2", "--epochs", "1")
+    assert figures["memory in turn / of one"]["samples"] == [1.5] * 7
+    assert {name for name in figures if name.endswith("/ in turn")} == {
+        "one alone, times the seeds / in turn",
+        "aqa sweep without / in turn",
+        "two at a time / in turn",
+    }
 
 
 def test_streaming(monkeypatch, record):
     monkeypatch.setattr(streaming, "in_a_process", lambda function, *given: function(*given))
-    figures = record(streaming.main, "--store", "0.03", "--memory", "0.02", "--batch", "2")
+    figures = record(streaming.main, "--store", "0.015", "--memory", "0.012", "--batch", "1")
     assert figures["peak memory of an epoch"]["value"] > 0
     assert figures["at need / ahead, with work"]["n"] == 7
