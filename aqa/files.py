@@ -115,7 +115,10 @@ def _umask() -> int:
 
 def refuse_existing_together(folder: Path, names: Sequence[str], overwrite: bool) -> None:
     """AqaError where one of the names is in the folder already, unless `written_together` was killed over moving it."""
-    if not (folder / STAGE / COMPLETE).is_file():
+    stage = folder / STAGE
+    if not (stage / COMPLETE).is_file():
+        with contextlib.suppress(OSError), _locked(stage):  # what one left that was killed before, or just after
+            shutil.rmtree(stage)
         for name in names:
             refuse_existing(folder / name, overwrite)
 

@@ -178,6 +178,15 @@ def test_what_was_killed_over_moving_them_is_no_result_to_be_kept(tmp_path, monk
         refuse_existing_together(tmp_path, ["figures"], overwrite=False)
 
 
+def test_what_was_killed_before_or_after_moving_them_is_removed(tmp_path):
+    (tmp_path / STAGE / "files").mkdir(parents=True)
+    (tmp_path / STAGE / "files" / "a").write_text("half")
+    (tmp_path / "a").write_text("whole")
+    with pytest.raises(AqaError, match="a exists"):
+        refuse_existing_together(tmp_path, ["a"], overwrite=False)
+    assert names(tmp_path) == ["a"]
+
+
 def test_two_processes_do_not_write_to_one_folder(tmp_path):
     with written_together(tmp_path, last="a"), pytest.raises(AqaError, match="another process is writing to"):
         write_both(tmp_path)
