@@ -97,8 +97,15 @@ def write_sample(path: Path, earliest: bool = False) -> None:
 
 
 def without_checksums(file: h5py.File) -> None:
-    """Take out what stores of earlier versions lack."""
-    places = ["/", "ids", *(f"{group}/{name}" for group in ("targets", "splits") for name in file[group])]
+    """Make it a store of an earlier version: no checksums, texts of any length in a heap."""
+    ids = file["ids"].asstr()[()]
+    del file["ids"]
+    file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
+    for place in ("/", *(f"features/{modality}" for modality in file["features"])):
+        for key, value in file[place].attrs.items():
+            if isinstance(value, bytes):
+                file[place].attrs[key] = value.decode()
+    places = ["/", *(f"{group}/{name}" for group in ("targets", "splits") for name in file[group])]
     for modality in file["features"]:
         del file[f"features/{modality}/crc32"]
         places += [f"features/{modality}", f"features/{modality}/offsets"]

@@ -52,7 +52,7 @@ def members(file: h5py.File, name: str) -> list[str]:
         raise AqaError(f"{file.filename}: {name} has {len(found)} members; {MOST_MEMBERS} are the most")
     names = [str(key) for key in found]
     for key in names:
-        _check_name(key, f"{file.filename}: a name in {name}")
+        check_name(key, f"{file.filename}: a name in {name}")
         _own(file, found, key, f"{name}/{key}")
     return names
 
@@ -95,7 +95,7 @@ def texts(file: h5py.File, name: str) -> list[str]:
     for first in range(0, len(found), step):
         for value in found[first : first + step]:
             text = as_text(value)
-            _check_name(text, f"{file.filename}: {name}, row {len(values)}")
+            check_name(text, f"{file.filename}: {name}, row {len(values)}")
             values.append(text)
     return values
 
@@ -213,7 +213,8 @@ def _own(file: h5py.File, parent: h5py.Group, key: str, name: str) -> None:
         raise AqaError(f"{file.filename}: {name} is a link; a store holds its own data")
 
 
-def _check_name(name: str, where: str) -> None:
+def check_name(name: str, where: str) -> None:
+    """AqaError for what cannot be the name of a video, modality, target or split."""
     if len(name) > LONGEST_NAME:
         raise AqaError(f"{where}, '{printable(name[:20])}...', has {len(name)} characters; {LONGEST_NAME} are the most")
     if printable(name) != name:

@@ -359,6 +359,9 @@ def write_store(
     """
     path = Path(path)
     refuse_existing(path, overwrite)
+    for kind, names in (("id", ids), ("modality", modalities), ("target", targets), ("split", splits)):
+        for each in names:
+            hdf5.check_name(each, f"{path}: {kind}")
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def done(streams: int) -> None:
@@ -385,12 +388,14 @@ def _write(
     from aqa import __version__
 
     created_by = f"aqa {__version__}"
-    file.attrs.update(schema=SCHEMA, name=name, source=source, created_by=created_by)
-    file.attrs[CRC] = np.uint32(crc_of_texts([name, source, created_by]))  # HDF5 keeps texts without one
-    written = file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype("utf-8"), shape=(len(ids),))
+    file.attrs["schema"] = SCHEMA
+    for key, text in (("name", name), ("source", source), ("created_by", created_by)):
+        _state(file, key, text)
+    file.attrs[CRC] = np.uint32(crc_of_texts([name, source, created_by]))
+    written = file.create_dataset("ids", data=_fixed(ids))
     written.attrs[CRC] = np.uint32(crc_of_texts(ids))
     features = file.create_group("features")
-    features.attrs["modalities"] = list(modalities)
+    features.attrs["modalities"] = _fixed(list(modalities))
     for modality, stream in modalities.items():
         group = features.create_group(modality)
         offsets = np.concatenate([[0], np.cumsum(stream.lengths)]).astype(np.int64)
@@ -398,8 +403,9 @@ def _write(
         checksums = np.zeros(len(ids), np.uint32)
         values = group.create_dataset("values", shape=(int(offsets[-1]), stream.width), dtype=dtype)
         for key in ABOUT_MODALITY:
-            if getattr(stream, key) is not None:
-                group.attrs[key] = getattr(stream, key)
+            known = getattr(stream, key)
+            if known is not None:
+                _state(group, key, known)
         group.attrs[CRC] = np.uint32(crc_of_texts([str(stream.extractor)]))
         for row in np.flatnonzero(stream.lengths):
             clips = read(modality, int(row))
@@ -417,10 +423,27 @@ def _write(
         dataset = file.create_dataset(f"targets/{target_name}", data=values)
         dataset.attrs["range"] = (target.low, target.high)
         if ceiling is not None:
-            dataset.attrs["ceiling"] = ceiling
+            _state(dataset, "ceiling", ceiling)
         dataset.attrs[CRC] = np.uint32(crc_of(values) ^ crc_of_texts([str(ceiling)]))
     for split, rows in splits.items():
         _create(file, f"splits/{split}", np.asarray(rows, dtype=np.int64))
+
+
+def _fixed(texts: Sequence[str]) -> NDArray[np.bytes_]:
+    """Texts (n,) in UTF-8, of one length: those of any length HDF5 keeps in a heap that has no checksum.
+
+    A damaged one can make the library go in circles.
+    """
+    encoded = [text.encode() for text in texts]
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", max([1, *map(len, encoded)])))
+
+
+def _state(place: h5py.Group | h5py.Dataset, key: str, value: str | float) -> None:
+    """Write an attribute, a text or a number."""
+    if isinstance(value, str):
+        place.attrs.create(key, value.encode(), dtype=h5py.string_dtype("utf-8", max(1, len(value.encode()))))
+    else:
+        place.attrs[key] = value
 
 
 def _create(group: h5py.Group, name: str, values: NDArray[Any]) -> None:

@@ -143,11 +143,13 @@ def test_inspect_warns_of_ids_that_spreadsheets_run(tiny_store):
 
 
 @pytest.mark.parametrize("text", ["\x1b[31mred", "a\nb", "nul\x7f", "‮cba", "\x9b2J"])
-def test_names_that_a_terminal_obeys_are_refused_and_shown_escaped(tiny_store, text):
-    said = refusal(tiny_store(ids=[text, *"bcdefgh"]))
+def test_names_that_a_terminal_obeys_are_refused_and_shown_escaped(changed, tiny_store, text):
+    said = refusal(changed(replaced("ids", data=[text, *"bcdefgh"])))
     assert "ids, row 0, '" in said
     assert text not in said
     assert text.encode("unicode_escape").decode() in said
+    with pytest.raises(AqaError, match=r"new\.h5: id, '.*', holds control characters"):
+        tiny_store(ids=[text, *"bcdefgh"], name="new.h5")
 
 
 def test_names_of_every_language_are_read(tiny_store):
