@@ -228,6 +228,42 @@ def test_a_folder_that_cannot_be_written_is_one_line(here, capsys):
     assert "runs" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 3 TiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000000000000 bytes"),
+        type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2 GiB"),
+    ],
+    ids=["numpy", "torch", "CUDA"],
+)
+def test_too_little_memory_is_one_line(here, capsys, monkeypatch, error):
+    def too_large(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("aqa.experiment.run", too_large)
+    assert aqa("run", "small.yaml") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("aqa: not enough memory: ")
+    assert "llocate" in line
+    assert "train.batch_size" in line
+
+
+def test_a_mistake_of_the_program_is_not_taken_for_too_little_memory(here, monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("aqa.experiment.run", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        aqa("run", "small.yaml")
+
+
+def test_a_long_name_is_cut_in_a_message(here, capsys):
+    assert aqa("run", "small.yaml", "data.target=" + "x" * 5000) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < 1000
+
+
 def test_help_comes_without_torch(here):
     command = "import sys; from aqa.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=60)

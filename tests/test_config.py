@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 import yaml
 
 from aqa.config import LATER, DataConfig, Experiment, TrainConfig, load_experiment
@@ -121,6 +122,50 @@ def test_placeholders_in_the_name_are_filled_in(file):
 def test_a_wrong_placeholder_is_a_mistake_that_lists_the_right_ones(file, name):
     said = mistake(file(MINIMAL), [f"name='a-{name}'"])
     assert said == f"name: 'a-{name}' has a placeholder that is not one of {{target}}, {{model}}, {{seed}}"
+
+
+@pytest.mark.parametrize(
+    "name", ["{seed:>9999999}", "{seed:{seed}}", "{target.__class__}", "{target!r}", "{0}", "{seed:,}", "{{target}"]
+)
+def test_a_placeholder_is_a_plain_one(file, name):
+    assert "is not one of {target}, {model}, {seed}" in mistake(file(MINIMAL), [f"name='a-{name}'"])
+
+
+def test_a_seed_may_be_padded(file):
+    assert load_experiment(file(MINIMAL), ["name='a-{seed:03}'", "train.seed=7"]).title == "a-007"
+
+
+@pytest.mark.parametrize("key", ["name", "output", "data.store", "data.target"])
+def test_a_name_is_one_line_that_a_file_system_takes(file, key):
+    for wrong in ("a\\nb", "a\\0b", "a\\u2028b", "\\x1b[31m"):
+        said = mistake(file(MINIMAL), [f'{key}="{wrong}"'])
+        assert f"{key}: control characters and line breaks are not accepted in a name" in said
+    assert load_experiment(file(MINIMAL), [f"{key}=K\u00fcr \u26f8"])
+
+
+def test_a_title_that_is_too_long_is_cut_in_the_message(file):
+    said = mistake(file(MINIMAL), ["name=" + "x" * 5000])
+    assert "has 5000 characters, which is more than 200" in said
+    assert len(said) < 300
+
+
+@pytest.mark.parametrize(
+    ("override", "bound"),
+    [
+        ("train.seed=9223372036854775808", "less than 9223372036854775808"),
+        ("train.batch_size=2147483648", "less than 2147483648"),
+        ("data.clips=1000000000000", "less than 2147483648"),
+        ("train.patience=1" + "0" * 4000, "less than 2147483648"),
+    ],
+)
+def test_numbers_that_no_array_can_count_are_out_of_range(file, override, bound):
+    said = mistake(file(MINIMAL), [override])
+    assert bound in said
+    assert len(said) < 600
+
+
+def test_the_largest_seed_is_one_that_torch_takes(file):
+    torch.manual_seed(load_experiment(file(MINIMAL), [f"train.seed={2**63 - 1}"]).train.seed)
 
 
 def test_the_store_is_beside_the_experiment_file_if_it_is_there_else_in_the_working_folder(file, tmp_path):

@@ -8,7 +8,8 @@ from typing import Literal
 import pytest
 
 from aqa.errors import AqaError, nearest
-from aqa.registry import Registry, check_options
+from aqa.models import MODELS, build
+from aqa.registry import Natural, Positive, Registry, Several, Share, check_options, option_names
 
 
 @pytest.fixture
@@ -142,3 +143,49 @@ def test_a_class_that_passes_nothing_on_has_its_own_options_alone():
     assert check_options(Closed, {}, "it") == {"extra": False}
     with pytest.raises(AqaError, match="it has no option 'rate'"):
         check_options(Closed, {"rate": 0.2}, "it")
+
+
+class Bounded:
+    def __init__(
+        self,
+        *,
+        width: Positive | None = 4,
+        layers: Natural = 0,
+        grades: Several = 2,
+        rate: Share = 0.1,
+        weight: float = 1.0,
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 0}, "it, option 'width': input should be greater than or equal to 1, got 0"),
+        ({"layers": -1}, "it, option 'layers': input should be greater than or equal to 0, got -1"),
+        ({"grades": 1}, "it, option 'grades': input should be greater than or equal to 2, got 1"),
+        ({"rate": 1}, "it, option 'rate': input should be less than 1, got 1"),
+        ({"rate": -0.1}, "it, option 'rate': input should be greater than or equal to 0, got -0.1"),
+        ({"rate": float("nan")}, "it, option 'rate': input should be "),
+        ({"weight": float("nan")}, "it, option 'weight': input should be a finite number, got nan"),
+        ({"weight": float("inf")}, "it, option 'weight': input should be a finite number, got inf"),
+    ],
+    ids=str,
+)
+def test_the_bounds_that_a_type_names_are_kept(options, message):
+    right = {"width": None, "layers": 0, "grades": 2, "rate": 0.999, "weight": -3.0}
+    assert check_options(Bounded, right, "it", finite=True) == right
+    with pytest.raises(AqaError) as error:
+        check_options(Bounded, options, "it", finite=True)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_models_refuse_sizes_that_are_none(name):
+    """A width of 0 would have stood for the default, or ended in a traceback."""
+    widths = {"visual": 4, "audio": 3}
+    taken = option_names(MODELS.get(name).make)
+    for option, value in {"hidden_dim": 0, "n_head": 0, "n_query": 1, "feedforward_dim": 0, "dropout": 1.5}.items():
+        if option in taken:
+            with pytest.raises(AqaError, match=option):
+                build(name, widths=widths, **{option: value})
