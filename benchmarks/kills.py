@@ -106,13 +106,15 @@ def start(command: list[str], place: Path, before: Callable[[], object] = lambda
         said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
         os.dup2(said, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         torch.set_num_threads(1)
         before()
         status = aqa_command(command)
-        sys.stdout.flush()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
 
 
