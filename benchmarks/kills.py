@@ -61,6 +61,7 @@ RESUMED, ANEW, AFTER = "from a saved state", "anew", "after the end"
 LAST_STATE = "last.pt"
 NOT_COMPARED = (".claims", "log.txt", "said.txt", STATE)
 WAIT = 600.0  # seconds that a command may take at most
+ORPHANS_END = 120.0  # seconds in which a worker whose parent is gone ends: it may be loading torch on a busy machine
 
 
 def made(folder: Path, epochs: int) -> dict[str, list[str]]:
@@ -106,13 +107,15 @@ def start(command: list[str], place: Path, before: Callable[[], object] = lambda
         said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
         os.dup2(said, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         torch.set_num_threads(1)
         before()
         status = aqa_command(command)
-        sys.stdout.flush()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
 
 
@@ -373,7 +376,7 @@ class Campaign:
             wrong = f"status {status}: {said[-2000:]}"
         if self.how == "term" and status == 143 and (said.count("aqa: stopped") != 1 or "Traceback" in said):
             wrong = f"said {said[-2000:]}"
-        if remaining := orphans(pid, 20.0):
+        if remaining := orphans(pid, ORPHANS_END):
             wrong += f" processes that outlive it: {remaining}"
             os.killpg(pid, signal.SIGKILL)
         return status, wrong

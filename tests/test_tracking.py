@@ -216,8 +216,9 @@ def test_trouble_on_the_way_is_said_once_and_costs_nothing(tmp_path):
 def test_a_server_that_is_lost_on_the_way_costs_seconds_and_no_number(
     config, sync, sync_server, tmp_path, monkeypatch, mood
 ):
-    pytest.importorskip("wandb").teardown()  # it remembers the address of the test before
+    wandb = pytest.importorskip("wandb")
     finished = aqa.run(config)  # of a test before, or anew
+    wandb.teardown()  # it remembers the address of the server before
     history = pd.read_csv(finished.folder / "history.csv").to_dict("records")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", sync_server.address)
@@ -247,8 +248,9 @@ def test_a_server_that_is_lost_on_the_way_costs_seconds_and_no_number(
 
 
 def test_a_server_that_is_well_gets_everything_while_the_run_lasts(config, sync_server, tmp_path, monkeypatch):
-    pytest.importorskip("wandb").teardown()
+    wandb = pytest.importorskip("wandb")
     finished = aqa.run(config)  # of a test before, or anew
+    wandb.teardown()
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", sync_server.address)
     said = []
