@@ -197,6 +197,7 @@ def test_the_resolved_experiment_leaves_out_what_decides_no_number(file):
         "output",
         "versions",
         "tracking",
+        "save_every",
     }
 
 

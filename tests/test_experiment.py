@@ -321,10 +321,10 @@ CHECKPOINTS = {
         _with("weights", {"a": "b"}),
         "checkpoint.pt: weights.a: input should be an instance of tensor",
     ),
-    "other model": (_with("model", "late_fusion"), "the checkpoint's weights are not those of model 'late_fusion': "),
+    "other model": (_with("model", "late_fusion"), "the checkpoint's weights do not fit model 'late_fusion': "),
     "unknown model": (_with("model", "mcmoee"), "unknown model 'mcmoee': did you mean 'mcmoe'"),
     "unknown option": (_with("options", {"deep": 3}), "model 'mcmoe' has no option 'deep'"),
-    "a weight too few": (lambda c: c["weights"].popitem(), "the checkpoint's weights are not those of model 'mcmoe': "),
+    "a weight too few": (lambda c: c["weights"].popitem(), "the checkpoint's weights do not fit model 'mcmoe': "),
     "wrong shape": (_weight(lambda w: _first(w, lambda v: v[:1, :1])), "size mismatch for"),
     "NaN": (_weight(lambda w: _first(w, lambda v: v * torch.nan)), "hold NaN"),
     "widths": (_with("widths", {"visual": -1}), "checkpoint.pt: widths.visual: input should be greater than 0"),
@@ -584,11 +584,11 @@ def test_too_few_videos_to_cut_a_validation_split_from(tmp_path):
 def test_training_that_diverges_says_when_and_keeps_what_was_best(store, tmp_path, monkeypatch, capsys):
     epoch_of_training, calls = aqa.training.train_epoch, []
 
-    def diverging(model, *rest):
-        losses = epoch_of_training(model, *rest)
+    def diverging(step, *rest):
+        losses = epoch_of_training(step, *rest)
         calls.append(1)
         if len(calls) == 3:
-            next(model.parameters()).data.view(-1)[0] = math.inf
+            next(step.model.parameters()).data.view(-1)[0] = math.inf
         return losses
 
     monkeypatch.setattr("aqa.training.train_epoch", diverging)

@@ -102,9 +102,9 @@ def test_wandb_reads_every_number_back_from_what_an_offline_run_leaves(config, s
     assert summary["selection"]["split"] == "valid"
 
 
-def test_wandb_reads_the_predictions_the_figures_and_the_checkpoint_back(config, sync):
+def test_wandb_reads_the_predictions_the_figures_and_the_checkpoint_back(config, sync, figures, tmp_path):
     pytest.importorskip("wandb")
-    result = aqa.run(config)  # of the test before, or anew
+    result = aqa.run(config, [f"output={tmp_path}/drawn"])
     server = sync(result.folder)
     step = server.lines["wandb-history.jsonl"][-1]
 
@@ -112,9 +112,9 @@ def test_wandb_reads_the_predictions_the_figures_and_the_checkpoint_back(config,
     predictions = pd.read_csv(result.folder / "predictions.csv")
     pd.testing.assert_frame_equal(pd.DataFrame(table["data"], columns=table["columns"]), predictions)
 
-    figures = sorted((result.folder / "figures").glob("*.png"))
-    assert figures
-    for figure in figures:
+    drawn = sorted((result.folder / "figures").glob("*.png"))
+    assert drawn
+    for figure in drawn:
         assert server.files[step[f"figures/{figure.stem}"]["path"]] == figure.read_bytes()
 
     digest = base64.b64encode(hashlib.md5((result.folder / "checkpoint.pt").read_bytes()).digest()).decode()

@@ -27,7 +27,7 @@ def test_a_store_that_is_cut_off_is_refused(whole, tmp_path):
 def test_a_flipped_byte_is_found_or_matters_to_nothing(whole, tmp_path):
     changed = broken.flips(whole, 80, np.random.default_rng(7))
     found = broken.outcomes(tmp_path, {name: broken.written(content) for name, content in changed})
-    assert kinds(found) == {"refused", "found damaged", "read"}
+    assert {"refused", "found damaged"} <= kinds(found) <= {"refused", "found damaged", "read"}
 
 
 def test_hostile_stores_are_refused(tmp_path):
