@@ -90,17 +90,11 @@ class Expert(nn.Module):
 
 
 def ask(experts: Sequence[Expert], stream: Tensor, clips: Tensor | None) -> list[Tensor]:
-    """What each expert says of a stream (B, T, H): (B, T, H) each. Their convolutions are one matrix product."""
-    taps = torch.cat([expert.conv.weight.transpose(1, 2).flatten(1) for expert in experts])  # (E H / 2, 3 H)
+    """What each expert says of a stream (B, T, H): (B, T, H) each. Their convolutions are one."""
+    weight = torch.cat([expert.conv.weight for expert in experts])  # (E H / 2, H, 3)
     bias = torch.cat([cast(Tensor, expert.conv.bias) for expert in experts])
-    heard = F.linear(neighbours(stream), taps, bias).chunk(len(experts), dim=-1)
-    return [on_clips(e.rest, h.contiguous(), clips) for e, h in zip(experts, heard, strict=True)]
-
-
-def neighbours(stream: Tensor) -> Tensor:
-    """Each clip with the one before and the one after it, zeros beyond the ends: (B, T, H) -> (B, T, 3 H)."""
-    padded = F.pad(stream, (0, 0, 1, 1))
-    return torch.cat([padded[:, :-2], stream, padded[:, 2:]], dim=-1)
+    heard = F.conv1d(stream.transpose(1, 2), weight, bias, padding=1).chunk(len(experts), dim=1)  # E of (B, H / 2, T)
+    return [on_clips(e.rest, h.transpose(1, 2).contiguous(), clips) for e, h in zip(experts, heard, strict=True)]
 
 
 @register("mcmoe", paper="arXiv 2511.17397", year=2025)
