@@ -117,8 +117,7 @@ def scatter_rows(values: Tensor, rows: Tensor) -> Tensor:
     """Rows (n, T, C) back into a batch (B, T, C) at the n places where rows (B,) is true, zeros elsewhere."""
     if len(values) == len(rows):
         return values
-    out = values.new_zeros(len(rows), *values.shape[1:])
-    return out.masked_scatter(rows.view(-1, *[1] * (values.dim() - 1)), values)
+    return values.new_zeros(len(rows), *values.shape[1:]).index_copy(0, rows.nonzero()[:, 0], values)
 
 
 class GradeDecoder(nn.Module):

@@ -266,10 +266,11 @@ class MCMoE(AQAModel):
                     generated = generated * clips.unsqueeze(-1)
                 streams[m] = torch.where(hidden.view(-1, 1, 1), generated, encoded[m])
             elif hidden.any():
-                generated = self.generators[m](context[hidden], hidden_keys[hidden], steps)
+                rows = hidden.nonzero()[:, 0]  # by number, which is several times as fast on the way back as by truth
+                generated = self.generators[m](context.index_select(0, rows), hidden_keys[rows], steps)
                 if clips is not None:
-                    generated = generated * clips[hidden].unsqueeze(-1)
-                streams[m] = torch.where(hidden.view(-1, 1, 1), scatter_rows(generated, hidden), encoded[m])
+                    generated = generated * clips[rows].unsqueeze(-1)
+                streams[m] = encoded[m].index_copy(0, rows, generated.type_as(encoded[m]))
         return streams
 
     def mix(self, streams: Mapping[str, Tensor], clips: Tensor | None) -> dict[str, Tensor]:
