@@ -7,6 +7,8 @@ import string
 from collections.abc import Callable
 from typing import Any
 
+from aqa.models import MODELS
+from aqa.registry import option_names
 from config_cases import (
     KEYS,
     OPTIONS,
@@ -23,9 +25,6 @@ from config_cases import (
     sweep,
     text_of,
 )
-
-from aqa.models import MODELS
-from aqa.registry import option_names
 
 NAN, INFINITE = float("nan"), float("inf")
 BAD_OPTIONS: dict[str, list[Any]] = {

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import Report, Work, by_turns, options, parsed, rates, ratios
-from steps import random_batch, shape_of, training_step
 
 from aqa.data.batches import Features, training_batches
 from aqa.data.store import FeatureStore, Modality, write_store
 from aqa.missing import parse_pattern
 from aqa.models import build
+from harness import Report, Work, by_turns, options, parsed, rates, ratios
+from steps import random_batch, shape_of, training_step
 
 CLIPS, BATCH = 124, 32
 WIDTHS = shape_of("fisv").widths

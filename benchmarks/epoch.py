@@ -17,8 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import Report, Work, by_turns, memory_copy, options, parsed, rates, ratios
-from steps import shape_of
 
 from aqa.config import TrainConfig
 from aqa.data.batches import Batch, Features, training_batches
@@ -27,6 +25,8 @@ from aqa.data.synthetic import make_synthetic
 from aqa.missing import parse_pattern
 from aqa.models import build
 from aqa.training import train_epoch, training_step
+from harness import Report, Work, by_turns, memory_copy, options, parsed, rates, ratios
+from steps import shape_of
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import Report, Work, by_turns, options, parsed, ratios
 
 from aqa.data.batches import Features
 from aqa.data.store import FeatureStore, Modality, Target, write_store
@@ -24,6 +23,7 @@ from aqa.evaluation import Scorer
 from aqa.missing import parse_test_patterns
 from aqa.models.base import AQAModel
 from aqa.models.mcmoe import MCMoE
+from harness import Report, Work, by_turns, options, parsed, ratios
 
 WIDTHS = {"visual": 1024, "audio": 768, "flow": 1024}
 

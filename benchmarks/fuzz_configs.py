@@ -25,12 +25,12 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from config_cases import STORES, WITHOUT_VALID, Case
-from config_mistakes import case_of, sweep_case_of
 
 import aqa.experiment
 from aqa.cli import main as aqa_main
 from aqa.data.store import Modality, Target, write_store
+from config_cases import STORES, WITHOUT_VALID, Case
+from config_mistakes import case_of, sweep_case_of
 
 SECONDS = 20  # that a case may take
 MEMORY = 8 * 2**30  # bytes of address space, so that enormous numbers are refused and not granted

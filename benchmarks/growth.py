@@ -26,8 +26,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
-from harness import Report, Work, by_turns, matrix_product, options, parsed, peak_memory, ratios
-from steps import build_small, random_batch, scoring, small_shape, training_step
 from torch import Tensor
 
 from aqa.data.batches import Features, training_batches
@@ -35,6 +33,8 @@ from aqa.data.store import FeatureStore, Modality, Target, write_store
 from aqa.missing import parse_pattern
 from aqa.models import AQAModel
 from aqa.models.base import Example
+from harness import Report, Work, by_turns, matrix_product, options, parsed, peak_memory, ratios
+from steps import build_small, random_batch, scoring, small_shape, training_step
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

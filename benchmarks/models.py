@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 import yaml
-from harness import Report, Work, by_turns, matrix_product, options, parsed, ratios, short
-from steps import build_small, random_batch, scoring, shape_of, training_step
 
 from aqa.models import MODELS, AQAModel
 from aqa.models.base import Example
+from harness import Report, Work, by_turns, matrix_product, options, parsed, ratios, short
+from steps import build_small, random_batch, scoring, shape_of, training_step
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 

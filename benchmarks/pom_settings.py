@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pom import ridge_scores
 from tqdm import tqdm
 
 from aqa import FeatureStore, Modality, run, write_store
 from aqa.metrics import srcc
 from aqa.modalities import subsets
 from aqa.reporting.tables import align
+from pom import ridge_scores
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "pom.yaml"
 TARGETS = [

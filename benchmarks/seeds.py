@@ -25,11 +25,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 import yaml
-from harness import Report, options, parsed
 from torch import Tensor, nn
 
 from aqa.data.store import Modality, Target, write_store
 from aqa.models import build
+from harness import Report, options, parsed
 
 R = TypeVar("R")
 

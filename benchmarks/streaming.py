@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import Report, Work, by_turns, file_read, options, parsed, rates, ratios
 
 from aqa.data.memory import GIB
 from aqa.data.store import FeatureStore
 from aqa.data.streaming import StreamedFeatures, load_features
 from data import BATCH, CLIPS, VIDEO_BYTES, epoch_of, random_store
+from harness import Report, Work, by_turns, file_read, options, parsed, rates, ratios
 
 AHEAD, AT_NEED = "read ahead", "read at need"
 

@@ -24,9 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from wandb_server import GOOD, HANGS, Server
 
 from aqa import run
+from wandb_server import GOOD, HANGS, Server
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "quickstart.yaml"
 KEY = "0" * 40  # of the right form; nobody's

@@ -24,6 +24,10 @@ from collections.abc import Callable
 from typing import get_args
 
 import torch
+from torch._dynamo.utils import counters
+
+from aqa.models import build
+from aqa.precision import Precision
 from harness import (
     Report,
     Work,
@@ -40,10 +44,6 @@ from harness import (
     timed,
 )
 from steps import random_batch, shape_of, training_step
-from torch._dynamo.utils import counters
-
-from aqa.models import build
-from aqa.precision import Precision
 
 # Of 32 videos' step: each of the T clips its own generator query, the encoder's attention as matrix products.
 PUBLISHED_GFLOP = {"fisv": 272.05, "fs1000": 203.04, "rg": 146.66}

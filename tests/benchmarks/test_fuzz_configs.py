@@ -3,14 +3,14 @@
 from collections import Counter
 
 import pytest
-from config_cases import KEYS, OPTIONS, REQUIRED, Case, names_of
-from config_mistakes import case_of, sweep_case_of
-from fuzz_configs import Outcome, _wrong_with_refusal, _wrong_with_run, run, try_case, try_sweep, workplace
 
 from aqa.config import Experiment
 from aqa.modalities import subsets
 from aqa.models import MODELS
 from aqa.registry import option_names
+from config_cases import KEYS, OPTIONS, REQUIRED, Case, names_of
+from config_mistakes import case_of, sweep_case_of
+from fuzz_configs import Outcome, _wrong_with_refusal, _wrong_with_run, run, try_case, try_sweep, workplace
 
 # Of two numbers one is a right file, which takes a run; most of the time goes to the others.
 NUMBERS = [*range(0, 60, 2), *range(1, 241, 2)]

@@ -1,8 +1,9 @@
 import math
 
-import growth
 import pytest
 import torch
+
+import growth
 from steps import random_batch, small_shape
 
 

@@ -1,12 +1,12 @@
 import json
 import sys
 
-import harness
 import pytest
 import torch
-from harness import Memory, Report, Work, by_turns, options, parsed, ratios, spread
 
+import harness
 from aqa.errors import AqaError
+from harness import Memory, Report, Work, by_turns, options, parsed, ratios, spread
 
 CPU = torch.device("cpu")
 

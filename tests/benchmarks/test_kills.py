@@ -1,7 +1,8 @@
 """A few kills of the campaign: enough to see that it finds what it looks for, and that nothing is lost."""
 
-import kills
 import pytest
+
+import kills
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,13 @@
 import json
 import sys
 
-import evaluation
 import pytest
-import seeds
-import streaming
 import torch
 
 import data
+import evaluation
+import seeds
+import streaming
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from steps import Shape, build_small, random_batch, scoring, shape_of, small_shape, training_step
 
 CPU = torch.device("cpu")
