@@ -11,6 +11,14 @@ import pytest
 from aqa.stopping import Terminated, exit_status, stoppable, uninterrupted
 
 
+@pytest.fixture(autouse=True)
+def _interrupts():
+    """Ctrl-C interrupts, also where a shell that started the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def send(number):
     os.kill(os.getpid(), number)
 
@@ -66,9 +74,8 @@ if __name__ == "__main__":
     child = context.Process(target=work, args=(ready,))
     child.start()
     ready.wait()
-    print(child.pid, flush=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with stoppable(), uninterrupted():
+        print(child.pid, flush=True)
         while True:
             time.sleep(0.01)
 """
