@@ -26,7 +26,7 @@ docs: $(READY)
 
 check: test lint types docs
 
-# The benchmarks of speed, on two cores in a quarter of an hour. Every sample goes to benchmarks/results.
+# The benchmarks of speed. Every sample goes to benchmarks/results.
 bench: DEVICE = cpu
 bench-gpu: DEVICE = cuda
 bench-gpu: STEPS = --precision float32 tf32 bf16 --compile
