@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from aqa.errors import AqaError, first_line
 from aqa.models import AQAModel, Loss
+from aqa.models.base import Example
 
 BACKEND = "inductor"  # torch's own: C++ on a CPU, Triton on a GPU
 
@@ -30,19 +30,13 @@ class CompiledLoss:
             options["mode"] = "reduce-overhead"
         self.compiled = torch.compile(model.loss, **options)
 
-    def __call__(
-        self,
-        features: Mapping[str, Tensor],
-        target: Tensor,
-        visible: Tensor,
-        available: Tensor,
-        lengths: Mapping[str, Tensor] | None = None,
-    ) -> Loss:
-        if len(target) != self.rows:
-            return self.plain(features, target, visible, available, lengths)
+    def __call__(self, *batch: Any) -> Loss:
+        """What the model's loss takes and gives."""
+        if len(Example(*batch).target) != self.rows:
+            return self.plain(*batch)
         if self.graphs:
             torch.compiler.cudagraph_mark_step_begin()
-        return self.compiled(features, target, visible, available, lengths)
+        return self.compiled(*batch)
 
 
 def require_compiling(model: AQAModel, name: str, rows: int, batch_size: int, device: torch.device) -> None:
