@@ -42,9 +42,10 @@ def scan(store: FeatureStore, modality: str) -> Scan:
     lowest, highest = np.full(store.widths[modality], np.inf), np.full(store.widths[modality], -np.inf)
     digests: dict[bytes, list[int]] = {}
     for row in map(int, np.flatnonzero(np.diff(store.offsets[modality]))):
-        if store.is_intact(modality, row) is False:
+        stored = store.read_stored(modality, row)
+        if store.is_intact(modality, row, stored) is False:
             found.damaged.append(row)
-        clips = store.read_sample(modality, row)
+        clips = stored.astype(np.float32, copy=False)
         if not np.isfinite(clips).all():
             found.bad.append(row)
             continue

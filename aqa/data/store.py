@@ -297,15 +297,15 @@ class FeatureStore:
 
     def read_sample(self, modality: str, row: int) -> NDArray[np.float32]:
         """One sample's clips, (T, D) float32; T is 0 where the modality is absent."""
-        return self._sample(modality, row).astype(np.float32, copy=False)
+        return self.read_stored(modality, row).astype(np.float32, copy=False)
 
-    def is_intact(self, modality: str, row: int) -> bool | None:
-        """Whether a sample's clips fit the checksum that was written with them; None where there is none."""
+    def is_intact(self, modality: str, row: int, stored: NDArray[np.floating[Any]]) -> bool | None:
+        """Whether clips that `read_stored` gave fit the checksum that was written with them; None without one."""
         known = self.checksums.get(modality)
-        return None if known is None else bool(crc_of(self._sample(modality, row)) == known[row])
+        return None if known is None else bool(crc_of(stored) == known[row])
 
-    def _sample(self, modality: str, row: int) -> NDArray[np.floating[Any]]:
-        """One sample's clips (T, D) as they are on disk."""
+    def read_stored(self, modality: str, row: int) -> NDArray[np.floating[Any]]:
+        """One sample's clips (T, D) in the type on disk."""
         start, stop = self.offsets[modality][row : row + 2]
         clips = np.empty((int(stop - start), self.widths[modality]), self.dtypes[modality])
         self.read_into(modality, int(start), clips)
