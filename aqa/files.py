@@ -89,9 +89,14 @@ def _new_partial(path: Path) -> tuple[Path, int]:
 
 def clear_leftovers(path: Path) -> None:
     """Remove what processes left that were killed while they wrote `path`."""
-    for name in glob.glob(f".{glob.escape(path.name)}.*{PARTIAL}", root_dir=path.parent):
-        with contextlib.suppress(OSError), _locked(path.parent / name):
-            (path.parent / name).unlink()
+    for partial in partials(path):
+        with contextlib.suppress(OSError), _locked(partial):
+            partial.unlink()
+
+
+def partials(path: Path) -> list[Path]:
+    """What is written of `path` now, or was by processes that were killed."""
+    return [path.parent / n for n in glob.glob(f".{glob.escape(path.name)}.*{PARTIAL}", root_dir=path.parent)]
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import yaml
 from aqa import __version__, plugins
 from aqa.config import LATER, MOST_BYTES, refuse_unfolding
 from aqa.errors import AqaError, first_line
-from aqa.files import clear_leftovers, load_torch, plain, sink, write_table, write_text, written_whole
+from aqa.files import clear_leftovers, load_torch, partials, plain, sink, write_table, write_text, written_whole
 
 CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
 HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt", "figures"
@@ -86,8 +86,7 @@ class RunFolder:
     @property
     def _is_empty(self) -> bool:
         """Whether nothing is in it but what a run leaves that is killed while it writes its first file."""
-        left = f".{CONFIG}.*.partial"
-        return self.path.is_dir() and all(path.match(left) for path in self.path.iterdir())
+        return self.path.is_dir() and set(self.path.iterdir()) <= set(partials(self.path / CONFIG))
 
     @property
     def is_run(self) -> bool:
