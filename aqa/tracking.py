@@ -91,8 +91,7 @@ class Wandb:
                 what(self.run)
         except Exception as error:
             if self.offline is None:
-                self.broken = True
-                self.say(f"Weights & Biases is left out from here on: {first_line(error)}")
+                self._leave_out(error)
             else:
                 self._begin_again_offline(first_line(error))
 
@@ -104,10 +103,13 @@ class Wandb:
         try:
             self.run = restart(why)
         except Exception as error:
-            self.broken = True
-            self.say(f"Weights & Biases is left out from here on: {first_line(error)}")
+            self._leave_out(error)
         for what in told:
             self._tell(what)
+
+    def _leave_out(self, error: Exception) -> None:
+        self.broken = True
+        self.say(f"Weights & Biases is left out from here on: {first_line(error)}")
 
 
 def _send_files(run: Any, folder: Path) -> None:
@@ -194,7 +196,7 @@ def tracked(
         return
 
     def again_offline(why: str) -> Any:
-        say(f"Weights & Biases was lost ({why}); tracked offline: wandb sync {folder}/wandb/offline-run-*")
+        say(f"Weights & Biases was lost ({why}); {_tracked_offline(folder)}")
         return _init("offline", settings, name, config, folder, run.id)
 
     tracker = Wandb(run, say, None if run.offline else again_offline)
@@ -204,6 +206,11 @@ def tracked(
         tracker.finish()
 
 
+def _tracked_offline(folder: Path) -> str:
+    """How a run that is tracked offline is sent later."""
+    return f"tracked offline: wandb sync {folder}/wandb/offline-run-*"
+
+
 def _start(settings: TrackingConfig, name: str, config: Mapping[str, Any], folder: Path, say: Say) -> Any:
     """A run of wandb, offline where it cannot be online; None where it cannot be at all."""
     modes: list[str] = [settings.wandb]
@@ -211,16 +218,13 @@ def _start(settings: TrackingConfig, name: str, config: Mapping[str, Any], folde
         problem = _problem_online()
         modes = ["offline"] if problem else ["online", "offline"]
         if problem:
-            say(f"{problem}; tracked offline: wandb sync {folder}/wandb/offline-run-*")
+            say(f"{problem}; {_tracked_offline(folder)}")
     for mode in modes:
         try:
             return _init(mode, settings, name, config, folder)
         except Exception as error:  # whatever goes wrong there must not cost the run
             if mode != modes[-1]:
-                say(
-                    f"Weights & Biases does not answer ({first_line(error)}); "
-                    f"tracked offline: wandb sync {folder}/wandb/offline-run-*"
-                )
+                say(f"Weights & Biases does not answer ({first_line(error)}); {_tracked_offline(folder)}")
             else:
                 say(f"Weights & Biases is left out: {first_line(error)}")
     return None
