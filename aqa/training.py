@@ -73,28 +73,11 @@ def train(
     step = training_step(model, settings)
     optimizer, lowest = step.optimizer, settings.learning_rate * settings.final_learning_rate
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)
-    progress = Progress()
-    if saved is not None:
-        try:
-            progress = Progress(**saved["progress"])
-            model.load_state_dict(saved["model"])
-            optimizer.load_state_dict(saved["optimizer"])
-            scheduler.load_state_dict(saved["scheduler"])
-            set_random_state(saved["random"])
-        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise AqaError(f"the saved state is not one of this model: {' '.join(str(error).split())[:300]}") from None
+    progress = Progress() if saved is None else _taken_up(saved, model, optimizer, scheduler)
 
     interval = SECONDS_BETWEEN_SAVES if save_every is None else save_every
     last_save, saved_epoch = time.monotonic(), progress.epoch
     random, in_order = random_state(), True  # in_order: the model is as it was at the end of progress.epoch
-    bar = tqdm(
-        total=settings.epochs,
-        initial=progress.epoch,
-        unit="epoch",
-        desc="training",
-        disable=None if show_progress else True,
-        dynamic_ncols=True,
-    )
 
     def keep() -> None:
         nonlocal saved_epoch, last_save
@@ -103,7 +86,7 @@ def train(
             saved_epoch, last_save = progress.epoch, time.monotonic()
 
     try:
-        with bar:
+        with _bar(progress.epoch, settings.epochs, show_progress) as bar:
             while progress.epoch < settings.epochs and not _out_of_patience(progress, settings.patience):
                 in_order = False
                 with uninterrupted() if progress.epoch > saved_epoch else nullcontext():
@@ -128,6 +111,30 @@ def train(
     if not progress.best_epoch:
         progress.best_weights = model.state_dict()
     return progress
+
+
+def _taken_up(
+    saved: Mapping[str, Any],
+    model: AQAModel,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+) -> Progress:
+    """Bring everything to a saved state, torch's random numbers included; AqaError where it is another model's."""
+    try:
+        progress = Progress(**saved["progress"])
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scheduler.load_state_dict(saved["scheduler"])
+        set_random_state(saved["random"])
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise AqaError(f"the saved state is not one of this model: {' '.join(str(error).split())[:300]}") from None
+    return progress
+
+
+def _bar(done: int, epochs: int, shown: bool) -> tqdm:
+    """A progress bar, where there is a terminal to show it."""
+    disable = None if shown else True
+    return tqdm(total=epochs, initial=done, unit="epoch", desc="training", disable=disable, dynamic_ncols=True)
 
 
 def _epoch(
