@@ -23,8 +23,8 @@ def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
 def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, for the next step of training, which takes as much again.
 
-    A large array is otherwise given back to the system when it is freed, and the system clears every page it hands out:
-    on a CPU a tenth of a training step. Arrays of 256 MiB and more are still given back at once, and what is free
+    A large array is otherwise given back to the system when it is freed, and the system clears every page it hands out,
+    which on a CPU shows in a training step. Arrays of 256 MiB and more are still given back at once, and what is free
     beyond 2 GiB at the end of the heap. For processes that are ours; where the C library is not glibc nothing changes.
     """
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
