@@ -179,7 +179,7 @@ class Sink(io.FileIO):
         try:
             while rest and self.failure is None:
                 rest = rest[super().write(rest) :]
-        except BaseException as failure:  # Ctrl-C as well
+        except BaseException as failure:  # Ctrl-C as well, where nobody holds it back
             self.failure = failure
         return size
 
@@ -198,8 +198,11 @@ class Sink(io.FileIO):
 
 @contextlib.contextmanager
 def sink(path: Path) -> Iterator[Sink]:
-    """A `Sink` for one file; raises its first failure, whatever the library made of it."""
-    with Sink(path) as file:
+    """A `Sink` for one file; raises its first failure, whatever the library made of it.
+
+    The block is `uninterrupted`: a signal that comes while a library writes would be taken for a failure of the file.
+    """
+    with uninterrupted(), Sink(path) as file:
         try:
             yield file
         finally:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _asked: list[int] = []  # the signals that came, in the order they came
-_held = False  # whether a block runs that is not to be left in its middle
+_held = 0  # how many blocks run, one in the other, that are not to be left in their middle
 
 
 class Terminated(KeyboardInterrupt):
@@ -64,12 +64,18 @@ def _raise() -> None:
 def uninterrupted() -> Iterator[None]:
     """A block that `stoppable` stops at its end and not before."""
     global _held
-    before, _held = _held, True
+    _held += 1
     try:
         yield
     finally:
-        _held = before
+        _held -= 1
     if _asked and not _held:
+        _raise()
+
+
+def stop_here_if_asked() -> None:
+    """A place where an `uninterrupted` block may be left all the same, unless it is within another."""
+    if _asked and _held <= 1:
         _raise()
 
 

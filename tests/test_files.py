@@ -1,6 +1,7 @@
 """Files on disks that are full, read-only or gone, and what killed processes leave."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -12,8 +13,9 @@ import torch
 from aqa.cli import main
 from aqa.data.store import Modality, Target, write_store
 from aqa.errors import AqaError
-from aqa.files import COMPLETE, STAGE, refuse_existing_together, write_text, written_together, written_whole
+from aqa.files import COMPLETE, STAGE, Sink, refuse_existing_together, write_text, written_together, written_whole
 from aqa.runs import RunFolder
+from aqa.stopping import Terminated, stoppable
 
 
 @pytest.fixture
@@ -110,6 +112,43 @@ def test_what_somebody_is_still_writing_is_left_alone(tmp_path):
         assert partial.exists()
     assert path.read_text() == "first"  # it was done last
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.fixture
+def asked_in_writing(monkeypatch):
+    """SIGTERM comes just as a library writes to a file."""
+    write, asked = Sink.write, []
+
+    def asked_and_written(self, data):
+        if not asked:
+            asked.append(os.kill(os.getpid(), signal.SIGTERM))
+        return write(self, data)
+
+    monkeypatch.setattr(Sink, "write", asked_and_written)
+
+
+@pytest.mark.parametrize("save", [RunFolder.save_state, RunFolder.save_checkpoint])
+def test_a_signal_in_the_middle_of_a_checkpoint_is_no_failure_of_the_file(tmp_path, asked_in_writing, save):
+    with pytest.raises(Terminated), stoppable():
+        save(RunFolder(tmp_path), {"weights": torch.zeros(9)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_in_the_middle_of_a_store_stops_after_the_stream(tmp_path, asked_in_writing):
+    written = []
+    with pytest.raises(Terminated), stoppable():
+        write_store(
+            tmp_path / "store.h5",
+            name="stopped",
+            source="zeros",
+            ids=[str(i) for i in range(9)],
+            modalities={"audio": Modality(4, np.full(9, 100_000))},
+            targets={},
+            splits={},
+            read=lambda modality, row: written.append(row) or np.zeros((100_000, 4), np.float32),
+        )
+    assert 0 < len(written) < 9
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_store_is_the_same_file_as_hdf5_itself_would_write(tmp_path):

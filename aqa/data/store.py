@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from aqa.data import hdf5
 from aqa.errors import AqaError, first_line, nearest
 from aqa.files import refuse_existing, sink, written_whole
+from aqa.stopping import stop_here_if_asked
 
 SCHEMA = 1
 FINGERPRINTED = 4096  # videos, evenly spread, of whose features a fingerprint takes a clip
@@ -366,6 +367,7 @@ def write_store(
 
     def done(streams: int) -> None:
         output.check()
+        stop_here_if_asked()
         if progress is not None:
             progress(streams)
 
