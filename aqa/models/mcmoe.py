@@ -86,15 +86,21 @@ class Expert(nn.Module):
         )
 
     def forward(self, stream: Tensor, clips: Tensor | None = None) -> Tensor:
-        return ask([self], stream, clips)[0]
+        return self.say(hear([self], stream)[0], clips)
+
+    def say(self, heard: Tensor, clips: Tensor | None) -> Tensor:
+        """What it says (B, T, H) of what it heard (B, T, H / 2)."""
+        return on_clips(self.rest, heard, clips)
 
 
-def ask(experts: Sequence[Expert], stream: Tensor, clips: Tensor | None) -> list[Tensor]:
-    """What each expert says of a stream (B, T, H): (B, T, H) each. Their convolutions are one."""
+def hear(experts: Sequence[Expert], stream: Tensor) -> list[Tensor]:
+    """Each expert's convolution of a stream (B, T, H): (B, T, H / 2) each, all by one matrix product."""
     weight = torch.cat([expert.conv.weight for expert in experts])  # (E H / 2, H, 3)
     bias = torch.cat([cast(Tensor, expert.conv.bias) for expert in experts])
-    heard = F.conv1d(stream.transpose(1, 2), weight, bias, padding=1).chunk(len(experts), dim=1)  # E of (B, H / 2, T)
-    return [on_clips(e.rest, h.transpose(1, 2).contiguous(), clips) for e, h in zip(experts, heard, strict=True)]
+    around = F.pad(stream, (0, 0, 1, 1))  # (B, 1 + T + 1, H)
+    around = torch.cat([around[:, :-2], stream, around[:, 2:]], dim=-1)  # (B, T, 3 H)
+    heard = F.linear(around, weight.transpose(1, 2).flatten(1), bias)
+    return [h.contiguous() for h in heard.chunk(len(experts), dim=-1)]
 
 
 @register("mcmoe", paper="arXiv 2511.17397", year=2025)
@@ -194,7 +200,8 @@ class MCMoE(AQAModel):
         clips = self._real_clips(features, lengths, available)
         encoded = self.encode(features, available, clips)
         streams = self.complete(encoded, visible, clips)
-        mixed = self.mix(streams, clips)
+        heard = self.hear(streams)
+        mixed = self.mix(streams, clips, heard)
         score, queries = self.grades(self.fuse(mixed, clips), clips)
 
         # A row's term counts the same whichever patterns the other rows have: sums over rows, divided by the batch.
@@ -204,7 +211,8 @@ class MCMoE(AQAModel):
             if self.use_generator:
                 reconstruction = reconstruction + (squared_error(streams[m], encoded[m], clips) * hidden[:, i]).mean()
             if self.use_experts:
-                expected = self._expert_on_own(m, encoded[m], available[:, i], clips)
+                own = self._heard_of_own(m, heard[m][i], encoded[m], visible[:, i])
+                expected = self._expert_on_own(m, own, available[:, i], clips)
                 kl = kl + (channel_divergence(mixed[m], expected, clips) * available[:, i]).mean()
 
         mse, triplet = F.mse_loss(score, target), hardest_triplet(queries, self.margin)
@@ -273,16 +281,27 @@ class MCMoE(AQAModel):
                 streams[m] = encoded[m].index_copy(0, rows, generated.type_as(encoded[m]))
         return streams
 
-    def mix(self, streams: Mapping[str, Tensor], clips: Tensor | None) -> dict[str, Tensor]:
-        """Every stream through every expert, mixed by the router clip by clip."""
+    def hear(self, streams: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """What each of the M experts hears of every stream: M of (B, T, H / 2) by modality."""
+        experts = cast(Sequence[Expert], list(self.experts.values())) if self.use_experts else []
+        return {m: hear(experts, stream) for m, stream in streams.items() if experts}
+
+    def mix(
+        self,
+        streams: Mapping[str, Tensor],
+        clips: Tensor | None,
+        heard: Mapping[str, Sequence[Tensor]] | None = None,
+    ) -> dict[str, Tensor]:
+        """Every stream through every expert, mixed by the router clip by clip. heard: by `hear`, where it is at hand."""
         if not self.use_experts:
             return dict(streams)
-        experts = cast(Sequence[Expert], list(self.experts.values()))
+        heard = self.hear(streams) if heard is None else heard
         mixed = {}
         for m, stream in streams.items():
-            weights = self.router(stream).softmax(dim=-1)  # (B, T, M)
-            opinions = ask(experts, stream, clips)  # M of (B, T, H)
-            mixed[m] = sum(o * w for o, w in zip(opinions, weights.split(1, dim=-1), strict=True))
+            weights = self.router(stream).softmax(dim=-1).split(1, dim=-1)  # M of (B, T, 1)
+            said = [e.say(h, clips) for e, h in zip(self.experts.values(), heard[m], strict=True)]  # M of (B, T, H)
+            parts = [opinion * weight for opinion, weight in zip(said, weights, strict=True)]
+            mixed[m] = sum(parts[1:], start=parts[0])
         return mixed
 
     def fuse(self, mixed: Mapping[str, Tensor], clips: Tensor | None) -> Tensor:
@@ -326,9 +345,18 @@ class MCMoE(AQAModel):
                 return False
         return all(bool(stream.isfinite().all()) for stream in encoded.values())
 
-    def _expert_on_own(self, m: str, encoded: Tensor, rows: Tensor, clips: Tensor | None) -> Tensor:
-        """Expert m on the true feature of m; rows that lack it stay out of its batch statistics."""
+    def _heard_of_own(self, m: str, heard: Tensor, encoded: Tensor, visible: Tensor) -> Tensor:
+        """What expert m hears of the true stream of m (B, T, H). heard: of the completed one, which is true if visible."""
+        expert = [cast(Expert, self.experts[m])]
+        if works_on_all(self, visible):
+            return hear(expert, encoded)[0]
+        rows = (~visible).nonzero()[:, 0]
+        return heard.index_copy(0, rows, hear(expert, encoded.index_select(0, rows))[0]) if len(rows) else heard
+
+    def _expert_on_own(self, m: str, heard: Tensor, rows: Tensor, clips: Tensor | None) -> Tensor:
+        """What expert m says of the true stream of m; rows that lack it stay out of its batch statistics."""
+        expert = cast(Expert, self.experts[m])
         if not works_on_all(self, rows) and rows.all():
-            return self.experts[m](encoded, clips)
-        every_clip = rows.unsqueeze(1).expand(encoded.shape[:2])
-        return self.experts[m](encoded, every_clip if clips is None else every_clip & clips)
+            return expert.say(heard, clips)
+        every_clip = rows.unsqueeze(1).expand(heard.shape[:2])
+        return expert.say(heard, every_clip if clips is None else every_clip & clips)

@@ -93,7 +93,7 @@ class SelfAttention(nn.MultiheadAttention):
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """padding: (B, T) bool, which clips not to look at."""
         joined = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        if joined.device.type != "cpu":
+        if joined.device.type != "cpu" or not (self.training and self.dropout):
             return self.out_proj(self._heads_together(joined, padding))
         heads = joined.unflatten(-1, (3 * self.num_heads, self.head_dim)).unbind(dim=2)  # 3 h of (B, T, H / h)
         queries, keys, values = (heads[i * self.num_heads :][: self.num_heads] for i in range(3))
@@ -101,7 +101,7 @@ class SelfAttention(nn.MultiheadAttention):
         return self.out_proj(torch.cat(said, dim=-1))
 
     def _heads_together(self, joined: Tensor, padding: Tensor | None) -> Tensor:
-        """All heads by one kernel, which drops weights out itself: joined (B, T, 3 H) -> (B, T, H). For a GPU."""
+        """All heads by one kernel, which keeps no weights (and on a GPU drops them out): (B, T, 3 H) -> (B, T, H)."""
         query, key, value = joined.unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
         seen = None if padding is None else ~padding[:, None, None]  # (B, 1, 1, T)
         rate = self.dropout if self.training else 0.0
@@ -109,10 +109,7 @@ class SelfAttention(nn.MultiheadAttention):
         return said.transpose(1, 2).flatten(2)
 
     def _head(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None) -> Tensor:
-        """One head, (B, T, H / h) each, head by head so that nothing is copied to stand side by side."""
-        if not (self.training and self.dropout):
-            seen = None if padding is None else ~padding.unsqueeze(1)
-            return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        """One head with dropout, (B, T, H / h) each, head by head so that nothing is copied to stand side by side."""
         logits = torch.bmm(query * (1 / math.sqrt(self.head_dim)), key.transpose(1, 2))  # (B, T, T)
         if padding is not None:
             logits = logits.masked_fill(padding.unsqueeze(1), -torch.inf)
