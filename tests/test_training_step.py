@@ -59,7 +59,7 @@ def test_bfloat16_keeps_weights_gradients_losses_and_statistics_in_float32(name)
 
 
 def test_dropout_added_to_a_residual_of_another_type_takes_the_wider_one_both_ways():
-    from aqa.models.transformer import dropout
+    from aqa.models.dropout import dropout
 
     x = torch.ones(40, 50, dtype=torch.bfloat16, requires_grad=True)
     residual = torch.full((40, 50), 1 / 3, requires_grad=True)

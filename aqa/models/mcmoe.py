@@ -292,14 +292,15 @@ class MCMoE(AQAModel):
         clips: Tensor | None,
         heard: Mapping[str, Sequence[Tensor]] | None = None,
     ) -> dict[str, Tensor]:
-        """Every stream through every expert, mixed by the router clip by clip. heard: by `hear`, where it is at hand."""
+        """Every stream through every expert, mixed by the router clip by clip. heard: by `hear`, if at hand."""
         if not self.use_experts:
             return dict(streams)
+        experts = cast(Sequence[Expert], list(self.experts.values()))
         heard = self.hear(streams) if heard is None else heard
         mixed = {}
         for m, stream in streams.items():
             weights = self.router(stream).softmax(dim=-1).split(1, dim=-1)  # M of (B, T, 1)
-            said = [e.say(h, clips) for e, h in zip(self.experts.values(), heard[m], strict=True)]  # M of (B, T, H)
+            said = [expert.say(h, clips) for expert, h in zip(experts, heard[m], strict=True)]  # M of (B, T, H)
             parts = [opinion * weight for opinion, weight in zip(said, weights, strict=True)]
             mixed[m] = sum(parts[1:], start=parts[0])
         return mixed
@@ -346,7 +347,7 @@ class MCMoE(AQAModel):
         return all(bool(stream.isfinite().all()) for stream in encoded.values())
 
     def _heard_of_own(self, m: str, heard: Tensor, encoded: Tensor, visible: Tensor) -> Tensor:
-        """What expert m hears of the true stream of m (B, T, H). heard: of the completed one, which is true if visible."""
+        """What expert m hears of the true stream of m. heard: of the completed one, true where visible."""
         expert = [cast(Expert, self.experts[m])]
         if works_on_all(self, visible):
             return hear(expert, encoded)[0]

@@ -1,90 +1,21 @@
 """Transformer layers that compute what torch's do, with less passing over memory.
 
 Parameters carry the names of `torch.nn.TransformerEncoder` and `torch.nn.TransformerDecoder`, so that weights go either
-way. What differs is dropout on a CPU, where torch spends a fifth of a training step on random numbers.
+way. What differs is dropout on a CPU: see `aqa.models.dropout`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aqa.models.dropout import attend_in_blocks, dropout, dropped_bytes, relu_dropout
 
-def _random_bytes(x: Tensor) -> Tensor:
-    """A random byte for each element."""
-    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-    return words.view(torch.uint8)[: x.numel()].view(x.shape)
-
-
-def _kept(x: Tensor, residual: Tensor, random: Tensor, dropped: int) -> Tensor:
-    """The residual and, where a byte says so, the scaled element."""
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    torch.ge(random, dropped, out=out)
-    return torch.addcmul(residual, out, x, value=256 / (256 - dropped), out=out)
-
-
-class _ByteDropout(torch.autograd.Function):
-    """Dropout by one random byte an element, added to a residual; the bytes are kept for the way back."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, residual: Tensor, dropped: int) -> Tensor:
-        ctx.bytes, ctx.dropped = _random_bytes(x), dropped
-        ctx.added = residual.dim() > 0
-        return _kept(x, residual, ctx.bytes, dropped)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        kept = _kept(gradient, gradient.new_zeros(()), ctx.bytes, ctx.dropped)
-        return kept, gradient if ctx.added else None, None
-
-
-class _ReluDropout(torch.autograd.Function):
-    """Dropout by bytes after a ReLU; what is above zero was neither cut off nor dropped, so that no byte is kept."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
-        out = _kept(x, x.new_zeros(()), _random_bytes(x), dropped).clamp_min_(0)
-        ctx.save_for_backward(out)
-        ctx.dropped = dropped
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (out,) = ctx.saved_tensors
-        kept = torch.ops.aten.threshold_backward(gradient, out, 0)
-        return kept.mul_(256 / (256 - ctx.dropped)), None
-
-
-def dropout(x: Tensor, rate: float, training: bool, residual: Tensor | None = None) -> Tensor:
-    """Zeros in the place of elements drawn at `rate`, the others scaled so that the mean stays; plus the residual.
-
-    On a CPU the rate is rounded to a 256th (and the scale goes with it): a byte is drawn for each element. Not so in
-    compiled code, which draws in the pass that uses the numbers. Srivastava et al. 2014, section 4.
-    """
-    if not (dropped := _dropped_bytes(x, rate, training)):
-        x = F.dropout(x, rate, training)
-        return x if residual is None else residual + x
-    if residual is not None and residual.dtype != x.dtype:  # under autocast
-        x, residual = x.to(wider := torch.promote_types(x.dtype, residual.dtype)), residual.to(wider)
-    return _ByteDropout.apply(x, x.new_zeros(()) if residual is None else residual, dropped)
-
-
-def relu_dropout(x: Tensor, rate: float, training: bool) -> Tensor:
-    """`dropout` of what is above zero."""
-    if not (dropped := _dropped_bytes(x, rate, training)):
-        return F.dropout(F.relu(x), rate, training)
-    return _ReluDropout.apply(x, dropped)
-
-
-def _dropped_bytes(x: Tensor, rate: float, training: bool) -> int:
-    """How many values of a byte mean that an element is dropped; 0 where dropout is not by bytes."""
-    by_bytes = training and x.device.type == "cpu" and not torch.compiler.is_compiling()
-    return min(round(256 * rate), 255) if by_bytes else 0
+LARGE = 2**23  # numbers: attention weights of a head that are more are not kept, but computed again on the way back
 
 
 class SelfAttention(nn.MultiheadAttention):
@@ -110,6 +41,8 @@ class SelfAttention(nn.MultiheadAttention):
 
     def _head(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None) -> Tensor:
         """One head with dropout, (B, T, H / h) each, head by head so that nothing is copied to stand side by side."""
+        if (dropped := dropped_bytes(query, self.dropout, self.training)) and len(query) * query.shape[1] ** 2 > LARGE:
+            return attend_in_blocks(query, key, value, padding, dropped)
         logits = torch.bmm(query * (1 / math.sqrt(self.head_dim)), key.transpose(1, 2))  # (B, T, T)
         if padding is not None:
             logits = logits.masked_fill(padding.unsqueeze(1), -torch.inf)
