@@ -27,7 +27,7 @@ from aqa.files import plain, write_table
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns
 from aqa.models import AQAModel
 from aqa.precision import require_precision
-from aqa.runs import CHECKPOINT, FIGURES, PREDICTIONS, STATE, RunFolder
+from aqa.runs import CHECKPOINT, FIGURES, PLUGIN, PREDICTIONS, STATE, RunFolder, versions
 from aqa.scoring import Result, build_model, describe_checkpoint, labelled, pick_device
 from aqa.tracking import require_wandb, tracked
 from aqa.training import Diverged, Progress, train
@@ -220,6 +220,7 @@ def fit(
         progress = saved.get("progress") if isinstance(saved, dict) else None
         if not isinstance(progress, dict):
             raise AqaError(f"{folder.path / STATE} is no state that a run saved; --overwrite begins the run again")
+        compare_versions(folder, report)
         report(f"going on after epoch {progress.get('epoch')}")
     truth = prepared.target.values
     training = train(
@@ -254,6 +255,20 @@ def fit(
         report(f"select.metric {config.select.metric} was undefined in every epoch; the last epoch's weights are kept")
     scorer.model.load_state_dict(progress.best_weights)
     return progress
+
+
+def compare_versions(folder: RunFolder, report: Say) -> None:
+    """Say which versions are others than when the run began; AqaError where a plugin is, of which nothing is known."""
+    now = versions()
+    for name, before in folder.versions.items():
+        if now.get(name, before) == before:
+            continue
+        if name.startswith(PLUGIN):
+            raise AqaError(
+                f"{name} has changed since {folder.path} was begun, and the run cannot go on with it; "
+                "bring the old one back, or begin again with --overwrite"
+            )
+        report(f"begun with {name} {before}, goes on with {now[name]}: numbers may differ from those of either")
 
 
 def keep_what_was_best(prepared: Prepared, progress: Progress, folder: RunFolder) -> str:

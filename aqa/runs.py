@@ -67,7 +67,8 @@ class RunFolder:
             else:
                 run._require_same(config)
                 run._tidy()
-                return run
+                if run.status != "new":
+                    return run
         run.path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump({**config, "versions": versions()}, sort_keys=False, allow_unicode=True)
         write_text(run.path / CONFIG, text)

@@ -148,9 +148,8 @@ def broken_override(rng: random.Random, spec: Settings) -> Case:
 
 def null(rng: random.Random, spec: Settings) -> Case:
     key = rng.choice([*KEYS, *SECTIONS, "targets", "versions", "missing.train", "missing.test"])
+    spec.pop("targets", None)  # whose settings might take the mistake's place
     put(spec, key, None)
-    if key == "data.store":
-        spec.pop("targets", None)
     known = KEYS.get(key)
     free = key.startswith("missing.") or (known is not None and known.optional)
     return Case("null", text_of(spec), "either" if free else "invalid")
@@ -158,6 +157,7 @@ def null(rng: random.Random, spec: Settings) -> Case:
 
 def wrapped(rng: random.Random, spec: Settings) -> Case:
     """A value in a list, in a mapping, a section inside another, or a key outside its section."""
+    spec.pop("targets", None)  # whose settings might take the mistake's place
     key = rng.choice([key for key in paths(spec) if key in KEYS and key != "tracking.tags"])
     kind = rng.randrange(4)
     if kind == 0:

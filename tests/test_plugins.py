@@ -11,8 +11,11 @@ import yaml
 
 from aqa import plugins
 from aqa.cli import main
+from aqa.config import load_experiment
+from aqa.data.sharing import FeatureLoader
 from aqa.data.store import Modality, Target, write_store
 from aqa.errors import AqaError
+from aqa.experiment import run_by_epoch
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
 from data_prep import DATASETS
@@ -116,6 +119,26 @@ def test_a_run_with_a_plugins_model_asks_for_the_file_and_never_finds_it_itself(
     error = capsys.readouterr().err
     assert error.startswith("aqa: the checkpoint's weights do not fit model 'mine': size mismatch for slope")
     assert error.count("\n") == 1
+
+
+def test_a_run_goes_on_with_the_plugin_that_it_was_begun_with_and_no_other(here, store, monkeypatch, capsys):
+    plugins.use(["mine.py"])
+    work = run_by_epoch(load_experiment("own.yaml", ["train.epochs=3", "save_every=0"]), FeatureLoader())
+    next(work)
+    work.close()
+    forget(monkeypatch)
+    (here / "mine.py").write_text(MINE + "# another")
+    command = ["run", "own.yaml", "train.epochs=3", "save_every=0", "--plugin", "mine.py"]
+    capsys.readouterr()
+    assert main(command) == 2
+    assert capsys.readouterr().err == (
+        "aqa: plugin mine.py has changed since runs/mine was begun, and the run cannot go on with it; "
+        "bring the old one back, or begin again with --overwrite\n"
+    )
+    forget(monkeypatch)
+    (here / "mine.py").write_text(MINE)
+    assert main(command) == 0
+    assert "going on after epoch 1" in (here / "runs/mine/log.txt").read_text()
 
 
 def test_a_process_that_inherits_the_environment_has_the_plugin(here, store, monkeypatch):
