@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pydantic
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from aqa.config import Experiment, load_experiment
 from aqa.data.batches import Rows
@@ -215,6 +217,30 @@ def read_checkpoint(folder: RunFolder) -> dict[str, Any]:
     return checkpoint
 
 
+@contextmanager
+def no_larger_than(weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """A model that is built in the block may be some times as large as these weights; AqaError as soon as it is larger.
+
+    A small file may state a model that fills the memory.
+    """
+    tensors, numbers = 4 * len(weights) + 100, 4 * sum(weight.numel() for weight in weights.values()) + 10**6
+
+    def count(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        nonlocal tensors, numbers
+        if parameter is not None:
+            tensors, numbers = tensors - 1, numbers - parameter.numel()
+        if tensors < 0 or numbers < 0:
+            raise AqaError("the checkpoint's options make a larger model than its weights are of")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # of torch: one tensor that no memory holds
+        raise AqaError(f"the checkpoint's model cannot be built: {first_line(error)}") from None
+    finally:
+        handle.remove()
+
+
 def load_scorer(
     checkpoint: Mapping[str, Any], store: FeatureStore, device: torch.device, memory: float | None = None
 ) -> Scorer:
@@ -237,7 +263,8 @@ def load_scorer(
         clips=checkpoint["clips"],
     )
     features.standardise(checkpoint["statistics"])
-    model = build(checkpoint["model"], widths=widths, **checkpoint["options"])
+    with no_larger_than(checkpoint["weights"]):
+        model = build(checkpoint["model"], widths=widths, **checkpoint["options"])
     try:
         model.load_state_dict(checkpoint["weights"])
     except RuntimeError as error:  # of torch: a heading, then what differs

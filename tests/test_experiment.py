@@ -304,6 +304,10 @@ def _with(key, value):
     return lambda checkpoint: checkpoint.__setitem__(key, value)
 
 
+def _option(name, value):
+    return lambda checkpoint: checkpoint["options"].__setitem__(name, value)
+
+
 def _weight(change):
     return lambda checkpoint: checkpoint["weights"].update(change(checkpoint["weights"]))
 
@@ -324,6 +328,9 @@ CHECKPOINTS = {
     "other model": (_with("model", "late_fusion"), "the checkpoint's weights do not fit model 'late_fusion': "),
     "unknown model": (_with("model", "mcmoee"), "unknown model 'mcmoee': did you mean 'mcmoe'"),
     "unknown option": (_with("options", {"deep": 3}), "model 'mcmoe' has no option 'deep'"),
+    "endless layers": (_option("n_encoder", 10**9), "the checkpoint's options make a larger model than its weights"),
+    "a huge layer": (_option("hidden_dim", 2**17), "the checkpoint's options make a larger model than its weights"),
+    "a layer beyond all memory": (_option("hidden_dim", 2**40), "the checkpoint's model cannot be built: "),
     "a weight too few": (lambda c: c["weights"].popitem(), "the checkpoint's weights do not fit model 'mcmoe': "),
     "wrong shape": (_weight(lambda w: _first(w, lambda v: v[:1, :1])), "size mismatch for"),
     "NaN": (_weight(lambda w: _first(w, lambda v: v * torch.nan)), "hold NaN"),
