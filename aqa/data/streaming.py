@@ -48,7 +48,7 @@ def load_features(
 
     standardise: whether they will be, for which they are held in float32. batch_size, clips: of the batches that are
     to be made, clips of the longest video by default. AqaError where features do not fit into the memory that is free
-    and no `memory` is given, and where batches alone would take more than `memory`.
+    and no `memory` is given, and where batches alone would take more than `memory` or than is free.
     """
     device = torch.device(device)
     known = [m for m in modalities or store.modalities if m in store.modalities]
@@ -56,6 +56,12 @@ def load_features(
         int(store.offsets[m][-1]) * store.widths[m] * _held_type(store, m, standardise).itemsize for m in known
     )
     chosen: dict[str, Any] = {"modalities": modalities, "widths": widths, "align": align, "device": device}
+    free, batch = free_memory(device), _batch(store, known, batch_size, clips)
+    if free is not None and batch > free:
+        raise AqaError(
+            f"a batch of {min(batch_size, len(store.ids))} videos of {clips or 'all'} clips takes {batch / GIB:.3g} GiB, "
+            f"{free / GIB:.3g} GiB are free on {device}; it takes fewer clips or a smaller batch"
+        )
     if memory is not None:
         beside = _beside(store, known, batch_size, clips)
         if needed + beside > memory * GIB:
@@ -66,7 +72,6 @@ def load_features(
                     f"{beside / GIB:.3g} GiB"
                 )
             return StreamedFeatures(store, capacity=capacity, standardise=standardise, **chosen)
-    free = free_memory(device)
     if memory is None and free is not None and needed > free:
         raise AqaError(
             f"{store.path}: the features take {needed / GIB:.3g} GiB, {free / GIB:.3g} GiB are free on {device}; set "
@@ -188,11 +193,15 @@ class StreamedFeatures(Features):
 
 def _beside(store: FeatureStore, modalities: Sequence[str], batch_size: int, clips: int | None) -> int:
     """Bytes that batches take, and HDF5 where arrays lie in chunks."""
-    longest = int(store.lengths.max(initial=0))
-    batch = batch_size * (clips or longest) * sum(4 * store.widths[m] for m in modalities)
     chunks = {m: store.chunk(m) for m in modalities}
     read = [CHUNK_CACHE + n * store.widths[m] * disk_type(store, m).itemsize for m, n in chunks.items() if n > 1]
-    return BATCHES * batch + sum(read)
+    return BATCHES * _batch(store, modalities, batch_size, clips) + sum(read)
+
+
+def _batch(store: FeatureStore, modalities: Sequence[str], batch_size: int, clips: int | None) -> int:
+    """Bytes of a batch."""
+    clips = clips or int(store.lengths.max(initial=0))
+    return min(batch_size, len(store.ids)) * clips * sum(4 * store.widths[m] for m in modalities)
 
 
 def _held_type(store: FeatureStore, modality: str, standardise: bool) -> torch.dtype:

@@ -404,6 +404,15 @@ def test_a_store_larger_than_free_memory_is_one_line_that_names_the_key(tiny_sto
         assert type(load_features(store, memory=1)) is Features
 
 
+@pytest.mark.parametrize("memory", [None, 1])
+def test_a_batch_larger_than_free_memory_is_one_line(tiny_store, memory):
+    with (
+        FeatureStore(tiny_store()) as store,
+        pytest.raises(AqaError, match=r"^a batch of 2 videos of 1000000000000 cl"),
+    ):
+        load_features(store, memory=memory, batch_size=2, clips=10**12)
+
+
 def test_a_video_that_takes_more_than_is_allowed_is_named(tiny_store):
     with FeatureStore(tiny_store()) as store:
         with pytest.raises(AqaError, match=r"^data\.memory: 'video 7' of .* alone takes .* GiB of features"):
