@@ -59,8 +59,8 @@ def load_features(
     free, batch = free_memory(device), _batch(store, known, batch_size, clips)
     if free is not None and batch > free:
         raise AqaError(
-            f"a batch of {min(batch_size, len(store.ids))} videos of {clips or 'all'} clips takes {batch / GIB:.3g} GiB, "
-            f"{free / GIB:.3g} GiB are free on {device}; it takes fewer clips or a smaller batch"
+            f"a batch of {min(batch_size, len(store.ids))} videos{f' of {clips} clips' if clips else ''} takes "
+            f"{batch / GIB:.3g} GiB, {free / GIB:.3g} GiB are free on {device}; take fewer clips or smaller batches"
         )
     if memory is not None:
         beside = _beside(store, known, batch_size, clips)
