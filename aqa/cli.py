@@ -143,6 +143,8 @@ def sweep(
     failed = reporting.failures(states, folder)
     for line in failed:
         _say(f"failed: {line}")
+    if failed and not status:
+        _say("to take failed runs up again, where they stopped: the same command with --retry")
     _say(f"sweep folder: {folder.path}; every number is in {folder.path / 'results.csv'}")
     raise typer.Exit(1 if failed else 0)
 

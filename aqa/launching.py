@@ -163,7 +163,7 @@ def _bury(worker: Any, points: Sequence[Point], folder: SweepFolder) -> None:
     """List the runs that a dead worker had as failed; AqaError where it never had one: the next would die as well."""
     held = [point.name for point in points if _is_holder(worker, folder.holder(point.name))]
     if not held:
-        raise AqaError(f"a process of the sweep died before it ran anything: {_cause(worker.exitcode)}")
+        raise AqaError(f"a process of the sweep died with no run in its hands: {_cause(worker.exitcode)}")
     for name in held:
         if folder.state(name) == "waiting":
             folder.fail(name, f"the process that ran it died: {_cause(worker.exitcode)}")

@@ -80,15 +80,17 @@ def test_a_sweep_runs_what_can_run_and_lists_what_failed(here, capsys):
     assert set(table["selected_on"]) == {"valid"}
 
 
-def test_failed_runs_are_taken_up_again_when_asked(here):
+def test_failed_runs_are_taken_up_again_when_asked(here, capsys):
     (point,) = sweep(here, "{train.seed: [0]}")
     folder = SweepFolder(here / "runs" / "s")
     folder.make()
     folder.fail(point.name, "the disk was full")
     assert main(["sweep", "s.yaml"]) == 1
     assert folder.state(point.name) == "failed"
+    assert "the same command with --retry" in capsys.readouterr().err
     assert main(["sweep", "s.yaml", "--retry"]) == 0
     assert folder.state(point.name) == "done"
+    assert "--retry" not in capsys.readouterr().err
 
 
 def test_two_sweeps_on_one_folder_share_the_work(here, start_sweep):
