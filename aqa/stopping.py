@@ -12,6 +12,7 @@ from contextlib import contextmanager
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _asked: list[int] = []  # the signals that came, in the order they came
+_raised = False  # whether the block was told of the first of them
 _held = 0  # how many blocks run, one in the other, that are not to be left in their middle
 
 
@@ -33,8 +34,10 @@ def stoppable(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # signals are none of its business
         yield
         return
+    global _raised
     before = {number: signal.getsignal(number) for number in signals}
     _asked.clear()
+    _raised = False
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _stop)
@@ -57,6 +60,8 @@ def _stop(signum: int, frame: object) -> None:
 
 
 def _raise() -> None:
+    global _raised
+    _raised = True  # what is still to be saved may take `uninterrupted` blocks of its own
     raise Terminated if _asked[0] == signal.SIGTERM else KeyboardInterrupt
 
 
@@ -69,13 +74,13 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         _held -= 1
-    if _asked and not _held:
+    if _asked and not _raised and not _held:
         _raise()
 
 
 def stop_here_if_asked() -> None:
     """A place where an `uninterrupted` block may be left all the same, unless it is within another."""
-    if _asked and _held <= 1:
+    if _asked and not _raised and _held <= 1:
         _raise()
 
 

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from aqa.stopping import Terminated, exit_status, stoppable, uninterrupted
+from aqa.stopping import Terminated, exit_status, stop_here_if_asked, stoppable, uninterrupted
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,42 @@ def test_a_block_that_is_not_to_be_interrupted_comes_to_its_end_first():
     assert done == ["to the end"]
     with uninterrupted():  # of the next command of this process nobody asked anything
         pass
+
+
+def test_what_is_still_to_be_done_when_a_signal_came_is_done_to_its_end():
+    done = []
+
+    def work():
+        with stoppable():
+            try:
+                send(signal.SIGTERM)
+            finally:
+                with uninterrupted():
+                    stop_here_if_asked()
+                    done.append("in")
+                done.append("after it")
+
+    for _ in range(2):  # of each command anew
+        with pytest.raises(Terminated):
+            work()
+    assert done == ["in", "after it"] * 2
+
+
+def test_a_block_that_is_not_to_be_interrupted_may_be_left_where_it_says_so_but_not_within_another():
+    done = []
+
+    def work():
+        with stoppable(), uninterrupted():
+            send(signal.SIGTERM)
+            with uninterrupted():
+                stop_here_if_asked()
+                done.append("the inner block")
+            stop_here_if_asked()
+            done.append("never")
+
+    with pytest.raises(Terminated):
+        work()
+    assert done == ["the inner block"]
 
 
 def test_a_signal_that_the_parent_ignores_stays_ignored():

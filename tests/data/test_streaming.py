@@ -216,7 +216,7 @@ def test_what_is_no_number_is_refused_when_it_is_read(tiny_store):
     with pytest.raises(AqaError, match="flow of 'video 59' holds NaN or inf"):
         scored_on(streamed, np.arange(COUNT))
     assert len(scored_on(streamed, np.arange(42))) == 6  # those before it
-    assert not readers()
+    wait_for(lambda: not readers())
 
 
 # Reading ahead
@@ -243,7 +243,7 @@ def test_batches_are_the_same_whether_or_not_they_are_read_ahead(both, kind):
     for epoch in (1, 2):
         same(trained_on(streamed, rows, NOISY, epoch=epoch), trained_on(at_need, rows, NOISY, epoch=epoch))
     same(scored_on(streamed, rows), scored_on(at_need, rows))
-    assert not readers()
+    wait_for(lambda: not readers())
 
 
 def test_what_comes_next_is_read_while_what_is_there_is_used_and_no_more(both, monkeypatch):
@@ -286,7 +286,7 @@ def test_what_is_given_up_leaves_no_thread_and_reads_little_more(both, monkeypat
     assert begun.wait(60)
     threading.Timer(0.1, go_on.set).start()
     portions.close()
-    assert not readers()
+    wait_for(lambda: not readers())
     assert read == [0, 0, 0, 8]  # the first stream of what is read ahead, and not the others
 
 
