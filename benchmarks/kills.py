@@ -282,7 +282,9 @@ class Campaign:
     def __init__(self, name: str, command: list[str], folder: Path, how: str, seed: int):
         self.name, self.folder, self.how = name, folder, how
         self.random = random.Random(f"{name} {seed}")
-        self.intervals = [0.0, 0.15] if name == "run" else [None]
+        self.intervals: list[float | None] = [None]
+        if name == "run":  # asked to stop it saves the last epoch where none was saved before it
+            self.intervals = [0.15, 600.0] if how == "term" else [0.0, 0.15]
         self.commands = {i: command + ([f"save_every={i}"] if i is not None else []) for i in self.intervals}
         self.expected: dict[float | None, dict[str, bytes]] = {}
         self.seconds = 0.0
@@ -321,6 +323,13 @@ class Campaign:
         command, ready = self.commands[interval], self._before(interval)
         status, wrong = self._stopped(command, place, moment, ready, number)
         outcome = self._outcome(place)
+        if (
+            self.name == "run"
+            and status == 143
+            and outcome == ANEW
+            and "epoch 1:" in (place / "out/log.txt").read_text()
+        ):
+            wrong += " the last epoch was not saved"
         refused = outcome == AFTER and self.name in ("prepare", "report")  # to overwrite what is whole
         again = ended(start(command, place, ready))
         said = (place / "said.txt").read_text()
