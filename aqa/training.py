@@ -108,6 +108,7 @@ def train(
         if in_order:
             keep()
         raise
+    keep()  # what follows, scoring and figures, may be stopped as well
     if not progress.best_epoch:
         progress.best_weights = model.state_dict()
     return progress

@@ -323,13 +323,9 @@ class Campaign:
         command, ready = self.commands[interval], self._before(interval)
         status, wrong = self._stopped(command, place, moment, ready, number)
         outcome = self._outcome(place)
-        if (
-            self.name == "run"
-            and status == 143
-            and outcome == ANEW
-            and "epoch 1:" in (place / "out/log.txt").read_text()
-        ):
-            wrong += " the last epoch was not saved"
+        log = place / "out" / "log.txt"
+        if self.name == "run" and status == 143 and outcome == ANEW and log.exists() and "epoch 1:" in log.read_text():
+            wrong += f" the last epoch was not saved: {log.read_text()}{(place / 'said.txt').read_text()[-2000:]}"
         refused = outcome == AFTER and self.name in ("prepare", "report")  # to overwrite what is whole
         again = ended(start(command, place, ready))
         said = (place / "said.txt").read_text()

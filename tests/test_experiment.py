@@ -69,6 +69,23 @@ def weights(folder):
     return torch.load(folder / "checkpoint.pt", weights_only=True)["weights"]
 
 
+def test_a_run_stopped_while_it_scores_has_its_training_saved(store, tmp_path, finished, monkeypatch):
+    conclude, settings = aqa.experiment.conclude, experiment(store, tmp_path / "run")
+
+    def stopped(*rest):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aqa.experiment.conclude", stopped)
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on after epoch"):
+        aqa.run(settings)
+    monkeypatch.setattr("aqa.experiment.conclude", conclude)
+    monkeypatch.setattr("aqa.training.train_epoch", None)  # nothing is trained again
+    aqa.run(settings)
+    for name, content in contents(finished).items():
+        assert name == "config.yaml" or (tmp_path / "run" / name).read_bytes() == content, name
+    assert not (tmp_path / "run" / "state.pt").exists()
+
+
 def test_a_run_leaves_the_whole_folder(finished):
     names = {p.name for p in finished.iterdir()}
     assert names == {
