@@ -74,8 +74,8 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         _held -= 1
-    if _asked and not _raised and not _held:
-        _raise()
+    if not _held:
+        stop_here_if_asked()
 
 
 def stop_here_if_asked() -> None:
