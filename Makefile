@@ -31,13 +31,13 @@ bench: DEVICE = cpu
 bench-gpu: DEVICE = cuda
 bench-gpu: STEPS = --precision float32 tf32 bf16 --compile
 bench bench-gpu: $(READY)
-	@$(BIN)/python benchmarks/train_step.py --device $(DEVICE) --data fisv fs1000 rg $(STEPS)
-	@$(BIN)/python benchmarks/evaluation.py --device $(DEVICE)
-	@$(BIN)/python benchmarks/data.py --device $(DEVICE)
-	@$(BIN)/python benchmarks/streaming.py --device $(DEVICE)
-	@$(BIN)/python benchmarks/epoch.py --device $(DEVICE) --videos 32
-	@$(BIN)/python benchmarks/models.py --device $(DEVICE)
-	@$(BIN)/python benchmarks/growth.py --device $(DEVICE)
+	@$(BIN)/python -m benchmarks.train_step --device $(DEVICE) --data fisv fs1000 rg $(STEPS)
+	@$(BIN)/python -m benchmarks.evaluation --device $(DEVICE)
+	@$(BIN)/python -m benchmarks.data --device $(DEVICE)
+	@$(BIN)/python -m benchmarks.streaming --device $(DEVICE)
+	@$(BIN)/python -m benchmarks.epoch --device $(DEVICE) --videos 32
+	@$(BIN)/python -m benchmarks.models --device $(DEVICE)
+	@$(BIN)/python -m benchmarks.growth --device $(DEVICE)
 
 # torch goes first and by its exact version, so that an index or a wheel folder with a CPU build can serve it.
 $(READY): setup.py requirements.txt

@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = next(
-    line.split('"')[1] for line in (HERE / "aqa/__init__.py").read_text().splitlines() if line.startswith("__version__")
+    line.split('"')[1] for line in (HERE / "aqa/version.py").read_text().splitlines() if line.startswith("__version__")
 )
 
 WANDB = ["wandb>=0.17"]
@@ -21,7 +21,8 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["aqa", "aqa.*", "data_prep", "data_prep.*"]),
-    package_data={"aqa.reporting": ["published.yaml", "templates/*"]},
+    options={"editable_wheel": {"mode": "compat"}},  # found from any folder, the one above a clone included
+    package_data={"aqa": ["py.typed"], "aqa.reporting": ["published.yaml", "templates/*"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.24",

@@ -6,30 +6,31 @@ The public names load on first use, so that `import aqa` stays light.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from aqa.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from aqa import models
-    from aqa.data.inspect import inspect_store
-    from aqa.data.store import FeatureStore, Modality, Target, write_store
     from aqa.errors import AqaError
-    from aqa.experiment import run
     from aqa.models.published import load_published_mcmoe
     from aqa.reporting.report import report
-    from aqa.scoring import evaluate, predict
+    from aqa.runs.evaluate import evaluate, predict
+    from aqa.runs.run import run
+    from aqa.store.inspect import inspect_store
+    from aqa.store.store import FeatureStore, Modality, Target
+    from aqa.store.write import write_store
 
 _HOME = {
     "AqaError": "aqa.errors",
-    "FeatureStore": "aqa.data.store",
-    "Modality": "aqa.data.store",
-    "Target": "aqa.data.store",
-    "evaluate": "aqa.scoring",
-    "inspect_store": "aqa.data.inspect",
+    "FeatureStore": "aqa.store.store",
+    "Modality": "aqa.store.store",
+    "Target": "aqa.store.store",
+    "evaluate": "aqa.runs.evaluate",
+    "inspect_store": "aqa.store.inspect",
     "load_published_mcmoe": "aqa.models.published",
-    "predict": "aqa.scoring",
+    "predict": "aqa.runs.evaluate",
     "report": "aqa.reporting.report",
-    "run": "aqa.experiment",
-    "write_store": "aqa.data.store",
+    "run": "aqa.runs.run",
+    "write_store": "aqa.store.store",
 }
 
 __all__ = [

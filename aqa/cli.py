@@ -20,7 +20,7 @@ class Commands(typer.core.TyperGroup):
     """The commands; one that is stopped says how to go on. Typer would be silent, and take SIGTERM for Ctrl-C."""
 
     def invoke(self, ctx: Any) -> Any:
-        from aqa.stopping import exit_status
+        from aqa.system.signals import exit_status
 
         try:
             return super().invoke(ctx)
@@ -80,8 +80,8 @@ def run(
     plugin: Plugin = None,
 ) -> None:
     """Train a model and score it under every missing pattern."""
-    from aqa.devices import keep_freed_memory
-    from aqa.experiment import run as run_experiment
+    from aqa.runs.run import run as run_experiment
+    from aqa.system.devices import keep_freed_memory
 
     keep_freed_memory()
     result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=_say, show_progress=True)
@@ -106,11 +106,12 @@ def sweep(
     plugin: Plugin = None,
 ) -> None:
     """Run a grid of experiments; runs that are done are not run again."""
-    from aqa.clusters import run_on_ray
-    from aqa.files import write_table
-    from aqa.launching import SweepFolder, run_points
-    from aqa.reporting import sweep as reporting
-    from aqa.sweeps import groups_of, load_sweep, points_of, wandb_sweeps
+    from aqa.sweeps import tables as reporting
+    from aqa.sweeps.folder import SweepFolder
+    from aqa.sweeps.grid import groups_of, load_sweep, points_of, wandb_sweeps
+    from aqa.sweeps.local import run_points
+    from aqa.sweeps.ray_cluster import run_on_ray
+    from aqa.system.files import write_table
 
     plan = load_sweep(file)
     if export_wandb is not None:
@@ -197,8 +198,8 @@ def evaluate(
     plugin: Plugin = None,
 ) -> None:
     """Score a finished run again: other patterns, another store or split."""
-    from aqa.files import refuse_existing, write_text
-    from aqa.scoring import evaluate as evaluate_run
+    from aqa.runs.evaluate import evaluate as evaluate_run
+    from aqa.system.files import refuse_existing, write_text
 
     if out is not None:
         refuse_existing(out, overwrite)
@@ -221,8 +222,8 @@ def predict(
     plugin: Plugin = None,
 ) -> None:
     """Predict the scores of videos, labelled or not."""
-    from aqa.files import refuse_existing, write_table
-    from aqa.scoring import predict as predict_store
+    from aqa.runs.evaluate import predict as predict_store
+    from aqa.system.files import refuse_existing, write_table
 
     refuse_existing(out, overwrite)
     predictions = predict_store(run, store, split=split, device=device, memory=memory)
@@ -248,7 +249,7 @@ def prepare(
     plugin: Plugin = None,
 ) -> None:
     """Write a feature store from published files, or a synthetic one."""
-    from data_prep.prepare import prepare as prepare_store
+    from aqa.data_prep.prepare import prepare as prepare_store
 
     _show(
         prepare_store(
@@ -267,7 +268,7 @@ def prepare(
 @app.command()
 def inspect(store: Annotated[Path, typer.Argument(help="A feature store (HDF5).", metavar="STORE")]) -> None:
     """Describe a feature store and every problem in it; exit status 1 where it is not usable."""
-    from aqa.data.inspect import inspect_store
+    from aqa.store.inspect import inspect_store
 
     inspection = inspect_store(store)
     _show(str(inspection))
@@ -279,7 +280,7 @@ def models(plugin: Plugin = None) -> None:
     """List the models, with their parameters by default on streams of 1024, 768 and 1024 channels (Fis-V)."""
     from aqa.errors import AqaError
     from aqa.models import MODELS, build
-    from aqa.reporting.tables import align
+    from aqa.runs.table import align
 
     def parameters(name: str) -> str:
         try:
@@ -305,7 +306,7 @@ def _export(sweeps: Mapping[str, Any], folder: Path) -> None:
     import yaml
 
     from aqa.errors import AqaError
-    from aqa.files import write_text
+    from aqa.system.files import write_text
 
     folder.mkdir(parents=True, exist_ok=True)
     for content in sweeps.values():
@@ -353,7 +354,7 @@ def _show(text: str, err: bool = False) -> None:
 def _patterns(text: str) -> Any:
     import yaml
 
-    from aqa.config import parse_value
+    from aqa.config.yaml import parse_value
     from aqa.errors import AqaError
 
     try:
@@ -366,7 +367,7 @@ def _patterns(text: str) -> Any:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status. A user's mistake is one line and status 2; see also `stopping`."""
     from aqa.errors import AqaError, first_line, out_of_memory
-    from aqa.stopping import stoppable
+    from aqa.system.signals import stoppable
 
     command = typer.main.get_command(app)
     arguments = sys.argv[1:] if arguments is None else arguments

@@ -1,6 +1,6 @@
 """How near to the speed of memory features are read and batched.
 
-    python benchmarks/data.py
+    python -m benchmarks.data
 
 On a store of random features in a temporary folder, of Fis-V's size, whose file is in the page cache:
 - the time to load it, every number checked, beside that of reading the bytes of its file into memory that is already
@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aqa.data.batches import Features, training_batches
-from aqa.data.store import FeatureStore, Modality, write_store
+from aqa.features.batches import Features, training_batches
 from aqa.missing import parse_pattern
 from aqa.models import build
-from harness import Report, Work, by_turns, options, parsed, rates, ratios
-from steps import random_batch, shape_of, training_step
+from aqa.store.store import FeatureStore, Modality
+from aqa.store.write import write_store
+from benchmarks.harness import Report, Work, by_turns, options, parsed, rates, ratios
+from benchmarks.steps import random_batch, shape_of, training_step
 
 CLIPS, BATCH = 124, 32
 WIDTHS = shape_of("fisv").widths

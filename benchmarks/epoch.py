@@ -1,6 +1,6 @@
 """What share of an epoch is data: batches made as training makes them, against the epoch's steps alone.
 
-    python benchmarks/epoch.py                     the shapes of Fis-V, FS1000 and RG, 64 videos each
+    python -m benchmarks.epoch                     the shapes of Fis-V, FS1000 and RG, 64 videos each
 
 Three things are timed by turns: an epoch as training does it (`training_batches` into `train_epoch`); the same steps on
 the same batches, made before; the batches alone, without steps. The share of data is what the epoch takes beyond its
@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aqa.config import TrainConfig
-from aqa.data.batches import Batch, Features, training_batches
-from aqa.data.store import FeatureStore
-from aqa.data.synthetic import make_synthetic
+from aqa.config.schema import TrainConfig
+from aqa.features.batches import Batch, Features, training_batches
 from aqa.missing import parse_pattern
 from aqa.models import build
-from aqa.training import train_epoch, training_step
-from harness import Report, Work, by_turns, memory_copy, options, parsed, rates, ratios
-from steps import shape_of
+from aqa.store.store import FeatureStore
+from aqa.store.synthetic import make_synthetic
+from aqa.training.loop import train_epoch, training_step
+from benchmarks.harness import Report, Work, by_turns, memory_copy, options, parsed, rates, ratios
+from benchmarks.steps import shape_of
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What scoring under all seven patterns costs beside scoring under the complete one alone.
 
-    python benchmarks/evaluation.py
+    python -m benchmarks.evaluation
 
 A hundred videos of 124 clips with the widths of Fis-V, an MCMoE of the published size, batches of 32: the seven subsets
 together, the complete pattern alone, and the seven one after the other, by turns in one process. Their ratios are the
@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aqa.data.batches import Features
-from aqa.data.store import FeatureStore, Modality, Target, write_store
-from aqa.evaluation import Scorer
+from aqa.evaluation.scorer import Scorer
+from aqa.features.batches import Features
 from aqa.missing import parse_test_patterns
 from aqa.models.base import AQAModel
 from aqa.models.mcmoe import MCMoE
-from harness import Report, Work, by_turns, options, parsed, ratios
+from aqa.store.store import FeatureStore, Modality, Target
+from aqa.store.write import write_store
+from benchmarks.harness import Report, Work, by_turns, options, parsed, ratios
 
 WIDTHS = {"visual": 1024, "audio": 768, "flow": 1024}
 

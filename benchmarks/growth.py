@@ -1,6 +1,6 @@
 """How MCMoE's training step grows: time and peak memory against clips, batch, width, modalities and number of videos.
 
-    python benchmarks/growth.py                    figures, and benchmarks/results/growth.png
+    python -m benchmarks.growth                    figures, and benchmarks/results/growth.png
 
 Sizes are small where they are not what grows, so that it is quick. All sizes of an axis take turns. Memory is what a
 process of its own takes beyond what it held before the model was built (on a GPU: what torch allocates). Of both the
@@ -28,13 +28,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aqa.data.batches import Features, training_batches
-from aqa.data.store import FeatureStore, Modality, Target, write_store
+from aqa.features.batches import Features, training_batches
 from aqa.missing import parse_pattern
 from aqa.models import AQAModel
 from aqa.models.base import Example
-from harness import Report, Work, by_turns, matrix_product, options, parsed, peak_memory, ratios
-from steps import build_small, random_batch, scoring, small_shape, training_step
+from aqa.store.store import FeatureStore, Modality, Target
+from aqa.store.write import write_store
+from benchmarks.harness import Report, Work, by_turns, matrix_product, options, parsed, peak_memory, ratios
+from benchmarks.steps import build_small, random_batch, scoring, small_shape, training_step
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -26,18 +26,17 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from aqa.devices import keep_freed_memory
 from aqa.errors import AqaError
-from aqa.files import plain
-from aqa.precision import Precision, float32_products
-from aqa.scoring import pick_device
+from aqa.system.devices import keep_freed_memory, pick_device
+from aqa.system.files import plain
+from aqa.system.precision import Precision, float32_products
 
 RESULTS = Path(__file__).parent / "results"
 FEWEST = 7  # samples of which a median is given
 PRELOADED = [
     "torch",
     "torch._dynamo",
-    "aqa.training",
+    "aqa.training.loop",
 ]  # dynamo: what torch's optimizers import when they are first made
 # What data sheets promise, by the name that torch gives a GPU: dense products in TFLOP/s, the memory in TB/s.
 DATA_SHEETS = {

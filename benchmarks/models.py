@@ -1,6 +1,6 @@
 """Time of one training step and of one scoring of a batch, for every registered model.
 
-    python benchmarks/models.py                    with one thread, and with all
+    python -m benchmarks.models                    with one thread, and with all
 
 Batches of 32 videos in the shapes of the synthetic preset fisv_small (124 clips, up to a third of them padding; 64, 48
 and 64 channels), hidden width 64; the other options are those of experiments/sweeps/models.yaml. All models and one
@@ -21,8 +21,8 @@ import yaml
 
 from aqa.models import MODELS, AQAModel
 from aqa.models.base import Example
-from harness import Report, Work, by_turns, matrix_product, options, parsed, ratios, short
-from steps import build_small, random_batch, scoring, shape_of, training_step
+from benchmarks.harness import Report, Work, by_turns, matrix_product, options, parsed, ratios, short
+from benchmarks.steps import build_small, random_batch, scoring, shape_of, training_step
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 

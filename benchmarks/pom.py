@@ -2,7 +2,7 @@
 
     aqa prepare pom --source FOLDER --out data/pom.h5
     aqa sweep experiments/sweeps/pom.yaml --jobs 2
-    python benchmarks/pom.py
+    python -m benchmarks.pom
 
 Intervals are percentile bootstraps over test videos, the same draws for both models, every target and every seed.
 """
@@ -20,12 +20,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aqa import FeatureStore
-from aqa.comparison import Estimate, draw_videos, estimate, mean
+from aqa.evaluation.bootstrap import Floats, ResampledTarget
+from aqa.evaluation.comparison import Estimate, draw_videos, estimate, mean
 from aqa.modalities import subsets
 from aqa.reporting.collect import entries, find_runs, read_scores
 from aqa.reporting.sections import Section, mean_section, target_section
-from aqa.reporting.tables import align
-from aqa.resampling import Floats, ResampledTarget
+from aqa.runs.table import align
 
 
 def main() -> None:

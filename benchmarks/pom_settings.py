@@ -1,6 +1,6 @@
 """Settings for POM compared without its test split. Makes the table of settings in docs/pom.md.
 
-    python benchmarks/pom_settings.py --store data/pom.h5 --only chosen "learning rate 4e-3"
+    python -m benchmarks.pom_settings --store data/pom.h5 --only chosen "learning rate 4e-3"
 
 Three folds of 150 of the 700 videos outside the test split are held out in turn; of the other 550, 100 select the
 epoch. Nine targets are trained in each fold, 27 runs a setting. A run that is there already is not run again.
@@ -17,10 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from aqa import FeatureStore, Modality, run, write_store
-from aqa.metrics import srcc
+from aqa.evaluation.metrics import srcc
 from aqa.modalities import subsets
-from aqa.reporting.tables import align
-from pom import ridge_scores
+from aqa.runs.table import align
+from benchmarks.pom import ridge_scores
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "pom.yaml"
 TARGETS = [

@@ -1,6 +1,6 @@
 """How long a report of 1,000 runs takes, beside how long reading their files takes.
 
-    python benchmarks/report.py
+    python -m benchmarks.report
 
 Makes run folders as `aqa run` leaves them, 13 targets (of the sizes of Fis-V, FS1000 and RG) x 11 models x 7 seeds, of
 made-up predictions; then times `aqa report` on them, and plain reading of the same files by pandas, json and yaml.
@@ -21,11 +21,11 @@ import pandas as pd
 import yaml
 
 from aqa.config import load_experiment
-from aqa.experiment import save_predictions
-from aqa.files import plain
-from aqa.metrics import summarise
+from aqa.evaluation.metrics import summarise
 from aqa.modalities import subsets
-from aqa.runs import LOADER, PREDICTIONS, RunFolder
+from aqa.runs.folder import LOADER, PREDICTIONS, RunFolder
+from aqa.runs.run import save_predictions
+from aqa.system.files import plain
 
 TARGETS = {
     **{("fisv", t): 100 for t in ("TES", "PCS")},

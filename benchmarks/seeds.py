@@ -1,7 +1,7 @@
 """Seeds of a small model: in turn in one process (`vectorize: seeds`), a process each one by one, or two at a time.
 
-    python benchmarks/seeds.py                 # whole commands, start-up and scoring included
-    python benchmarks/seeds.py --stacking      # single steps: models in turn against stacked by torch.func
+    python -m benchmarks.seeds                 # whole commands, start-up and scoring included
+    python -m benchmarks.seeds --stacking      # single steps: models in turn against stacked by torch.func
 
 Every figure is a ratio to the seeds in turn, measured in the same round: above 1, the seeds in turn are faster. Each
 process has one thread. Data have the shapes of the quick start or of POM; their values are random.
@@ -27,9 +27,10 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from aqa.data.store import Modality, Target, write_store
 from aqa.models import build
-from harness import Report, options, parsed
+from aqa.store.store import Modality, Target
+from aqa.store.write import write_store
+from benchmarks.harness import Report, options, parsed
 
 R = TypeVar("R")
 

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-import aqa.training
-from aqa.config import TrainConfig
-from aqa.data.synthetic import PRESETS
+import aqa.training.loop
+from aqa.config.schema import TrainConfig
 from aqa.models import MODELS, AQAModel, build
 from aqa.models.base import Example
-from aqa.precision import Precision
 from aqa.registry import option_names
+from aqa.store.synthetic import PRESETS
+from aqa.system.precision import Precision
 
 
 class Shape(NamedTuple):
@@ -53,7 +53,7 @@ def training_step(
 ) -> Callable[[], object]:
     """What training does with a batch, by the code that does it."""
     settings = TrainConfig(precision=precision, compile=compiled, batch_size=len(batch.target))
-    step = aqa.training.training_step(model.train(), settings)
+    step = aqa.training.loop.training_step(model.train(), settings)
     idle = model.idle_parts(batch.visible.cpu(), batch.available.cpu())
     return lambda: step(batch, idle)
 

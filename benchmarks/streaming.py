@@ -1,6 +1,6 @@
 """What a store larger than memory costs: how fast its epochs are, and whether they keep to the memory allowed.
 
-    python benchmarks/streaming.py
+    python -m benchmarks.streaming
 
 A store of random features that takes four times `data.memory`, in a process of its own, by turns:
 - an epoch without training, read ahead and read at need, beside a plain read of the file;
@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aqa.data.memory import GIB
-from aqa.data.store import FeatureStore
-from aqa.data.streaming import StreamedFeatures, load_features
-from data import BATCH, CLIPS, VIDEO_BYTES, epoch_of, random_store
-from harness import Report, Work, by_turns, file_read, options, parsed, rates, ratios
+from aqa.features.streaming import StreamedFeatures, load_features
+from aqa.store.store import FeatureStore
+from aqa.system.memory import GIB
+from benchmarks.data import BATCH, CLIPS, VIDEO_BYTES, epoch_of, random_store
+from benchmarks.harness import Report, Work, by_turns, file_read, options, parsed, rates, ratios
 
 AHEAD, AT_NEED = "read ahead", "read at need"
 

@@ -1,6 +1,6 @@
 """What a sweep costs beside its runs: the same small runs by `aqa sweep` and by a plain loop, in seconds a run.
 
-    python benchmarks/sweep.py
+    python -m benchmarks.sweep
 
 Both are measured as whole commands, so that starting Python and torch is in both.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aqa.data.synthetic import make_synthetic
+from aqa.store.synthetic import make_synthetic
 
 LIMIT = 0.5  # seconds a run
 EXPERIMENT = """

@@ -1,7 +1,7 @@
 """What Weights & Biases costs a run: untracked, offline, and online with a server that misbehaves.
 
-    python benchmarks/tracking.py                            every way three times
-    python benchmarks/tracking.py --ways "lost, hangs"       one of them, beside the untracked run
+    python -m benchmarks.tracking                            every way three times
+    python -m benchmarks.tracking --ways "lost, hangs"       one of them, beside the untracked run
 
 Runs experiments/quickstart.yaml for some epochs in each way by turns, and prints seconds a run, the ratio to the
 untracked run of the same turn, what was said of the tracking, and whether history, metrics, predictions and checkpoint
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from aqa import run
-from wandb_server import GOOD, HANGS, Server
+from stress.wandb_server import GOOD, HANGS, Server
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "quickstart.yaml"
 KEY = "0" * 40  # of the right form; nobody's

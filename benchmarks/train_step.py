@@ -1,8 +1,8 @@
 """How far a full-size training step of MCMoE is from what the machine's matrix products allow.
 
-    python benchmarks/train_step.py                            Fis-V's shape, 32 videos of 124 clips
-    python benchmarks/train_step.py --data fisv fs1000 rg      those of FS1000 (95 clips) and RG (68 clips) as well
-    python benchmarks/train_step.py --device cuda --precision float32 tf32 bf16 --compile
+    python -m benchmarks.train_step                            Fis-V's shape, 32 videos of 124 clips
+    python -m benchmarks.train_step --data fisv fs1000 rg      those of FS1000 (95 clips) and RG (68 clips) as well
+    python -m benchmarks.train_step --device cuda --precision float32 tf32 bf16 --compile
 
 One step is what training does: loss, backward, Adam. Its time stands beside the time that floating-point operations
 would take at the rate of one large matrix product of the same precision, measured by turns with it in the same process.
@@ -27,8 +27,8 @@ import torch
 from torch._dynamo.utils import counters
 
 from aqa.models import build
-from aqa.precision import Precision
-from harness import (
+from aqa.system.precision import Precision
+from benchmarks.harness import (
     Report,
     Work,
     beside_data_sheet,
@@ -43,7 +43,7 @@ from harness import (
     ratios,
     timed,
 )
-from steps import random_batch, shape_of, training_step
+from benchmarks.steps import random_batch, shape_of, training_step
 
 # Of 32 videos' step: each of the T clips its own generator query, the encoder's attention as matrix products.
 PUBLISHED_GFLOP = {"fisv": 272.05, "fs1000": 203.04, "rg": 146.66}

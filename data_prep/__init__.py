@@ -1,5 +1,1 @@
-"""From published files to feature stores: one file a data set, found by name."""
-
-from aqa.registry import Registry
-
-DATASETS: Registry = Registry("data set", __name__)
+"""From published files to feature stores: one file per data set, found by name. Import it as `aqa.data_prep`."""

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from aqa.data.hdf5 import LONGEST_NAME
-from aqa.data.store import Modality, Target, write_store
 from aqa.errors import AqaError, nearest, printable
-from aqa.files import refuse_existing
-from data_prep.summary import Summary, listed
+from aqa.store.hdf5 import LONGEST_NAME
+from aqa.store.store import Modality, Target
+from aqa.store.write import write_store
+from aqa.system.files import refuse_existing
+
+from .summary import Summary, listed
 
 OnError = Literal["refuse", "skip"]
 Array = NDArray[Any]

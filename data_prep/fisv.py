@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_prep import DATASETS
-from data_prep.convert import Problem, Published, Stream
-from data_prep.files import find
-from data_prep.labels import read_rows
-from data_prep.npy import load_mapping
+from aqa.data_prep import DATASETS
+
+from .convert import Problem, Published, Stream
+from .files import find
+from .labels import read_rows
+from .npy import load_mapping
 
 # File, width and extractor of each modality; rg.py has the same layout, one file an apparatus.
 STREAMS = {

@@ -7,12 +7,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from aqa.data_prep import DATASETS
 from aqa.errors import AqaError
-from data_prep import DATASETS
-from data_prep.convert import Problem, Published, Stream
-from data_prep.files import find
-from data_prep.labels import Row, read_rows
-from data_prep.npy import load_npy
+
+from .convert import Problem, Published, Stream
+from .files import find
+from .labels import Row, read_rows
+from .npy import load_npy
 
 STREAMS = {
     "visual": ("output_feature_fs1000_new", 768, "VST (Video Swin Transformer), mean over positions"),

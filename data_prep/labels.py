@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aqa.errors import AqaError
-from data_prep.convert import Problem
+
+from .convert import Problem
 
 MOST_BYTES = 2**26  # of a label file
 

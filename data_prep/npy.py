@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aqa.errors import AqaError, first_line, printable
-from aqa.pickles import Refused, examine
+from aqa.system.pickles import Refused, examine
 
 # Booleans, integers and floats of a fixed size: "f4", "<f8", "i8". Text, records and objects are not features.
 _NUMERIC = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")

@@ -9,12 +9,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from aqa.data import hdf5
+from aqa.data_prep import DATASETS
 from aqa.errors import AqaError, first_line, nearest
-from data_prep import DATASETS
-from data_prep.convert import Published, Stream
-from data_prep.files import find
-from data_prep.npy import load_npz
+from aqa.store import hdf5
+
+from .convert import Published, Stream
+from .files import find
+from .npy import load_npz
 
 Array = NDArray[Any]
 SPLITS = ("train", "valid", "test")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from aqa.data.synthetic import make_synthetic
+from aqa.data_prep import DATASETS
 from aqa.errors import AqaError, nearest
-from aqa.files import refuse_existing
-from data_prep import DATASETS
-from data_prep.convert import OnError, convert
+from aqa.store.synthetic import make_synthetic
+from aqa.system.files import refuse_existing
+
+from .convert import OnError, convert
 
 SYNTHETIC = "synthetic"
 

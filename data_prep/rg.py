@@ -8,11 +8,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from data_prep import DATASETS
-from data_prep.convert import Problem, Published, Stream
-from data_prep.files import find
-from data_prep.labels import read_rows
-from data_prep.npy import load_mapping
+from aqa.data_prep import DATASETS
+
+from .convert import Problem, Published, Stream
+from .files import find
+from .labels import read_rows
+from .npy import load_mapping
 
 APPARATUS = ("Ball", "Clubs", "Hoop", "Ribbon")
 STREAMS = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aqa.data.store import Modality, Target, differ_in_length
+from aqa.store.store import Modality, Target, differ_in_length
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 
-import aqa.experiment
-from aqa.data.store import Modality, Target, write_store
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts beside each other, not a package
+import aqa.runs.run
+from aqa.store.store import Modality, Target
+from aqa.store.write import write_store
 
 torch.set_num_threads(
     1
@@ -24,14 +22,14 @@ torch.set_num_threads(
 settings.register_profile("busy", deadline=None)  # a machine that does other things is no fault
 settings.load_profile("busy")
 
-DRAW = aqa.experiment.draw
+DRAW = aqa.runs.run.draw
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_figures():
     """Runs draw nothing but where a test asks for it: figures are most of the time of runs this small."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aqa.experiment, "draw", lambda *arguments: None)
+        patch.setattr(aqa.runs.run, "draw", lambda *arguments: None)
         yield
 
 
@@ -42,7 +40,7 @@ def drawing(_no_figures):
     @contextlib.contextmanager
     def drawn():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(aqa.experiment, "draw", DRAW)
+            patch.setattr(aqa.runs.run, "draw", DRAW)
             yield
 
     return drawn

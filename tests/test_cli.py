@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from aqa.cli import main
-from aqa.data.store import Modality, Target, write_store
-from aqa.runs import RunFolder
+from aqa.runs.folder import RunFolder
+from aqa.store.store import Modality, Target
+from aqa.store.write import write_store
 
 SMALL = {
     "name": "small-{target}-seed{seed}",
@@ -241,7 +242,7 @@ def test_too_little_memory_is_one_line(here, capsys, monkeypatch, error):
     def too_large(*arguments, **options):
         raise error
 
-    monkeypatch.setattr("aqa.experiment.run", too_large)
+    monkeypatch.setattr("aqa.runs.run.run", too_large)
     assert aqa("run", "small.yaml") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("aqa: not enough memory: ")
@@ -253,7 +254,7 @@ def test_a_mistake_of_the_program_is_not_taken_for_too_little_memory(here, monke
     def broken(*arguments, **options):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr("aqa.experiment.run", broken)
+    monkeypatch.setattr("aqa.runs.run.run", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         aqa("run", "small.yaml")
 

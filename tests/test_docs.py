@@ -8,14 +8,14 @@ import pytest
 import yaml
 
 import aqa
-from aqa.config import Experiment, Section
-from aqa.data.inspect import inspect_store
+from aqa.config.schema import Experiment, Section
+from aqa.data_prep import DATASETS
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
 from aqa.registry import option_names
 from aqa.reporting.published import load_published
-from aqa.sweeps import RayCluster, Sweep
-from data_prep import DATASETS
+from aqa.store.inspect import inspect_store
+from aqa.sweeps.grid import RayCluster, Sweep
 
 ROOT = Path(__file__).parents[1]
 

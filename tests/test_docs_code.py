@@ -26,16 +26,19 @@ import typer
 import yaml
 from markdown_it import MarkdownIt
 
-from aqa import experiment, launching, plugins
+from aqa import plugins
 from aqa.cli import app, main
-from aqa.config import Experiment, load_experiment, validated
-from aqa.data.synthetic import make_synthetic
+from aqa.config.load import load_experiment, validated
+from aqa.config.schema import Experiment
+from aqa.data_prep import DATASETS
 from aqa.errors import AqaError
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
 from aqa.reporting.published import load_published
-from aqa.sweeps import Sweep
-from data_prep import DATASETS
+from aqa.runs import run as experiment
+from aqa.store.synthetic import make_synthetic
+from aqa.sweeps import local as launching
+from aqa.sweeps.grid import Sweep
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]

@@ -12,13 +12,14 @@ import yaml
 from aqa import plugins
 from aqa.cli import main
 from aqa.config import load_experiment
-from aqa.data.sharing import FeatureLoader
-from aqa.data.store import Modality, Target, write_store
+from aqa.data_prep import DATASETS
 from aqa.errors import AqaError
-from aqa.experiment import run_by_epoch
+from aqa.features.cache import FeatureLoader
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
-from data_prep import DATASETS
+from aqa.runs.run import run_by_epoch
+from aqa.store.store import Modality, Target
+from aqa.store.write import write_store
 
 MINE = """
 import torch
@@ -182,7 +183,7 @@ def test_one_file_may_hold_a_pattern_and_a_data_set(here):
         "from __future__ import annotations\n"
         "from dataclasses import dataclass\n"
         "from aqa.missing import PATTERNS, MissingPattern\n"
-        "from data_prep import DATASETS\n"
+        "from aqa.data_prep import DATASETS\n"
         "@dataclass\nclass Uses:\n    modules: dict[str, int]\n"
         "@PATTERNS.register('nothing')\nclass Nothing(MissingPattern):\n    name = 'nothing'\n"
         "@DATASETS.register('own', title='')\ndef read(source):\n    ...\n"

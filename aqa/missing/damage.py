@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aqa.devices import on_device
 from aqa.errors import AqaError
 from aqa.missing.base import PATTERNS, Draws, MissingPattern
+from aqa.system.devices import on_device
 
 
 class Damage(MissingPattern):

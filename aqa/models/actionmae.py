@@ -35,10 +35,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.clips import before_padding, scatter_rows
+from aqa.layers.grade_decoder import sinusoid, xavier
+from aqa.layers.transformer import Encoder
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import before_padding, scatter_rows, sinusoid, xavier
-from aqa.models.transformer import Encoder
 from aqa.registry import Natural, Positive, Share
 
 

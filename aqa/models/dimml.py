@@ -37,10 +37,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.clips import clip_mean, real_clips, scatter_rows
+from aqa.layers.grade_decoder import xavier
+from aqa.layers.transformer import Encoder
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import clip_mean, real_clips, scatter_rows, xavier
-from aqa.models.transformer import Encoder
 from aqa.registry import Natural, Positive, Share
 
 #: Steps of the cumulative histogram of targets from which quantiles are read.

@@ -18,8 +18,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from aqa.layers.clips import on_clips, scatter_rows, works_on_all
 from aqa.models import register
-from aqa.models.layers import EarlyFusion, on_clips, scatter_rows, works_on_all
+from aqa.models.early_fusion import EarlyFusion
 
 
 @register(

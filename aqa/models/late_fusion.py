@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aqa.layers.clips import before_padding, on_clips, scatter_rows
+from aqa.layers.grade_decoder import GradeTransformer, projection
+from aqa.layers.losses import hardest_triplet
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import GradeTransformer, before_padding, on_clips, projection, scatter_rows
-from aqa.objectives import hardest_triplet
 from aqa.registry import Natural, Positive, Share
 
 

@@ -28,21 +28,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.clips import clip_mean, on_clips, real_clips, scatter_rows, works_on_all
+from aqa.layers.grade_decoder import GradeDecoder, projection, sinusoid, xavier
+from aqa.layers.losses import channel_divergence, hardest_triplet, squared_error
+from aqa.layers.transformer import Encoder, FewQueryAttention
 from aqa.models import mcmoe_patterns, register
 from aqa.models.base import AQAModel, Loss, PatternScores
-from aqa.models.layers import (
-    GradeDecoder,
-    clip_mean,
-    on_clips,
-    projection,
-    real_clips,
-    scatter_rows,
-    sinusoid,
-    works_on_all,
-    xavier,
-)
-from aqa.models.transformer import Encoder, FewQueryAttention
-from aqa.objectives import channel_divergence, hardest_triplet, squared_error
 from aqa.registry import Natural, Positive, Several, Share
 
 

@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
+from aqa.layers.clips import before_padding
+from aqa.layers.grade_decoder import GradeDecoder
 from aqa.models.base import PatternScores
-from aqa.models.layers import GradeDecoder, before_padding
 
 if TYPE_CHECKING:
     from aqa.models.mcmoe import GatedGenerator, MCMoE

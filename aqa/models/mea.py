@@ -40,9 +40,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.clips import before_padding, clip_mean, on_clips
+from aqa.layers.grade_decoder import sinusoid
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import before_padding, clip_mean, on_clips, sinusoid
 from aqa.registry import Natural, Positive, Several, Share
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aqa.layers.clips import before_padding
 from aqa.models import register
 from aqa.models.base import Loss
-from aqa.models.layers import EarlyFusion, before_padding, fill_hidden
+from aqa.models.early_fusion import EarlyFusion, fill_hidden
 
 
 @register(

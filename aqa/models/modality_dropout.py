@@ -23,7 +23,7 @@ from torch import Tensor
 from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import Loss
-from aqa.models.layers import EarlyFusion
+from aqa.models.early_fusion import EarlyFusion
 
 
 @register("modality_dropout", paper="ModDrop: Adaptive Multi-Modal Gesture Recognition, arXiv 1501.00102", year=2016)

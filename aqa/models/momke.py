@@ -32,9 +32,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.clips import clip_mean, real_clips, scatter_rows
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import clip_mean, real_clips, scatter_rows
 from aqa.registry import Natural, Positive, Share
 
 

@@ -45,9 +45,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.clips import on_clips, real_clips, scatter_rows
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.models.layers import on_clips, real_clips, scatter_rows
 from aqa.registry import Natural, Positive, Share
 
 LEVELS = 3

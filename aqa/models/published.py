@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from aqa.errors import AqaError
-from aqa.files import load_torch
 from aqa.models.mcmoe import MCMoE
+from aqa.system.torch_files import load_torch
 
 MODALITIES = {"v": "visual", "a": "audio", "f": "flow"}
 

@@ -17,9 +17,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from aqa.errors import AqaError
+from aqa.layers.clips import before_padding
 from aqa.models import register
 from aqa.models.base import AQAModel, Example
-from aqa.models.layers import before_padding
 
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 5, 21))
 

@@ -9,7 +9,7 @@ It is `grade_decoder` but for that.
 from __future__ import annotations
 
 from aqa.models import register
-from aqa.models.layers import EarlyFusion
+from aqa.models.early_fusion import EarlyFusion
 
 
 @register("zero_fill", paper="Directly Modeling Missing Data in Sequences with RNNs, arXiv 1606.04130", year=2016)

@@ -13,12 +13,12 @@ from typing import Any
 
 import jinja2
 
-from aqa.config import in_one_line
+from aqa.config.yaml import in_one_line
 from aqa.errors import AqaError
-from aqa.files import refuse_existing, write_text
 from aqa.models import MODELS
-from aqa.reporting.tables import interval, number, selection_text
-from aqa.runs import RunFolder
+from aqa.runs.folder import RunFolder
+from aqa.runs.table import interval, number, selection_text
+from aqa.system.files import refuse_existing, write_text
 
 NAME = "MODEL_CARD.md"
 QUESTION = "_To be answered by whoever publishes the model:_"

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aqa.comparison import Estimate, Ranking
+from aqa.evaluation.comparison import Estimate, Ranking
 from aqa.modalities import initials
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import Row, Section, missing_curve

@@ -14,10 +14,10 @@ import pandas as pd
 import pydantic
 import yaml
 
-from aqa.config import in_one_line
+from aqa.config.yaml import in_one_line
 from aqa.errors import AqaError, first_line, printable
-from aqa.resampling import Floats
-from aqa.runs import CONFIG, ERRORS, METRICS, PREDICTIONS, RunFolder, flat
+from aqa.evaluation.bootstrap import Floats
+from aqa.runs.folder import CONFIG, ERRORS, METRICS, PREDICTIONS, RunFolder, flat
 
 NEEDED = ("patterns", "average_incomplete", "selection", "data_set", "target", "model", "seed", "modalities")
 # Settings that do not make it another model: what is asked of it, by which seed, where, and what it is called.

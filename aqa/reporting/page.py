@@ -14,14 +14,14 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from aqa import __version__
-from aqa.comparison import RESAMPLES, Estimate, Ranking
 from aqa.errors import printable
+from aqa.evaluation.comparison import RESAMPLES, Estimate, Ranking
 from aqa.reporting import charts, writers
 from aqa.reporting.collect import FinishedRun
 from aqa.reporting.sections import Row, Section, differences
-from aqa.reporting.tables import number
 from aqa.reporting.writers import Published
+from aqa.runs.table import number
+from aqa.version import __version__
 
 WIDE = 520  # points
 TEMPLATES = jinja2.Environment(

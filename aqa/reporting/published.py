@@ -8,8 +8,10 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from aqa.config import Section, read_yaml, validated
-from aqa.metrics import fisher_mean
+from aqa.config.load import validated
+from aqa.config.schema import Section
+from aqa.config.yaml import read_yaml
+from aqa.evaluation.metrics import fisher_mean
 from aqa.reporting.sections import AVERAGE, incomplete
 
 KNOWN = Path(__file__).with_name("published.yaml")

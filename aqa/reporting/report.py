@@ -11,15 +11,15 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from aqa.comparison import draw_videos, rank_models
-from aqa.files import refuse_existing_together, write_table, write_text, written_together
+from aqa.evaluation.bootstrap import Floats
+from aqa.evaluation.comparison import draw_videos, rank_models
 from aqa.reporting import charts, writers
 from aqa.reporting.collect import Entry, Place, entries, find_runs, read_scores
 from aqa.reporting.page import Figure, Ranked, render
 from aqa.reporting.published import load_published
 from aqa.reporting.sections import Section, mean_section, target_section
 from aqa.reporting.writers import Published
-from aqa.resampling import Floats
+from aqa.system.files import refuse_existing_together, write_table, write_text, written_together
 
 Drawn = tuple[Section, list[Figure]]
 

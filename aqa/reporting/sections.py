@@ -10,12 +10,12 @@ from functools import cached_property
 
 import numpy as np
 
-from aqa import metrics
-from aqa.comparison import Estimate, estimate, mean
 from aqa.errors import AqaError
+from aqa.evaluation import metrics
+from aqa.evaluation.bootstrap import Floats, ResampledTarget
+from aqa.evaluation.comparison import Estimate, estimate, mean
 from aqa.modalities import MOST_MODALITIES, subset_name, subsets
 from aqa.reporting.collect import Entry, Place, Scores, read_scores
-from aqa.resampling import Floats, ResampledTarget
 
 AVERAGE = "average"  # the mean over the incomplete subsets, beside the patterns
 RATE = re.compile(r"rates\((\d*\.?\d+)\)")

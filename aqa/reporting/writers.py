@@ -11,7 +11,7 @@ import pandas as pd
 from aqa.errors import printable
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import AVERAGE, Row, Section
-from aqa.reporting.tables import UNDEFINED, interval, number
+from aqa.runs.table import UNDEFINED, interval, number
 
 Published = Sequence[PublishedRow]
 ON_TEST = "† the epoch was selected on the test split: not comparable with the others"

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-import growth
-from steps import random_batch, small_shape
+from benchmarks import growth
+from benchmarks.steps import random_batch, small_shape
 
 
 def test_exponents_of_powers():

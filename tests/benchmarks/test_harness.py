@@ -4,9 +4,9 @@ import sys
 import pytest
 import torch
 
-import harness
 from aqa.errors import AqaError
-from harness import Memory, Report, Work, by_turns, options, parsed, ratios, spread
+from benchmarks import harness
+from benchmarks.harness import Memory, Report, Work, by_turns, options, parsed, ratios, spread
 
 CPU = torch.device("cpu")
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-import models
 from aqa.models import MODELS
-from steps import build_small, random_batch, small_shape
+from benchmarks import models
+from benchmarks.steps import build_small, random_batch, small_shape
 
 SHAPE = small_shape(3, 6, 8, 4)
 

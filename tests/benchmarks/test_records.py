@@ -6,10 +6,7 @@ import sys
 import pytest
 import torch
 
-import data
-import evaluation
-import seeds
-import streaming
+from benchmarks import data, evaluation, seeds, streaming
 
 
 @pytest.fixture

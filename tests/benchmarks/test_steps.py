@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from steps import Shape, build_small, random_batch, scoring, shape_of, small_shape, training_step
+from benchmarks.steps import Shape, build_small, random_batch, scoring, shape_of, small_shape, training_step
 
 CPU = torch.device("cpu")
 SHAPE = small_shape(3, 6, 8, 4)

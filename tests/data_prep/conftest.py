@@ -5,8 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
-
-from data_prep.convert import Published, Stream
+from aqa.data_prep.convert import Published, Stream
 
 FISV_FILES = {"visual": ("FISV_rgb_VST", 1024), "audio": ("FISV_audio_AST", 768), "flow": ("FISV_flow_I3D", 1024)}
 RG_FILES = {"visual": ("rgb_VST", 1024), "audio": ("audio_AST", 768), "flow": ("flow_I3D", 1024)}

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aqa.data_prep.convert import Problem, convert
 
-from aqa.data.store import FeatureStore
 from aqa.errors import AqaError
-from data_prep.convert import Problem, convert
+from aqa.store.store import FeatureStore
 
 NAN = np.full((3, 4), np.nan, dtype=np.float32)
 HUGE = np.full((3, 4), 1e300)
@@ -164,7 +164,7 @@ def test_killed_while_writing(tmp_path):
         """
         import sys, time
         import numpy as np
-        from data_prep.convert import Published, Stream, convert
+        from aqa.data_prep.convert import Published, Stream, convert
 
         loads = 0
         def load(i):

@@ -10,9 +10,9 @@ import subprocess
 
 import numpy as np
 import pytest
+from aqa.data_prep.npy import load_mapping, load_npy
 
 from aqa.errors import AqaError
-from data_prep.npy import load_mapping, load_npy
 
 HEADER = b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (), }".ljust(127) + b"\n"
 

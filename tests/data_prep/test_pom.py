@@ -7,12 +7,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from aqa.data_prep.convert import convert
+from aqa.data_prep.pom import RANGES, read
 
-from aqa.data.inspect import inspect_store
-from aqa.data.store import FeatureStore
 from aqa.errors import AqaError
-from data_prep.convert import convert
-from data_prep.pom import RANGES, read
+from aqa.store.inspect import inspect_store
+from aqa.store.store import FeatureStore
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "pom" / "pom.npz"
 

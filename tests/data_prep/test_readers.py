@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aqa.data_prep.convert import convert
 
-from aqa.data.inspect import inspect_store
-from aqa.data.store import FeatureStore
+from aqa.data_prep import DATASETS
 from aqa.errors import AqaError
-from data_prep import DATASETS
-from data_prep.convert import convert
+from aqa.store.inspect import inspect_store
+from aqa.store.store import FeatureStore
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -241,7 +241,7 @@ def test_what_is_no_file_is_not_waited_for(fisv):
 )
 def test_label_files_of_another_kind(fisv, monkeypatch, content, message):
     root, _ = fisv
-    monkeypatch.setattr("data_prep.labels.MOST_BYTES", 64)
+    monkeypatch.setattr("aqa.data_prep.labels.MOST_BYTES", 64)
     (root / "train.txt").write_bytes(content)
     with pytest.raises(AqaError, match=message):
         DATASETS.get("fisv").make(root)

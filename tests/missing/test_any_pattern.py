@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aqa.data.batches import Features, scoring_visibility, training_batches
-from aqa.data.store import FeatureStore
-from aqa.data.streaming import StreamedFeatures
+from aqa.features.batches import Features, scoring_visibility, training_batches
+from aqa.features.streaming import StreamedFeatures
 from aqa.missing import Draws, parse_pattern, sample_keys
 from aqa.modalities import subsets
+from aqa.store.store import FeatureStore
 
 NAMES = ["visual", "audio", "flow", "pose"]
 CLIPS = 6

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 import aqa
-from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
 from aqa.models import build
+from aqa.store.synthetic import make_synthetic
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ALL = torch.ones(6, 3, dtype=torch.bool)

@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 
 import aqa
-from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
+from aqa.layers.losses import hardest_triplet
 from aqa.models import build
 from aqa.models.modality_dropout import dropped
-from aqa.objectives import hardest_triplet
+from aqa.store.synthetic import make_synthetic
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ROWS, CLIPS = 6, 9

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 import aqa
-from aqa.config import TrainConfig
-from aqa.data.batches import Batch
-from aqa.data.synthetic import make_synthetic
+from aqa.config.schema import TrainConfig
 from aqa.errors import AqaError
+from aqa.features.batches import Batch
 from aqa.models import build
 from aqa.models.dimml import (
     certainty_weights,
@@ -19,8 +18,9 @@ from aqa.models.dimml import (
     level_weights,
     one_way_contrast,
 )
-from aqa.training import train
-from aqa.turns import to_the_end
+from aqa.store.synthetic import make_synthetic
+from aqa.training.loop import train
+from aqa.training.random_state import to_the_end
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ALL = torch.ones(6, 3, dtype=torch.bool)
@@ -303,7 +303,7 @@ def fitted(saved=None, save=None, stop_after=None):
 
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4, 5, 6])
 def test_a_run_stopped_in_either_stage_goes_on_to_the_same_bits(monkeypatch, epoch):
-    monkeypatch.setattr("aqa.training.SECONDS_BETWEEN_SAVES", -1.0)
+    monkeypatch.setattr("aqa.training.loop.SECONDS_BETWEEN_SAVES", -1.0)
     whole, expected = fitted()
     assert [row["loss_contrast"] > 0 for row in expected.history] == [False] * 4 + [True] * 3
     states = []

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from aqa.errors import AqaError
+from aqa.layers.clips import on_clips
+from aqa.layers.grade_decoder import sinusoid
 from aqa.models import build
-from aqa.models.layers import on_clips, sinusoid
 from aqa.models.mcmoe import GatedGenerator
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}

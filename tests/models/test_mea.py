@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 import aqa
-from aqa.data.batches import Features
-from aqa.data.store import FeatureStore, Modality, write_store
-from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
+from aqa.features.batches import Features
 from aqa.models import build
 from aqa.models.mea import GraphFusion, PredictiveEncoder, ReverseGradient, masked_softmax, modality_loss
-from aqa.training import parameter_groups
+from aqa.store.store import FeatureStore, Modality
+from aqa.store.synthetic import make_synthetic
+from aqa.store.write import write_store
+from aqa.training.loop import parameter_groups
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 CLIPS = {"visual": 10, "audio": 20, "flow": 7}

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import aqa
-from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
 from aqa.models import build
 from aqa.models.mome import Outputs, divergence, mutual_guidance, self_guidance
+from aqa.store.synthetic import make_synthetic
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ALL = torch.ones(7, 3, dtype=torch.bool)

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 import aqa
-from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
 from aqa.models import build
+from aqa.store.synthetic import make_synthetic
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ALL = torch.ones(6, 3, dtype=torch.bool)
@@ -216,8 +216,8 @@ def unbroken(tmp_path_factory):
 @pytest.mark.parametrize("broken_in", [2, 3, 5])  # in the first stage, between the stages, in the second
 def test_a_run_broken_off_in_either_stage_goes_on_to_the_same_bits(unbroken, tmp_path, monkeypatch, broken_in):
     store, whole = unbroken
-    monkeypatch.setattr("aqa.training.SECONDS_BETWEEN_SAVES", -1.0)
-    epoch_of_training, calls = aqa.training.train_epoch, []
+    monkeypatch.setattr("aqa.training.loop.SECONDS_BETWEEN_SAVES", -1.0)
+    epoch_of_training, calls = aqa.training.loop.train_epoch, []
 
     def broken_off(*arguments):
         calls.append(1)
@@ -225,7 +225,7 @@ def test_a_run_broken_off_in_either_stage_goes_on_to_the_same_bits(unbroken, tmp
             raise KeyboardInterrupt
         return epoch_of_training(*arguments)
 
-    monkeypatch.setattr("aqa.training.train_epoch", broken_off)
+    monkeypatch.setattr("aqa.training.loop.train_epoch", broken_off)
     config = experiment(store, tmp_path / "broken", 5, **STAGED)
     with pytest.raises(KeyboardInterrupt):
         aqa.run(config)

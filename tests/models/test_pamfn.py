@@ -7,14 +7,14 @@ import torch
 from torch.nn import functional as F
 
 import aqa
-from aqa.config import TrainConfig
-from aqa.data.batches import Batch
-from aqa.data.synthetic import make_synthetic
+from aqa.config.schema import TrainConfig
 from aqa.errors import AqaError
+from aqa.features.batches import Batch
 from aqa.models import build
 from aqa.models.pamfn import AdaptiveFusion, pool
-from aqa.training import train
-from aqa.turns import to_the_end
+from aqa.store.synthetic import make_synthetic
+from aqa.training.loop import train
+from aqa.training.random_state import to_the_end
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ALL = torch.ones(6, 3, dtype=torch.bool)
@@ -144,7 +144,7 @@ def fit(stop_after=None, saved=None):
 
 @pytest.mark.parametrize("done", [1, 2, 3])
 def test_a_run_stopped_in_either_stage_goes_on_to_the_same_bits(monkeypatch, done):
-    monkeypatch.setattr("aqa.training.SECONDS_BETWEEN_SAVES", -1.0)
+    monkeypatch.setattr("aqa.training.loop.SECONDS_BETWEEN_SAVES", -1.0)
     states, weights, history = fit()
     assert states[done - 1]["progress"]["epoch"] == done
     torch.manual_seed(123)

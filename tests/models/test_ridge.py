@@ -9,11 +9,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import aqa
-from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
 from aqa.models import build
 from aqa.models.base import Example
 from aqa.models.ridge import ALPHAS
+from aqa.store.synthetic import make_synthetic
 
 WIDTHS = {"visual": 5, "audio": 3, "flow": 4}
 ROWS, CLIPS = 80, 9

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import aqa
-from aqa.data.synthetic import make_synthetic
 from aqa.errors import AqaError
 from aqa.models import build
 from aqa.models.simmlm import more_vs_fewer, nested_pair
+from aqa.store.synthetic import make_synthetic
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ALL = torch.ones(6, 3, dtype=torch.bool)

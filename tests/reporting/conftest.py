@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from aqa.config import load_experiment
-from aqa.experiment import save_predictions
-from aqa.files import plain
-from aqa.metrics import summarise
+from aqa.evaluation.metrics import summarise
 from aqa.modalities import subsets
-from aqa.runs import PREDICTIONS, RunFolder
+from aqa.runs.folder import PREDICTIONS, RunFolder
+from aqa.runs.run import save_predictions
+from aqa.system.files import plain
 
 MODALITIES = ("visual", "audio", "flow")
 N = 40

@@ -9,7 +9,7 @@ import pytest
 from aqa.cli import main
 from aqa.errors import AqaError
 from aqa.reporting.card import QUESTION, card
-from aqa.runs import RunFolder
+from aqa.runs.folder import RunFolder
 
 ABOUT = {"parameters": 12345, "samples": {"train": 30, "select": 6, "test": 40}}
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aqa.comparison import draw_videos, rank_models
+from aqa.evaluation.comparison import draw_videos, rank_models
 from aqa.reporting import charts
 from aqa.reporting.collect import entries, find_runs, read_scores
 from aqa.reporting.published import PublishedRow

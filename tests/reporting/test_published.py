@@ -3,7 +3,7 @@
 import pytest
 
 from aqa.errors import AqaError
-from aqa.metrics import fisher_mean
+from aqa.evaluation.metrics import fisher_mean
 from aqa.reporting.published import load_published
 
 COLUMNS = ["VAF", "VA", "VF", "AF", "V", "A", "F", "average"]

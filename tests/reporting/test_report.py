@@ -14,7 +14,7 @@ import yaml
 
 from aqa.cli import main
 from aqa.errors import AqaError
-from aqa.metrics import fisher_mean
+from aqa.evaluation.metrics import fisher_mean
 from aqa.reporting.report import report
 
 PATTERNS = ["VAF", "VA", "VF", "AF", "V", "A", "F"]

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from aqa.comparison import draw_videos
 from aqa.errors import AqaError
-from aqa.metrics import fisher_mean, srcc
+from aqa.evaluation.comparison import draw_videos
+from aqa.evaluation.metrics import fisher_mean, srcc
 from aqa.reporting.collect import entries, find_runs, read_scores
 from aqa.reporting.sections import AVERAGE, differences, mean_section, missing_curve, target_section
 

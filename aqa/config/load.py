@@ -1,0 +1,150 @@
+"""What an experiment file may say: the only place where its keys and defaults are written."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import pydantic
+import yaml
+
+from aqa.config.schema import Experiment
+from aqa.config.yaml import parse_value, read_yaml
+from aqa.errors import AqaError, brief, nearest
+
+S = TypeVar("S", bound=pydantic.BaseModel)
+
+
+def load_experiment(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
+    """An experiment from a YAML file (or a mapping), overrides of its target applied, then `key.key=value` ones.
+
+    A relative store is made absolute: beside the experiment file if it is there, else in the working folder.
+    AqaError, one line naming the file, the key and the nearest right one, for anything wrong.
+    """
+    lines: dict[str, int] = {}
+    if isinstance(source, Mapping):
+        where, content = "experiment", _copy(source)
+    else:
+        where = str(source)
+        content, lines = read_yaml(Path(source))
+    changes = [_override(text) for text in overrides]
+    target = next((value for key, value in reversed(changes) if key == ["data", "target"]), None)
+    content, chosen = _for_target(content, target, where)
+    places = {key: f"{where}, line {line}" for key, line in lines.items()}
+    if chosen is not None:
+        prefix = f"targets.{chosen}."
+        places |= {key.removeprefix(prefix): place for key, place in places.items() if key.startswith(prefix)}
+    for text, (key, value) in zip(overrides, changes, strict=True):
+        _set(content, key, value)
+        for i in range(1, len(key)):
+            places.setdefault(".".join(key[:i]), f"override {brief(text)}")
+        places[".".join(key)] = f"override {brief(text)}"
+    experiment = validated(Experiment, content, where, places)
+    folder = None if isinstance(source, Mapping) else Path(source).parent
+    _ = experiment.title  # which is checked before anything is done
+    store = _locate(experiment.data.store, folder)
+    return experiment.model_copy(update={"data": experiment.data.model_copy(update={"store": str(store)})})
+
+
+def validated(kind: type[S], content: Mapping[str, Any], where: str, places: Mapping[str, str]) -> S:
+    """The content of a file as a section of the given kind; AqaError, one line, for its worst mistake.
+
+    where: the file; places: where in it each dotted key is given.
+    """
+    try:
+        return kind.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise AqaError(_explain(error, kind, where, places)) from None
+
+
+def _override(text: str) -> tuple[list[str], Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise AqaError(f"{brief(text)} is no override; write key.key=value, such as train.seed=1")
+    try:
+        return key.strip().split("."), parse_value(value)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise AqaError(f"{brief(text)}: the value is not valid YAML") from None
+
+
+def _set(content: dict[str, Any], key: Sequence[str], value: Any) -> None:
+    for part in key[:-1]:
+        inner = content.get(part)
+        if not isinstance(inner, dict):
+            inner = content[part] = {}
+        content = inner
+    content[key[-1]] = value
+
+
+def _for_target(content: dict[str, Any], target: Any, where: str) -> tuple[dict[str, Any], str | None]:
+    """The content with the overrides of the target chosen, and that target; what is malformed is left as it is."""
+    by_target = content.get("targets")
+    data = content.get("data")
+    chosen = target if target is not None else data.get("target") if isinstance(data, dict) else None
+    if not isinstance(by_target, dict) or not isinstance(chosen, str):
+        return content, None
+    if chosen not in by_target:
+        raise AqaError(f"{where}: no target '{chosen}' under targets: {nearest(str(chosen), by_target)}")
+    over = by_target[chosen]
+    return (_merge(content, over), chosen) if isinstance(over, dict) else (content, None)
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _copy(content: Any) -> Any:
+    return {k: _copy(v) for k, v in content.items()} if isinstance(content, Mapping) else content
+
+
+def _locate(store: str, folder: Path | None) -> Path:
+    """Beside the experiment file if it is there, else in the working folder."""
+    beside = folder / store if folder is not None else Path(store)
+    return (beside if beside.exists() else Path(store)).absolute()
+
+
+def _explain(
+    error: pydantic.ValidationError, kind: type[pydantic.BaseModel], where: str, places: Mapping[str, str]
+) -> str:
+    """The worst mistake of a file in one line; a misspelt key goes before the one it leaves missing."""
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    around = (".".join(path[:i]) for i in range(len(path), 0, -1))
+    place = next((places[name] for name in around if name in places), where)
+    if first["type"] == "extra_forbidden":
+        return f"{place}: unknown key '{key}': {nearest(path[-1], _keys(kind, path[:-1]))}"
+    if first["type"] == "missing":
+        return f"{place}: '{key}' is missing"
+    if first["type"] == "literal_error":
+        choices = re.findall(r"'([^']+)'", str(first["ctx"]["expected"]))
+        given = brief(first["input"])
+        hint = nearest(given.strip("'"), choices)
+        return f"{place}: {key} is {given}, not one of {', '.join(choices)}; {hint}"
+    if first["type"] == "model_type":
+        return (
+            f"{place}: {key}: a mapping of keys is needed ({', '.join(_keys(kind, path))}), got {brief(first['input'])}"
+        )
+    problem = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {key}: {problem[0].lower()}{problem[1:]}, got {brief(first['input'])}"
+
+
+def _keys(kind: type[pydantic.BaseModel], path: Sequence[str]) -> list[str]:
+    """The keys that a section may have, below a file of the given kind."""
+    section: Any = kind
+    for part in path:
+        if not part.isdigit():  # an item of a list has the section that the list is of
+            annotation = section.model_fields[part].annotation
+            section = next((inner for inner in get_args(annotation) if _is_section(inner)), annotation)
+    return list(section.model_fields)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)

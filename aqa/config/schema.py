@@ -1,0 +1,198 @@
+"""What an experiment file may say: the only place where its keys and defaults are written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import string
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from aqa.errors import AqaError, brief
+
+PLACEHOLDER_FORMAT = r"0?\d{0,2}d?"  # what may follow a placeholder's colon: {seed:03d}
+
+# Whole numbers that any array library can count with; torch's and numpy's generators take seeds of 63 bits.
+MOST, SEEDS = 2**31, 2**63
+LONGEST_NAME = 200  # characters of a title, which names a folder
+
+
+class Section(pydantic.BaseModel):
+    """A part of an experiment file in which unknown keys are mistakes."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text):
+        raise ValueError("control characters and line breaks are not accepted in a name")
+    return text
+
+
+Name = Annotated[str, pydantic.AfterValidator(_one_line)]
+
+
+class DataConfig(Section):
+    """Where features come from and how videos become windows of clips."""
+
+    store: Name  # an HDF5 feature store; relative to the experiment file or the working folder
+    target: Name  # the score to predict, a name under `targets` in the store
+    synthetic: str | None = None  # a preset of `aqa prepare synthetic`, made at `store` where there is no file yet
+    clips: int | None = Field(None, ge=1, lt=MOST)  # window length; the longest video's where it is not given
+    modalities: list[str] | None = Field(None, min_length=1)  # which streams, in which order; the store's by default
+    align: Literal["shortest", "none"] = "shortest"  # cut the streams of a video to its shortest one
+    standardize: bool = False  # channels to zero mean and unit deviation, by the training split's statistics
+    validation: float = Field(0.2, gt=0, lt=1)  # share of train cut off for validation where the store has no `valid`
+    memory: float | None = Field(None, gt=0, lt=MOST)  # GiB that features may take; a larger store is read in blocks
+
+    @pydantic.field_validator("modalities")
+    @classmethod
+    def _each_once(cls, names: list[str] | None) -> list[str] | None:
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError("a modality is listed twice")
+        return names
+
+
+def _finite(value: Any) -> Any:
+    """A value of any kind as it is; ValueError where a number in it is NaN or infinite."""
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            _finite(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _finite(inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("numbers must be finite")
+    return value
+
+
+class ModelConfig(pydantic.BaseModel):
+    """A registered model and its own options, which the model checks."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+    name: str = "mcmoe"
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _finite_options(cls, content: Any) -> Any:
+        return _finite(content)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+
+class MissingConfig(Section):
+    """Which modalities are missing, in training and in testing."""
+
+    train: Any = "random_subset"
+    test: Any = "all_subsets"
+
+    @pydantic.field_validator("train", "test")
+    @classmethod
+    def _finite_numbers(cls, pattern: Any) -> Any:
+        return _finite(pattern)
+
+
+class TrainConfig(Section):
+    """The training loop. The defaults are those of MCMoE as published for Fis-V."""
+
+    epochs: int = Field(100, ge=1, lt=MOST)
+    batch_size: int = Field(32, ge=1, lt=MOST)
+    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = Field(2e-4, gt=0)
+    final_learning_rate: float = Field(0.01, ge=0, le=1)  # where cosine decay ends, as a share of learning_rate
+    weight_decay: float = Field(1e-4, ge=0)
+    gradient_clip: float | None = Field(None, gt=0)  # largest norm of the gradient
+    patience: int | None = Field(None, ge=1, lt=MOST)  # stop after so many epochs without a better selection metric
+    seed: int = Field(0, ge=0, lt=SEEDS)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1, lt=MOST)  # torch's CPU threads; torch's own choice where not given
+    precision: Literal["float32", "tf32", "bf16"] = "float32"  # of training; scoring is in float32
+    compile: bool = False  # the loss by torch.compile, on a GPU as a CUDA graph
+
+
+#: Keys that came after runs were made, and what those runs did: they are not to be taken for other experiments.
+LATER: Mapping[str, Any] = {"train.precision": "float32", "train.compile": False}
+
+
+class SelectConfig(Section):
+    """Which epoch's weights are kept. `split: test` is the published protocol, and is labelled so everywhere."""
+
+    split: str = "valid"
+    metric: Literal["srcc", "mse"] = "srcc"
+    pattern: str = "complete"  # a subset such as VA, or `average`: over the incomplete subsets
+
+
+class TrackingConfig(Section):
+    """Weights & Biases."""
+
+    wandb: Literal["disabled", "offline", "online"] = "disabled"
+    project: str = "aqa"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = []
+
+
+class Experiment(Section):
+    """A whole experiment file.
+
+    name may hold {target}, {model} and {seed}; it names the run's folder, runs/NAME, where `output` does not.
+    targets: overrides by target name, applied for the target chosen.
+    """
+
+    name: Name
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    missing: MissingConfig = MissingConfig()
+    train: TrainConfig = TrainConfig()
+    select: SelectConfig = SelectConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    targets: dict[str, dict[str, Any]] = {}
+    output: Name | None = None
+    save_every: float | None = Field(None, ge=0)  # seconds between saved states; a default where not given
+    versions: dict[str, str] = {}  # written into a run's config.yaml; says nothing to a new run
+
+    @property
+    def title(self) -> str:
+        """The name with its placeholders filled in."""
+        values = {"target": self.data.target, "model": self.model.name, "seed": self.train.seed}
+        known = ", ".join("{" + v + "}" for v in values)
+        try:
+            for _, value, how, conversion in string.Formatter().parse(self.name):
+                if value is not None and (
+                    value not in values or conversion or not re.fullmatch(PLACEHOLDER_FORMAT, how or "")
+                ):
+                    raise ValueError
+            title = self.name.format(**values)
+        except ValueError:
+            raise AqaError(f"name: {brief(self.name)} has a placeholder that is not one of {known}") from None
+        if len(title) > LONGEST_NAME:
+            raise AqaError(f"name: {brief(title)} has {len(title)} characters, which is more than {LONGEST_NAME}")
+        return title
+
+    @property
+    def unique_name(self) -> str:
+        """Data, target, model, seed, and a hash of all that decides the run's numbers."""
+        resolved = self.resolved()
+        store = Path(self.data.store).stem
+        resolved["data"]["store"] = store  # where the file lies decides nothing
+        del resolved["name"]
+        for key, before in LATER.items():
+            section, name = key.split(".")
+            if resolved[section][name] == before:
+                del resolved[section][name]
+        digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{store}-{self.data.target}-{self.model.name}-seed{self.train.seed}-{digest}"
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything that decides the numbers of a run, defaults filled in."""
+        return self.model_dump(mode="json", exclude={"targets", "output", "save_every", "versions", "tracking"})

@@ -1,0 +1,124 @@
+"""Models against each other: SRCC with intervals, paired differences on the same videos, ranks over many targets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from aqa.evaluation import metrics
+from aqa.evaluation.bootstrap import Floats, Interval, ResampledTarget, interval, resamples
+
+RESAMPLES = 1000
+FEWEST_MODELS, FEWEST_TARGETS = 3, 2  # that Friedman's test is defined for
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """An SRCC (or a difference of two), and what it comes to in every resample of the test videos (R,)."""
+
+    value: float
+    draws: Floats
+
+    @property
+    def interval(self) -> Interval:
+        """The 95 % percentile interval."""
+        return interval(self.draws)
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """The paired difference: both must come from the same draws."""
+        return Estimate(self.value - other.value, self.draws - other.draws)
+
+
+def estimate(prediction: ArrayLike, resampled: ResampledTarget) -> Estimate:
+    """SRCC of predictions (n,) with a target; videos whose prediction is NaN were not scored and are left out."""
+    scores = np.asarray(prediction, dtype=np.float64)
+    scored = ~np.isnan(scores)
+    return Estimate(metrics.srcc(scores[scored], resampled.target[scored]), resampled.srcc(scores))
+
+
+def mean(estimates: Iterable[Estimate]) -> Estimate:
+    """Mean through Fisher's z, over seeds, patterns or targets; undefined where one of them is."""
+    found = list(estimates)
+    draws = metrics.fisher_means(np.array([e.draws for e in found]))
+    return Estimate(metrics.fisher_mean(e.value for e in found), draws)
+
+
+def draw_videos(ids: Mapping[str, Sequence[str]], count: int = RESAMPLES, seed: int = 0) -> dict[str, Floats]:
+    """How often each test video of each target was drawn: target -> (n, R), in the order of its ids.
+
+    Targets that share videos share their draws, directly or through a third, so that a mean over targets knows how they
+    go together; targets of different videos are drawn independently.
+    """
+    drawn: dict[str, Floats] = {}
+    for group, targets in enumerate(_linked(ids)):
+        videos = sorted({video for target in targets for video in ids[target]})
+        counts = np.concatenate(list(resamples(len(videos), count, [seed, group])), axis=1)
+        place = {video: row for row, video in enumerate(videos)}
+        for target in targets:
+            drawn[target] = counts[[place[video] for video in ids[target]]]
+    return drawn
+
+
+def _linked(ids: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Targets in groups that share videos, in the order of their first."""
+    groups: list[tuple[list[str], set[str]]] = []
+    for target, videos in ids.items():
+        together, known = [target], set(videos)
+        apart = []
+        for other, seen in groups:
+            if seen.isdisjoint(known):
+                apart.append((other, seen))
+            else:
+                together, known = other + together, seen | known
+        groups = [*apart, (together, known)]
+    order = list(ids)
+    return sorted((sorted(group, key=order.index) for group, _ in groups), key=lambda group: order.index(group[0]))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Ranks of models over targets, by Friedman's test and Nemenyi's (Demsar, JMLR 7, 2006, section 3.2).
+
+    ranks: mean rank by model, 1 is best; p_value: Friedman's, that all models are equal; pairs: Nemenyi's p values,
+    model by model; critical_difference: of mean ranks, at the 5 % level; targets: how many were ranked; left_out:
+    targets without a number for every model.
+    """
+
+    ranks: pd.Series
+    statistic: float
+    p_value: float
+    pairs: pd.DataFrame
+    critical_difference: float
+    targets: int
+    left_out: list[str]
+
+
+def rank_models(scores: pd.DataFrame) -> Ranking | None:
+    """Rank models by scores (targets x models), higher is better; None for fewer than 3 models or 2 targets.
+
+    A target without a number for every model is left out, and named.
+    """
+    whole = scores.dropna()
+    count, models = whole.shape
+    if models < FEWEST_MODELS or count < FEWEST_TARGETS:
+        return None
+    import scikit_posthocs  # it takes seconds to import
+
+    statistic, p_value = stats.friedmanchisquare(*(whole[model] for model in whole))
+    quantile = stats.studentized_range.ppf(1 - SIGNIFICANCE, models, np.inf) / math.sqrt(2)
+    return Ranking(
+        ranks=whole.rank(axis=1, ascending=False).mean().sort_values(),
+        statistic=float(statistic),
+        p_value=float(p_value),
+        pairs=scikit_posthocs.posthoc_nemenyi_friedman(whole.reset_index(drop=True)),
+        critical_difference=float(quantile * math.sqrt(models * (models + 1) / (6 * count))),
+        targets=count,
+        left_out=[str(target) for target in scores.index.difference(whole.index, sort=False)],
+    )

@@ -1,0 +1,184 @@
+"""How well predicted scores follow the judges': correlations, errors, and bootstrap intervals over videos.
+
+An undefined number is NaN, without a warning: it is reported, and it is never averaged away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from aqa.evaluation import bootstrap as resampling
+from aqa.evaluation.bootstrap import FEWEST, Floats, Interval, ResampledTarget, correlation, interval
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """SRCC intervals by pattern, and that of their Fisher mean over the patterns that were averaged."""
+
+    patterns: dict[str, Interval]
+    average: Interval
+
+
+def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Spearman's rank correlation of predictions (N,) with targets (N,); ties have average ranks.
+
+    NaN where it is undefined: fewer than 3 videos, a constant input, or a NaN among the numbers.
+    """
+    x, y = _pair(prediction, target)
+    if len(x) < FEWEST or np.isnan(x).any() or np.isnan(y).any():
+        return float("nan")
+    # Twice the centred ranks are whole numbers, so that constants and perfect orders are met exactly.
+    x, y = (2 * stats.rankdata(v) - (len(v) + 1) for v in (x, y))
+    return float(correlation(x @ y, x @ x, y @ y))
+
+
+def why_undefined(prediction: ArrayLike, target: ArrayLike) -> str | None:
+    """Why `srcc` is NaN for predictions (N,) and targets (N,); None where it is not."""
+    x, y = _pair(prediction, target)
+    if not np.isnan(srcc(x, y)):
+        return None
+    if len(x) < FEWEST:
+        return f"{len(x)} video{'s' * (len(x) != 1)}"
+    if np.isnan(x).any() or np.isnan(y).any():
+        return "a number is NaN"
+    return "every label is the same" if (y == y[0]).all() else "every prediction is the same"
+
+
+def kendall(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Kendall's tau-b of predictions (N,) with targets (N,); NaN where `srcc` is."""
+    x, y = _pair(prediction, target)
+    if np.isnan(srcc(x, y)):
+        return float("nan")
+    return float(stats.kendalltau(x, y)[0])
+
+
+def mse(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Mean squared error, in squared units of the target; NaN for no videos."""
+    x, y = _pair(prediction, target)
+    return float(np.mean((x - y) ** 2)) if len(x) else float("nan")
+
+
+def rl2(prediction: ArrayLike, target: ArrayLike, low: float, high: float) -> float:
+    """Relative L2 distance: 100 times the mean of ((target - prediction) / (high - low))^2.
+
+    low and high are the lowest and the highest true score of the data, in the target's units. Introduced by Yu et al.,
+    Group-aware Contrastive Regression for Action Quality Assessment (CoRe), ICCV 2021; times 100, as tables
+    give it. NaN for no videos, and for low equal to high.
+    """
+    if low == high:
+        return float("nan")
+    return 100 * mse(prediction, target) / (high - low) ** 2
+
+
+def fisher_mean(correlations: Iterable[float]) -> float:
+    """Mean of correlations through Fisher's z: tanh of the mean of arctanh.
+
+    NaN if any of them is undefined, or if there is none: an undefined one is reported, never averaged away. The limits
+    are taken at the ends: with a 1 (or a -1) among them the mean is 1 (or -1), and with both it is undefined.
+    """
+    return float(fisher_means(np.array([[c] for c in correlations], dtype=np.float64).reshape(-1, 1))[0])
+
+
+def fisher_means(correlations: Floats) -> Floats:
+    """`fisher_mean` along the first axis: (k, R) to (R,)."""
+    if len(correlations) == 0:
+        return np.full(correlations.shape[1:], np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.tanh(np.mean(np.arctanh(correlations), axis=0))
+
+
+def bootstrap(
+    predictions: Mapping[str, ArrayLike],
+    target: ArrayLike,
+    patterns_to_average: Collection[str],
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Intervals:
+    """Percentile bootstrap intervals of SRCC, over videos (Efron and Tibshirani 1993, chapter 13).
+
+    predictions: by pattern, (N,), NaN for a video that was not scored under it; target: (N,), without NaN. A resample
+    draws the same N videos for every pattern, so that the interval of the Fisher mean over `patterns_to_average` knows
+    how the patterns go together; a pattern leaves out the videos that it did not score. Resamples in which a
+    correlation is undefined are left out of its percentiles and counted; above 5 % of them the interval is NaN.
+    """
+    truth = np.asarray(target, dtype=np.float64)
+    scores = {name: _pair(prediction, truth)[0] for name, prediction in predictions.items()}
+    blocks: dict[str, list[Floats]] = {name: [] for name in scores}
+    for counts in resampling.resamples(len(truth), resamples, seed):
+        resampled = ResampledTarget(truth, counts)
+        for name, prediction in scores.items():
+            blocks[name].append(resampled.srcc(prediction))
+    values = {name: np.concatenate(found) for name, found in blocks.items()}
+    averaged = np.array([values[name] for name in patterns_to_average]).reshape(-1, resamples)
+    return Intervals(
+        patterns={name: interval(value, confidence) for name, value in values.items()},
+        average=interval(fisher_means(averaged), confidence),
+    )
+
+
+def summarise(
+    predictions: Mapping[str, ArrayLike],
+    target: ArrayLike,
+    incomplete: Sequence[str],
+    label_low: float,
+    label_high: float,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """Every metric of every pattern, and the averages over the incomplete ones.
+
+    predictions: by pattern, (N,) in the target's units, NaN for a video that was not scored; target: (N,). label_low
+    and label_high: lowest and highest true score, for `rl2`. seed: of the bootstrap. Returns
+
+        {"patterns": {name: {"srcc", "srcc_low", "srcc_high", "kendall", "mse", "rl2", "n", "unscored"}},
+         "average_incomplete": {"srcc", "srcc_low", "srcc_high", "mse", "patterns", "undefined"}}
+
+    where SRCC is averaged through Fisher's z and MSE plainly, "patterns" counts the averaged ones and "undefined" names
+    those without an SRCC; each pattern without one has "why_undefined". A number that is undefined is NaN. Raises
+    ValueError for a NaN in target: leave out videos that are not labelled before.
+    """
+    truth = np.asarray(target, dtype=np.float64)
+    if np.isnan(truth).any():
+        raise ValueError("a target is NaN; leave out videos that are not labelled")
+    intervals = bootstrap(predictions, truth, incomplete, resamples, seed)
+    patterns: dict[str, dict[str, Any]] = {}
+    for name, prediction in predictions.items():
+        x, y = _pair(prediction, truth)
+        scored = ~np.isnan(x)
+        low, high, _ = intervals.patterns[name]
+        patterns[name] = {
+            "srcc": srcc(x[scored], y[scored]),
+            "srcc_low": low,
+            "srcc_high": high,
+            "kendall": kendall(x[scored], y[scored]),
+            "mse": mse(x[scored], y[scored]),
+            "rl2": rl2(x[scored], y[scored], label_low, label_high),
+            "n": int(scored.sum()),
+            "unscored": int((~scored).sum()),
+        }
+        reason = why_undefined(x[scored], y[scored])
+        if reason is not None:
+            patterns[name]["why_undefined"] = reason
+    average = {
+        "srcc": fisher_mean(patterns[name]["srcc"] for name in incomplete),
+        "srcc_low": intervals.average.low,
+        "srcc_high": intervals.average.high,
+        "mse": float(np.mean([patterns[name]["mse"] for name in incomplete])) if incomplete else float("nan"),
+        "patterns": len(incomplete),
+        "undefined": [name for name in incomplete if np.isnan(patterns[name]["srcc"])],
+    }
+    return {"patterns": patterns, "average_incomplete": average}
+
+
+def _pair(prediction: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
+    x, y = np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"predictions {x.shape} and targets {y.shape} must be two arrays (N,)")
+    return x, y

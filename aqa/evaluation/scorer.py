@@ -1,0 +1,148 @@
+"""Scoring a model under missing patterns, and what is said of the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aqa.errors import AqaError, NotANumber, nearest
+from aqa.evaluation import metrics
+from aqa.features.batches import Features, Rows, scoring_batches, scoring_visibility
+from aqa.missing import MissingPattern, parse_pattern
+from aqa.missing.hiding import Subset
+from aqa.modalities import subsets
+from aqa.models import AQAModel
+from aqa.store.store import Target
+from aqa.system.precision import float32_products
+
+Predictions = dict[str, NDArray[np.float64]]
+RouterWeights = dict[str, NDArray[np.float64]]  # pattern -> (streams, experts), means over samples
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model with all that it takes to score videos: features, window, and the range of the target."""
+
+    model: AQAModel
+    features: Features
+    low: float
+    high: float
+    clips: int
+    batch_size: int
+    seed: int
+
+    def predict(self, rows: Rows, patterns: Mapping[str, MissingPattern]) -> Predictions:
+        """Scores by pattern in the target's units, (n,); NaN for a sample that a pattern leaves with no modality.
+
+        NotANumber, an AqaError, where the model's score of a sample is none.
+        """
+        return self._score(rows, patterns, diagnose=False)[0]
+
+    def predict_and_diagnose(
+        self, rows: Rows, patterns: Mapping[str, MissingPattern]
+    ) -> tuple[Predictions, RouterWeights]:
+        """Scores as from `predict`, and router weights by pattern; empty for models that have none."""
+        return self._score(rows, patterns, diagnose=True)
+
+    def _score(
+        self, rows: Rows, patterns: Mapping[str, MissingPattern], diagnose: bool
+    ) -> tuple[Predictions, RouterWeights]:
+        self.model.eval()
+        by_row = {name: np.full(len(self.features.ids), np.nan) for name in patterns}
+        routed: dict[str, list[NDArray[np.float64]]] = {name: [] for name in patterns}
+        for names in self._scored_together(rows, patterns):
+            together = [patterns[name] for name in names]
+            for batch in scoring_batches(
+                self.features, rows, together, clips=self.clips, size=self.batch_size, seed=self.seed
+            ):
+                with torch.inference_mode(), float32_products("float32"):
+                    found = self.model.score_patterns(batch.features, batch.visible, batch.lengths, diagnose=diagnose)
+                scores, scored = found.score.double().cpu().numpy(), batch.visible.any(dim=2).cpu().numpy()
+                at = batch.rows.cpu().numpy()
+                for p, name in enumerate(names):
+                    wrong = scored[p] & ~np.isfinite(scores[p])
+                    if wrong.any():
+                        sample = self.features.ids[at[wrong][0]]
+                        raise NotANumber(f"the model's score of '{sample}' under {name} is not a number")
+                    by_row[name][at] = self.low + scores[p] * (self.high - self.low)
+                    if "router_weights" in found.diagnostics[p]:
+                        routed[name].append(found.diagnostics[p]["router_weights"].double().cpu().numpy())
+        predictions = {name: scores[rows] for name, scores in by_row.items()}
+        return predictions, {name: np.concatenate(weights).mean(axis=0) for name, weights in routed.items() if weights}
+
+    def _scored_together(self, rows: Rows, patterns: Mapping[str, MissingPattern]) -> list[list[str]]:
+        """Names of the patterns that one pass over the rows can score: those that leave the features as they are.
+
+        A model that numbers the rows of a batch needs the same rows in it under each pattern, too.
+        """
+        groups: dict[Hashable, list[str]] = {}
+        for name, pattern in patterns.items():
+            same: Hashable = None
+            if pattern.damages:
+                same = name
+            elif self.model.numbers_rows:
+                same = scoring_visibility(self.features, rows, pattern, self.seed).any(axis=1).tobytes()
+            groups.setdefault(same, []).append(name)
+        return list(groups.values())
+
+
+def incomplete(patterns: Mapping[str, MissingPattern]) -> list[str]:
+    """Names of the patterns that an average over incomplete patterns takes: the subsets but the complete one."""
+    return [name for name, p in patterns.items() if isinstance(p, Subset) and not all(p.subset)]
+
+
+def selection_patterns(pattern: str, modalities: tuple[str, ...]) -> dict[str, MissingPattern]:
+    """The patterns behind `select.pattern`: complete, a subset's name, or average (the incomplete subsets)."""
+    named = subsets(modalities)
+    if pattern == "average":
+        return {name: Subset(modalities, subset) for name, subset in named.items() if not all(subset)}
+    if pattern != "complete" and pattern not in named:
+        raise AqaError(f"select.pattern: unknown '{pattern}': {nearest(pattern, ['complete', 'average', *named])}")
+    chosen = parse_pattern(pattern, modalities, "select.pattern")
+    return {chosen.name: chosen}
+
+
+def selection_measure(
+    scorer: Scorer, rows: Rows, truth: NDArray[np.float64], patterns: Mapping[str, MissingPattern]
+) -> Callable[[], dict[str, float]]:
+    """A function that measures the model as it then is on some rows, of true scores (n,).
+
+    srcc is the Fisher-z mean over the patterns, NaN where one is undefined; mse the mean, in squared target units.
+    """
+
+    def measure() -> dict[str, float]:
+        correlations, errors = [], []
+        for prediction in scorer.predict(rows, patterns).values():
+            scored = ~np.isnan(prediction)
+            correlations.append(metrics.srcc(prediction[scored], truth[scored]))
+            errors.append(metrics.mse(prediction[scored], truth[scored]))
+        return {"srcc": metrics.fisher_mean(correlations), "mse": float(np.mean(errors))}
+
+    return measure
+
+
+def summary(
+    predictions: Predictions,
+    truth: NDArray[np.float64],
+    patterns: Mapping[str, MissingPattern],
+    target: Target,
+    label_range: tuple[float, float],
+    seed: int,
+) -> dict[str, Any]:
+    """The metrics of predictions against truth (n,) as metrics.json has them; ceilings where the data knows them.
+
+    label_range: the lowest and highest true score of the data set, for the relative L2.
+    """
+    found = metrics.summarise(predictions, truth, incomplete(patterns), *label_range, seed=seed)
+    for name, scores in found["patterns"].items():
+        if name in target.ceiling:
+            scores["ceiling"] = target.ceiling[name]
+    averaged = incomplete(patterns)
+    if averaged and all(name in target.ceiling for name in averaged):
+        found["average_incomplete"]["ceiling"] = metrics.fisher_mean([target.ceiling[name] for name in averaged])
+    return found

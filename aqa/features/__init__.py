@@ -1,0 +1,1 @@
+"""Features on the device: loaded, streamed, cropped, padded and batched."""

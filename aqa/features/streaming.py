@@ -1,0 +1,220 @@
+"""Features of a store that is larger than the memory it may take: read in blocks, again in every epoch.
+
+The videos of a store, in their order, form blocks. An epoch takes the blocks in a random order, as many at a time as
+half of the memory holds, and shuffles the videos of those among themselves. Meanwhile a thread reads what comes next
+into the other half. That mixes less than a shuffle of all videos: two that are far apart in the store are in one batch
+only if their blocks came together.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from threading import Event
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aqa.errors import AqaError
+from aqa.features.batches import Features, Held, Rows, Statistics, standardised
+from aqa.features.loading import ALIGNMENT, disk_type, fill, mapped, shaped
+from aqa.features.prefetch import in_turn, one_ahead
+from aqa.store.store import FeatureStore
+from aqa.system.memory import GIB, free_memory
+
+BLOCKS = 16  # that fill half of the memory: more mix better, fewer are read in longer stretches
+BATCHES = 4  # in memory at once: one in use, the next, its parts while they are joined or damaged, one to spare
+CHUNK_CACHE = 2**20  # bytes that HDF5 keeps of an array that lies in chunks
+
+
+def load_features(
+    store: FeatureStore,
+    *,
+    modalities: Sequence[str] | None = None,
+    widths: dict[str, int] | None = None,
+    align: Literal["shortest", "none"] = "shortest",
+    device: torch.device | str = "cpu",
+    memory: float | None = None,
+    standardise: bool = False,
+    batch_size: int = 0,
+    clips: int | None = None,
+) -> Features:
+    """The features of a store: all in memory, or streamed where with their batches they would take over `memory` GiB.
+
+    standardise: whether they will be, for which they are held in float32. batch_size, clips: of the batches that are
+    to be made, clips of the longest video by default. AqaError where features do not fit into the memory that is free
+    and no `memory` is given, and where batches alone would take more than `memory` or than is free.
+    """
+    device = torch.device(device)
+    known = [m for m in modalities or store.modalities if m in store.modalities]
+    needed = sum(
+        int(store.offsets[m][-1]) * store.widths[m] * _held_type(store, m, standardise).itemsize for m in known
+    )
+    chosen: dict[str, Any] = {"modalities": modalities, "widths": widths, "align": align, "device": device}
+    free, batch = free_memory(device), _batch(store, known, batch_size, clips)
+    if free is not None and batch > free:
+        raise AqaError(
+            f"a batch of {min(batch_size, len(store.ids))} videos{f' of {clips} clips' if clips else ''} takes "
+            f"{batch / GIB:.3g} GiB, {free / GIB:.3g} GiB are free on {device}; take fewer clips or smaller batches"
+        )
+    if memory is not None:
+        beside = _beside(store, known, batch_size, clips)
+        if needed + beside > memory * GIB:
+            capacity = int(memory * GIB) - beside
+            if capacity <= 0:
+                raise AqaError(
+                    f"data.memory: {memory:.3g} GiB are allowed, and batches of {batch_size} videos alone take "
+                    f"{beside / GIB:.3g} GiB"
+                )
+            return StreamedFeatures(store, capacity=capacity, standardise=standardise, **chosen)
+    if memory is None and free is not None and needed > free:
+        raise AqaError(
+            f"{store.path}: the features take {needed / GIB:.3g} GiB, {free / GIB:.3g} GiB are free on {device}; set "
+            "data.memory (to score: --memory) to the GiB that they may take, and they are read in blocks"
+        )
+    return Features(store, **chosen)
+
+
+class StreamedFeatures(Features):
+    """Features that are read when their turn comes, at most `capacity` bytes at a time: half in use, half read ahead.
+
+    standardise: whether they will be, for which they are held in float32. read_ahead: whether what comes next is read
+    in a thread while what is there is used; the batches are the same.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        *,
+        capacity: int,
+        standardise: bool = False,
+        read_ahead: bool = True,
+        **options: Any,
+    ):
+        super().__init__(store, **options)
+        self._store = FeatureStore(store.path)  # its own, for as long as there are epochs
+        self._types = {m: _held_type(store, m, standardise) for m in self.modalities}
+        self._statistics: list[Statistics] = []
+        self._capacity = capacity // 2  # of what is in use, and of what is read ahead
+        self.read_ahead = read_ahead
+        clip_bytes = np.array([self.widths[m] * self._types[m].itemsize for m in self.modalities])
+        self._bytes = self.stored @ clip_bytes  # (N,)
+        largest = int(self._bytes.argmax())
+        if self._bytes[largest] > self._capacity:
+            needed = self._bytes[largest] / GIB
+            raise AqaError(
+                f"data.memory: '{self.ids[largest]}' of {store.path} alone takes {needed:.3g} GiB of features, and "
+                f"{self._capacity / GIB:.3g} GiB are allowed at a time, half of the memory that batches leave"
+            )
+        before = np.cumsum(self._bytes) - self._bytes
+        self._block = before // max(self._capacity // BLOCKS, 1)  # (N,) the number of each video's block
+
+    def _load(self, store: FeatureStore) -> dict[str, Tensor]:
+        return {}
+
+    def copy(self) -> StreamedFeatures:
+        """The same features, that may be standardised apart."""
+        twin = copy.copy(self)
+        twin._statistics = list(self._statistics)
+        return twin
+
+    def standardise(self, statistics: Statistics) -> None:
+        """Bring every channel to zero mean and unit deviation, whenever it is read from now on."""
+        if statistics:
+            self._statistics.append(statistics)
+
+    def order(self, rows: Rows, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Blocks in a random order, the videos of those that are in memory together shuffled among themselves."""
+        generator = np.random.default_rng([seed, epoch])
+        blocks, place = np.unique(self._block[rows], return_inverse=True)
+        shuffled = generator.permutation(len(blocks))
+        sizes = np.bincount(place, weights=self._bytes[rows], minlength=len(blocks))[shuffled]
+        together = [shuffled[part] for part in _cut(sizes, self._capacity)]
+        parts = [generator.permutation(np.flatnonzero(np.isin(place, some))) for some in together]
+        return np.concatenate([np.empty(0, np.int64), *parts])
+
+    def portions(self, rows: Rows) -> Iterator[tuple[slice, Held]]:
+        """Stretches of a sequence of rows that memory holds, each row's features read once for each stretch it is in.
+
+        Memory is taken when the first is asked for, and kept to the last.
+        """
+        stretches = self._stretches(rows)
+        parts = [np.unique(rows[stretch]) for stretch in stretches]
+        most = max((int(self._bytes[part].sum()) for part in parts), default=0) + ALIGNMENT * len(self.modalities)
+        halves = [mapped(most, self.device) for _ in parts[:2]]
+        reads = [partial(self._read, part, halves[number % 2]) for number, part in enumerate(parts)]
+        yield from zip(stretches, (one_ahead if self.read_ahead else in_turn)(reads), strict=True)
+
+    def _room(self, rows: int, clips: int, width: int) -> Tensor:
+        count = rows * clips * width
+        return mapped(4 * count, self.device)[: 4 * count].view(torch.float32).view(rows, clips, width)
+
+    def _stretches(self, rows: Rows) -> list[slice]:
+        """Cuts a sequence wherever no block is needed on both sides, and where memory would not hold more."""
+        block = self._block[rows]
+        places = np.arange(len(rows))
+        last = np.zeros(int(self._block.max(initial=0)) + 1, np.int64)
+        np.maximum.at(last, block, places)
+        found, start = [], 0
+        for stop in np.flatnonzero(np.maximum.accumulate(last[block]) == places) + 1:
+            parts = _cut(self._bytes[rows[start:stop]], self._capacity)
+            found += [slice(start + part.start, start + part.stop) for part in parts]
+            start = int(stop)
+        return found
+
+    def _read(self, rows: Rows, memory: Tensor, unwanted: Event) -> Held:
+        """The features of some rows, in rising order, packed into the memory given; not all of them once unwanted."""
+        values, offsets, used = {}, np.zeros_like(self.offsets), 0
+        for i, m in enumerate(self.modalities):
+            present = rows[self.stored[rows, i] > 0]
+            first, length = self.offsets[present, i], self.stored[present, i]
+            place = np.cumsum(length) - length
+            offsets[present, i] = place
+            clips = int(length.sum())
+            stream = shaped(memory, used, clips, self.widths[m], self._types[m])
+            used += -(-stream.nbytes // ALIGNMENT) * ALIGNMENT
+            # One read for each run of videos whose clips follow each other in the file.
+            begins = np.flatnonzero(first != np.append(-1, first + length)[:-1])
+            for run, stop in pairwise([*begins, len(present)]):
+                if unwanted.is_set():
+                    break
+                out = stream[place[run] : place[stop - 1] + length[stop - 1]]
+                fill(self._store, m, int(first[run]), out, threads=1)
+            for statistics in self._statistics:
+                stream = standardised(stream, statistics[m])
+            values[m] = stream
+        return Held(values, offsets)
+
+
+def _beside(store: FeatureStore, modalities: Sequence[str], batch_size: int, clips: int | None) -> int:
+    """Bytes that batches take, and HDF5 where arrays lie in chunks."""
+    chunks = {m: store.chunk(m) for m in modalities}
+    read = [CHUNK_CACHE + n * store.widths[m] * disk_type(store, m).itemsize for m, n in chunks.items() if n > 1]
+    return BATCHES * _batch(store, modalities, batch_size, clips) + sum(read)
+
+
+def _batch(store: FeatureStore, modalities: Sequence[str], batch_size: int, clips: int | None) -> int:
+    """Bytes of a batch."""
+    clips = clips or int(store.lengths.max(initial=0))
+    return min(batch_size, len(store.ids)) * clips * sum(4 * store.widths[m] for m in modalities)
+
+
+def _held_type(store: FeatureStore, modality: str, standardise: bool) -> torch.dtype:
+    return torch.float32 if standardise else disk_type(store, modality)
+
+
+def _cut(sizes: NDArray[Any], capacity: int) -> list[slice]:
+    """Successive parts of a sequence whose sizes together stay within the capacity."""
+    ends = np.cumsum(sizes)
+    parts, start = [], 0
+    while start < len(sizes):
+        before = ends[start - 1] if start else 0
+        stop = max(int(np.searchsorted(ends, before + capacity, "right")), start + 1)
+        parts.append(slice(start, stop))
+        start = stop
+    return parts

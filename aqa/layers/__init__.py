@@ -1,0 +1,1 @@
+"""Layers and losses that two models or more share."""

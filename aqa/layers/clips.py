@@ -1,0 +1,102 @@
+"""Real clips, padding, and layers that work on some clips of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+
+def before_padding(lengths: Tensor, clips: int) -> Tensor:
+    """Which of the T clips come before the padding, (B, T) bool. lengths: (B,)."""
+    return torch.arange(clips, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def real_clips(lengths: Mapping[str, Tensor], seen: Tensor, clips: int) -> Tensor:
+    """Which of the T clips of each video hold data rather than padding, (B, T) bool.
+
+    lengths: modality -> (B,), aligned streams; seen: (B, M), the streams whose lengths may be used.
+    """
+    return before_padding((torch.stack(list(lengths.values()), dim=1) * seen).amax(dim=1), clips)
+
+
+def clip_mean(stream: Tensor, clips: Tensor | None = None) -> Tensor:
+    """Mean of (B, T, C) over the clips (B, T) bool that count, or all, (B, C): zeros where none does.
+
+    The other clips may be NaN.
+    """
+    if clips is None:
+        return stream.mean(dim=1)
+    kept = stream.masked_fill(~clips.unsqueeze(-1), 0.0)
+    return kept.sum(dim=1) / clips.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def on_clips(module: nn.Module, x: Tensor, clips: Tensor | None = None) -> Tensor:
+    """Apply a module that works on single clips, (n, C) -> (n, C'), to a batch (B, T, C) -> (B, T, C').
+
+    With clips (B, T) bool only those go in, so that batch statistics know no padding; the others come out as zeros.
+    """
+    if clips is not None and works_on_all(module, x):
+        return masked(module, x.masked_fill(~clips.unsqueeze(-1), 0.0), clips).masked_fill(~clips.unsqueeze(-1), 0.0)
+    taken = x.flatten(0, 1) if clips is None else x[clips]
+    training = module.training
+    if training and len(taken) < 2:  # one clip has no batch statistics; the running ones must serve
+        out = module.eval()(taken)
+        module.train()
+    else:
+        out = module(taken)
+    if clips is None:
+        return out.unflatten(0, x.shape[:2])
+    return out.new_zeros(*x.shape[:2], out.shape[-1]).masked_scatter(clips.unsqueeze(-1), out)
+
+
+def works_on_all(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module works on all rows and clips of a batch and masks what does not count, or picks what does.
+
+    Picking saves work, but how much is picked has to be known: a GPU would have to be waited for in each step of
+    training, and compiled code is made for one shape. In scoring the results are waited for anyway.
+    """
+    return torch.compiler.is_compiling() or (module.training and x.device.type != "cpu")
+
+
+def masked(module: nn.Module, x: Tensor, clips: Tensor) -> Tensor:
+    """A module of single clips on all of (B, T, C), with batch statistics of the clips (B, T) bool alone."""
+    if isinstance(module, nn.Sequential):
+        for layer in module:
+            x = masked(layer, x, clips)
+        return x
+    if isinstance(module, nn.BatchNorm1d):
+        return masked_batch_norm(module, x, clips)
+    return module(x)
+
+
+def masked_batch_norm(norm: nn.BatchNorm1d, x: Tensor, clips: Tensor) -> Tensor:
+    """Batch norm of (B, T, C) by the statistics of the clips (B, T) bool, with the running ones brought up to date.
+
+    In float32. Where one clip or none counts, the running statistics serve, and stay as they are.
+    """
+    values, kept = x.float(), clips.unsqueeze(-1)  # (B, T, C), (B, T, 1)
+    running_mean, running_var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    mean, variance = running_mean, running_var
+    if norm.training:
+        count = clips.sum()
+        own_mean = (values * kept).sum(dim=(0, 1)) / count.clamp(min=1)
+        apart = (values - own_mean).square() * kept
+        own_variance = apart.sum(dim=(0, 1)) / count.clamp(min=1)
+        several = count > 1
+        mean, variance = torch.where(several, own_mean, mean), torch.where(several, own_variance, variance)
+        share = several * cast(float, norm.momentum)
+        # By `data`: torch's batch norm keeps them for its way back, if another stream went through it in this step.
+        running_mean.data.lerp_(own_mean.detach(), share)
+        running_var.data.lerp_((own_variance * (count / (count - 1).clamp(min=1))).detach(), share)
+        cast(Tensor, norm.num_batches_tracked).add_(several)
+    return ((values - mean) * ((variance + norm.eps).rsqrt() * norm.weight) + norm.bias).to(x.dtype)
+
+
+def scatter_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """Rows (n, T, C) back into a batch (B, T, C) at the n places where rows (B,) is true, zeros elsewhere."""
+    if len(values) == len(rows):
+        return values
+    return values.new_zeros(len(rows), *values.shape[1:]).index_copy(0, rows.nonzero()[:, 0], values)

@@ -1,0 +1,1 @@
+"""One run: from an experiment to the folder of its results, and scoring it again."""

@@ -1,0 +1,165 @@
+"""What a run's checkpoint holds: written, read, and made into a scorer again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import pydantic
+import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from aqa.config.schema import Experiment
+from aqa.errors import AqaError, first_line
+from aqa.evaluation.scorer import Scorer
+from aqa.features.streaming import load_features
+from aqa.models import MODELS, build
+from aqa.runs.folder import CHECKPOINT, RunFolder
+from aqa.store.store import FeatureStore, Target
+from aqa.training.loop import Progress
+
+CHECKPOINT_FORMAT = 1
+
+
+def describe_checkpoint(
+    config: Experiment, scorer: Scorer, target: Target, progress: Progress, statistics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The selected weights and all that scoring with them needs, in types that load without running code."""
+    known = target.values[~np.isnan(target.values)]
+    return {
+        "format": CHECKPOINT_FORMAT,
+        "weights": progress.best_weights,
+        "model": config.model.name,
+        "options": config.model.options,
+        "widths": scorer.features.widths,
+        "clips": scorer.clips,
+        "align": config.data.align,
+        "statistics": dict(statistics),
+        "target": {"name": config.data.target, "low": target.low, "high": target.high},
+        "label_range": (float(known.min()), float(known.max())),
+        "selection": {
+            **config.select.model_dump(),
+            "epoch": progress.best_epoch or progress.epoch,
+            "value": progress.best_value,
+            "epochs": progress.epoch,
+        },
+        "batch_size": scorer.batch_size,
+        "seed": scorer.seed,
+    }
+
+
+class _TargetForm(pydantic.BaseModel):
+    name: str
+    low: pydantic.FiniteFloat
+    high: pydantic.FiniteFloat
+
+
+class _CheckpointForm(pydantic.BaseModel):
+    """What `describe_checkpoint` writes, as far as scoring needs it."""
+
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True, strict=True)
+    weights: dict[str, torch.Tensor]
+    model: str
+    options: dict[str, Any]
+    widths: dict[str, pydantic.PositiveInt]
+    clips: pydantic.PositiveInt
+    align: Literal["shortest", "none"]
+    statistics: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    target: _TargetForm
+    label_range: tuple[pydantic.FiniteFloat, pydantic.FiniteFloat]
+    batch_size: pydantic.PositiveInt
+    seed: pydantic.NonNegativeInt
+
+
+def read_checkpoint(folder: RunFolder) -> dict[str, Any]:
+    """A finished run's checkpoint; AqaError, naming what is wrong, where it is not one of this version."""
+    path = folder.path / CHECKPOINT
+    checkpoint = folder.load_checkpoint()
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != CHECKPOINT_FORMAT:
+        form = checkpoint.get("format") if isinstance(checkpoint, dict) else None
+        raise AqaError(f"{path}: checkpoint format {form} is not {CHECKPOINT_FORMAT}, which this version reads")
+    try:
+        known = _CheckpointForm.model_validate(checkpoint)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise AqaError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
+    for modality, pair in known.statistics.items():
+        width = known.widths.get(modality)
+        if any(part.shape != (width,) or not part.is_floating_point() or not part.isfinite().all() for part in pair):
+            raise AqaError(f"{path}: statistics.{modality} are not two finite numbers for each of {width} channels")
+    if known.statistics and known.statistics.keys() != known.widths.keys():
+        raise AqaError(f"{path}: statistics are of {list(known.statistics)}, the model is of {list(known.widths)}")
+    for name, weight in known.weights.items():
+        if weight.is_floating_point() and weight.isnan().any():
+            raise AqaError(f"{path}: the weights '{name}' hold NaN")
+    if folder.plugins and known.model not in MODELS.names():
+        files = " ".join(f"--plugin {plugin}" for plugin in folder.plugins)
+        raise AqaError(f"{folder.path} has a model of its user's own, '{known.model}'; name the file again: {files}")
+    return checkpoint
+
+
+@contextmanager
+def no_larger_than(weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """A model that is built in the block may be some times as large as these weights; AqaError as soon as it is larger.
+
+    A small file may state a model that fills the memory.
+    """
+    tensors, numbers = 4 * len(weights) + 100, 4 * sum(weight.numel() for weight in weights.values()) + 10**6
+
+    def count(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        nonlocal tensors, numbers
+        if parameter is not None:
+            tensors, numbers = tensors - 1, numbers - parameter.numel()
+        if tensors < 0 or numbers < 0:
+            raise AqaError("the checkpoint's options make a larger model than its weights are of")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # of torch: one tensor that no memory holds
+        raise AqaError(f"the checkpoint's model cannot be built: {first_line(error)}") from None
+    finally:
+        handle.remove()
+
+
+def load_scorer(
+    checkpoint: Mapping[str, Any], store: FeatureStore, device: torch.device, memory: float | None = None
+) -> Scorer:
+    """The model of a checkpoint with the features of a store, which may lack some of its modalities.
+
+    memory: GiB that features may take, all that is free by default.
+    """
+    widths = checkpoint["widths"]
+    if not set(widths) & set(store.modalities):
+        raise AqaError(f"{store.path} has none of the model's modalities ({', '.join(widths)})")
+    features = load_features(
+        store,
+        modalities=list(widths),
+        widths=widths,
+        align=checkpoint["align"],
+        device=device,
+        memory=memory,
+        standardise=bool(checkpoint["statistics"]),
+        batch_size=checkpoint["batch_size"],
+        clips=checkpoint["clips"],
+    )
+    features.standardise(checkpoint["statistics"])
+    with no_larger_than(checkpoint["weights"]):
+        model = build(checkpoint["model"], widths=widths, **checkpoint["options"])
+    try:
+        model.load_state_dict(checkpoint["weights"])
+    except RuntimeError as error:  # of torch: a heading, then what differs
+        what = " ".join(str(error).split("\n\t")[1:2]) or first_line(error)
+        raise AqaError(f"the checkpoint's weights do not fit model '{checkpoint['model']}': {what}") from None
+    target = checkpoint["target"]
+    return Scorer(
+        model.to(device),
+        features,
+        target["low"],
+        target["high"],
+        checkpoint["clips"],
+        checkpoint["batch_size"],
+        checkpoint["seed"],
+    )

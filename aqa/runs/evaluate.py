@@ -1,0 +1,107 @@
+"""Finished runs: what their checkpoint holds, and scoring with it again."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aqa.config.load import load_experiment
+from aqa.errors import AqaError
+from aqa.evaluation.scorer import summary
+from aqa.missing import parse_pattern, parse_test_patterns
+from aqa.modalities import subset_name
+from aqa.runs.checkpoint import load_scorer, read_checkpoint
+from aqa.runs.folder import RunFolder
+from aqa.runs.prepare import labelled
+from aqa.runs.table import result_table
+from aqa.store.checks import require_sound
+from aqa.store.store import FeatureStore
+from aqa.system.devices import pick_device
+from aqa.system.files import plain
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run or an evaluation found: the run's folder and its metrics, as in metrics.json (undefined: None).
+
+    Printed, it is the table.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    already_finished: bool = False
+
+    def __str__(self) -> str:
+        return result_table(self.metrics)
+
+
+def evaluate(
+    run: str | os.PathLike[str],
+    *,
+    patterns: Any = None,
+    store: str | os.PathLike[str] | None = None,
+    split: str = "test",
+    device: str = "auto",
+    memory: float | None = None,
+) -> Result:
+    """Score a finished run's model again: under other patterns, on another store or split. Nothing is written.
+
+    patterns: as `missing.test` in an experiment file; the run's own by default. store: a feature store with the run's
+    target; the run's own by default. memory: GiB that features may take; `data.memory` of the run by default. AqaError
+    for any mistake.
+    """
+    chosen_device = pick_device(device)
+    folder = RunFolder.existing(run)
+    config = load_experiment(folder.config)
+    checkpoint = read_checkpoint(folder)
+    with FeatureStore(store or config.data.store) as opened:
+        target = opened.target(checkpoint["target"]["name"])
+        rows = labelled(opened.split(split), target)
+        require_sound(opened, checkpoint["target"]["name"], {split: rows})
+        scorer = load_scorer(checkpoint, opened, chosen_device, config.data.memory if memory is None else memory)
+    if not len(rows):
+        raise AqaError(
+            f"{store or config.data.store}: no video of split '{split}' has a label for {config.data.target}"
+        )
+    asked = config.missing.test if patterns is None else patterns
+    chosen = parse_test_patterns(asked, scorer.features.modalities, "patterns")
+    predictions = scorer.predict(rows, chosen)
+    found = summary(predictions, target.values[rows], chosen, target, checkpoint["label_range"], scorer.seed)
+    metrics, kept = folder.metrics, ("selection", "target", "model", "seed")
+    lacking = [key for key in kept if key not in metrics]
+    if lacking:
+        raise AqaError(f"{folder.path}: metrics.json has no {lacking[0]}")
+    about = {key: metrics[key] for key in kept}
+    return Result(folder.path, plain({**found, **about, "split": split}))
+
+
+def predict(
+    run: str | os.PathLike[str],
+    store: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    device: str = "auto",
+    memory: float | None = None,
+) -> pd.DataFrame:
+    """Scores of a finished run's model for the videos of a store, labelled or not, by whichever modalities they have.
+
+    Returns a row a video: id; visible, the modalities that were there, such as "VA"; score in the target's units, NaN
+    where there was none. split: only this one; all videos by default. memory: GiB that features may take; `data.memory`
+    of the run by default. AqaError for any mistake.
+    """
+    chosen_device = pick_device(device)
+    folder = RunFolder.existing(run)
+    checkpoint = read_checkpoint(folder)
+    memory = load_experiment(folder.config).data.memory if memory is None else memory
+    with FeatureStore(store) as opened:
+        rows = np.arange(len(opened)) if split is None else opened.split(split)
+        scorer = load_scorer(checkpoint, opened, chosen_device, memory)
+    features = scorer.features
+    scores = scorer.predict(rows, {"available": parse_pattern("none", features.modalities, "patterns")})["available"]
+    visible = [subset_name(features.modalities, features.available[row].tolist()) for row in rows]
+    return pd.DataFrame({"id": [features.ids[row] for row in rows], "visible": visible, "score": scores})

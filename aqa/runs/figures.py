@@ -1,0 +1,152 @@
+"""The figures of a run, one function a figure. Metrics come as in metrics.json."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from aqa.runs.table import number, selection_text
+from aqa.system.files import written_whole
+
+COMPLETE, INCOMPLETE, CEILING, GREY = "#1b4f8f", "#6fa3d8", "#c0392b", "#8a8a8a"
+DPI = 150
+
+
+@contextlib.contextmanager
+def _plain_text() -> Iterator[None]:
+    """Names come from files, and a dollar in one is a dollar."""
+    with plt.rc_context({"text.parse_math": False}):
+        yield
+
+
+@_plain_text()
+def srcc_by_pattern(metrics: Mapping[str, Any], path: Path) -> None:
+    """A bar a pattern with its bootstrap interval, the ceiling where the data knows it."""
+    patterns = metrics["patterns"]
+    place = np.arange(len(patterns))
+    figure, axes = plt.subplots(figsize=(max(5.0, 0.8 * len(patterns) + 1.5), 3.6), layout="constrained")
+    for i, s in enumerate(patterns.values()):
+        if s["srcc"] is None:
+            axes.text(i, 0, "undefined", rotation=90, ha="center", va="bottom", color=GREY)
+            continue
+        axes.bar(i, s["srcc"], 0.7, color=COMPLETE if i == 0 else INCOMPLETE)
+        if s["srcc_low"] is not None:
+            # A percentile interval need not hold the estimate, and bars cannot have negative whiskers.
+            whiskers = [[max(0.0, s["srcc"] - s["srcc_low"])], [max(0.0, s["srcc_high"] - s["srcc"])]]
+            axes.errorbar(i, s["srcc"], whiskers, color="black", capsize=3, linewidth=1)
+        if "ceiling" in s:
+            label = "best possible" if i == 0 else "_"  # matplotlib leaves names with an underscore out of the legend
+            axes.hlines(s["ceiling"], i - 0.42, i + 0.42, color=CEILING, linewidth=1.5, label=label)
+    axes.set_xticks(place, [f"{name}\nn={s['n']}" for name, s in patterns.items()], fontsize=8)
+    if any(len(name) > 8 for name in patterns):
+        axes.tick_params(axis="x", labelrotation=40)
+    axes.set_ylabel("SRCC (95 % bootstrap interval)")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_ylim(top=1.0)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper right", fontsize=8, frameon=False)
+    axes.set_title(f"{metrics['model']}, {metrics['target']}; {selection_text(metrics['selection'])}", fontsize=8)
+    _save(figure, path)
+
+
+@_plain_text()
+def predicted_against_true(
+    metrics: Mapping[str, Any],
+    predictions: Mapping[str, NDArray[np.float64]],
+    truth: NDArray[np.float64],
+    path: Path,
+) -> None:
+    """A panel a pattern: every test video's predicted score over its label."""
+    shown = list(predictions)[:8]
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(2.5 * columns + 0.5, 2.6 * rows),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+    )
+    ends = [truth.min(), truth.max()]
+    for axis, name in zip(axes.flat, shown, strict=False):
+        axis.plot(ends, ends, color=GREY, linewidth=0.8)
+        axis.scatter(truth, predictions[name], s=6, alpha=0.5, color=COMPLETE, linewidths=0)
+        axis.set_title(f"{name}: SRCC {number(metrics['patterns'][name]['srcc'])}", fontsize=8)
+    for axis in axes.flat[len(shown) :]:
+        axis.axis("off")
+    for axis in axes.flat[max(0, len(shown) - columns) : len(shown)]:  # the lowest panel of each column
+        axis.tick_params(labelbottom=True)
+    figure.supxlabel(f"true {metrics['target']}", fontsize=9)
+    figure.supylabel("predicted", fontsize=9)
+    if metrics["selection"]["split"] == "test":
+        figure.suptitle(selection_text(metrics["selection"]), fontsize=8)
+    _save(figure, path)
+
+
+@_plain_text()
+def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[str, Any], path: Path) -> None:
+    """The loss and its parts by epoch, and the selection metrics with the epoch that was kept."""
+    epochs = [row["epoch"] for row in history]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), layout="constrained")
+    for name in dict.fromkeys(name for row in history for name in row):  # stages of training may have their own parts
+        values = [row.get(name, np.nan) for row in history]
+        if name.startswith("loss"):
+            left.plot(epochs, values, label=name.removeprefix("loss_"), linewidth=2 if name == "loss" else 1)
+    if any(row["loss"] > 0 for row in history):
+        left.set_yscale("log")
+    left.set_xlabel("epoch")
+    left.set_ylabel("training loss")
+    left.legend(fontsize=8, frameon=False)
+    metric = f"{selection['split']}_{selection['metric']}"
+    right.plot(epochs, [row[metric] for row in history], color=COMPLETE)
+    right.axvline(
+        selection["epoch"], color=CEILING, linewidth=1, linestyle="--", label=f"kept: epoch {selection['epoch']}"
+    )
+    right.set_xlabel("epoch")
+    label = {"srcc": "SRCC", "mse": "MSE"}[selection["metric"]]
+    right.set_ylabel(f"{label} on {selection['split']} ({selection['pattern']})")
+    right.legend(fontsize=8, frameon=False)
+    if selection["split"] == "test":
+        figure.suptitle(selection_text(selection), fontsize=8)
+    _save(figure, path)
+
+
+@_plain_text()
+def router_weights(weights: Mapping[str, NDArray[np.float64]], modalities: Sequence[str], path: Path) -> None:
+    """A heat map a pattern: how much each stream (row) listens to each modality's expert (column)."""
+    shown = list(weights)[:8]
+    figure, axes = plt.subplots(
+        1, len(shown), figsize=(1.5 * len(shown) + 1.2, 2.2), squeeze=False, sharey=True, layout="constrained"
+    )
+    for axis, name in zip(axes.flat, shown, strict=True):
+        image = axis.imshow(weights[name], vmin=0, vmax=1, cmap="Blues")
+        for (stream, expert), weight in np.ndenumerate(weights[name]):
+            color = "white" if weight > 0.6 else "black"
+            axis.text(expert, stream, f"{weight:.2f}", ha="center", va="center", fontsize=7, color=color)
+        axis.set_xticks(range(len(modalities)), modalities, rotation=45, ha="right", fontsize=7)
+        axis.set_yticks(range(len(modalities)), modalities, fontsize=7)
+        axis.set_title(name, fontsize=8)
+    axes[0, 0].set_ylabel("stream", fontsize=8)
+    figure.colorbar(image, ax=list(axes.flat), shrink=0.8).set_label("router weight of the expert", fontsize=7)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    try:
+        with written_whole(path) as partial:
+            figure.savefig(partial, dpi=DPI, format="png")
+    finally:
+        plt.close(figure)

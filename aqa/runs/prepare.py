@@ -1,0 +1,190 @@
+"""Everything that an experiment names: found, checked and loaded before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aqa.config.schema import Experiment
+from aqa.errors import AqaError, nearest
+from aqa.evaluation.scorer import Scorer, selection_patterns
+from aqa.features.batches import Features, Rows, Statistics
+from aqa.features.cache import FeatureLoader
+from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns
+from aqa.models import AQAModel, build
+from aqa.runs.notes import absence_notes, label_notes
+from aqa.store.checks import require_sound
+from aqa.store.store import FeatureStore, Target
+from aqa.store.synthetic import make_synthetic
+from aqa.system.devices import pick_device
+from aqa.system.precision import require_precision
+from aqa.training.compiling import require_compiling
+
+
+def build_model(name: str, widths: Mapping[str, int], options: Mapping[str, Any], align: str) -> AQAModel:
+    """A freshly initialised model; AqaError where it cannot take streams of different lengths and would get them."""
+    model = build(name, widths=widths, **options)
+    if align == "none" and not model.takes_unaligned:
+        raise AqaError(f"data.align: model '{name}' needs aligned streams; use shortest")
+    return model
+
+
+def labelled(rows: Rows, target: Target) -> Rows:
+    """Those of the rows that have a label."""
+    return rows[~np.isnan(target.values[rows])]
+
+
+Say = Callable[[str], object]
+
+
+class Rowsets(NamedTuple):
+    """Row numbers in the store of the videos that train, select and test."""
+
+    train: Rows
+    select: Rows
+    test: Rows
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that an experiment names, found, checked and loaded."""
+
+    config: Experiment
+    data_set: str  # what the store calls itself
+    fingerprint: str  # of what is in the store
+    scorer: Scorer  # the model and its features, on the device
+    target: Target
+    rowsets: Rowsets
+    available: NDArray[np.bool_]  # (n, M) of the training rows, without what is never to be seen
+    statistics: Statistics  # by which features were standardised, empty where they were not
+    training_pattern: MissingPattern
+    selection_patterns: Mapping[str, MissingPattern]
+    test_patterns: Mapping[str, MissingPattern]
+    notes: list[str]  # what a user should know of the data
+
+
+def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
+    """Find, check and load everything that an experiment names; AqaError before anything is written."""
+    device = pick_device(config.train.device, config.train.threads)
+    notes = require_precision(config.train.precision, device)
+    make_store(config, say)
+    with FeatureStore(config.data.store) as store:
+        data_set, fingerprint, target = store.name, store.fingerprint(), store.target(config.data.target)
+        modalities = chosen_modalities(store, config.data.modalities)
+        training_pattern = parse_pattern(config.missing.train, modalities, "missing.train")
+        test_patterns = parse_test_patterns(config.missing.test, modalities, "missing.test")
+        selecting = selection_patterns(config.select.pattern, modalities)
+        rowsets = split_rows(store, target, config, notes.append)
+        parts = {"train": rowsets.train, config.select.split: rowsets.select, "test": rowsets.test}
+        require_sound(store, config.data.target, parts)
+        notes += label_notes(target, parts)
+        features = loader.load(
+            store,
+            modalities,
+            config.data.align,
+            device,
+            config.data.memory,
+            config.data.standardize,
+            config.train.batch_size,
+            config.data.clips,
+        )
+    torch.manual_seed(config.train.seed)
+    model = build_model(config.model.name, features.widths, config.model.options, config.data.align).to(device)
+    available = training_availability(features, rowsets.train, training_pattern, config.train.seed, notes.append)
+    notes += absence_notes(modalities, {"train": available, "test": features.available[rowsets.test]})
+    require_training_options(config, model, int(available.any(axis=1).sum()), device)
+    statistics = features.statistics(rowsets.train, available) if config.data.standardize else {}
+    features = loader.standardised(features, statistics)
+    clips = config.data.clips or int(features.lengths.max())
+    scorer = Scorer(model, features, target.low, target.high, clips, config.train.batch_size, config.train.seed)
+    return Prepared(
+        config,
+        data_set,
+        fingerprint,
+        scorer,
+        target,
+        rowsets,
+        available,
+        statistics,
+        training_pattern,
+        selecting,
+        test_patterns,
+        notes,
+    )
+
+
+def require_training_options(config: Experiment, model: AQAModel, rows: int, device: torch.device) -> None:
+    """AqaError where the model, so many training videos or the machine do not go with what `train` asks for."""
+    if model.closed_form and (config.train.compile or config.train.precision != "float32"):
+        key = "compile" if config.train.compile else "precision"
+        raise AqaError(f"train.{key}: model '{config.model.name}' is fitted in closed form; leave it out")
+    if config.train.compile:
+        require_compiling(model, config.model.name, rows, config.train.batch_size, device)
+
+
+def make_store(config: Experiment, say: Say) -> None:
+    """Make the synthetic data set that an experiment asks for, where its store does not exist yet."""
+    store = Path(config.data.store)
+    if config.data.synthetic is not None and not store.exists():
+        say(f"making the synthetic data set '{config.data.synthetic}' at {store}")
+        make_synthetic(config.data.synthetic, store)
+
+
+def chosen_modalities(store: FeatureStore, names: Sequence[str] | None) -> tuple[str, ...]:
+    """The modalities that an experiment names, the store's where it names none."""
+    for name in names or ():
+        if name not in store.modalities:
+            raise AqaError(f"data.modalities: {store.path} has no modality '{name}': {nearest(name, store.modalities)}")
+    return tuple(names or store.modalities)
+
+
+def split_rows(store: FeatureStore, target: Target, config: Experiment, note: Say) -> Rowsets:
+    """The labelled videos that train, select and test.
+
+    Where the store has no `valid` split and selection asks for one, it is cut from train by the run's seed.
+    """
+    train_rows, test = labelled(store.split("train"), target), labelled(store.split("test"), target)
+    split = config.select.split
+    if split == "valid" and "valid" not in store.splits:
+        order = np.random.default_rng([config.train.seed, len(train_rows)]).permutation(len(train_rows))
+        cut = round(config.data.validation * len(train_rows))
+        if not 0 < cut < len(train_rows):
+            raise AqaError(
+                f"data.validation: {config.data.validation} of {len(train_rows)} training videos leaves none to "
+                + ("select on" if cut == 0 else "train on")
+            )
+        select, train_rows = np.sort(train_rows[order[:cut]]), np.sort(train_rows[order[cut:]])
+        note(
+            f"no split 'valid' in the store: {cut} training videos, drawn by seed {config.train.seed}, select the epoch"
+        )
+    elif split in store.splits:
+        select = labelled(store.split(split), target)
+    else:
+        raise AqaError(f"select.split: {store.path} has no split '{split}': {nearest(split, [*store.splits, 'valid'])}")
+    for name, rows in {"train": train_rows, split: select, "test": test}.items():
+        if not len(rows):
+            raise AqaError(f"{store.path}: no video of split '{name}' has a label for {config.data.target}")
+    skipped = sum(len(store.split(name)) for name in ("train", "test")) - len(train_rows) - len(test)
+    skipped -= len(select) if "valid" not in store.splits and split == "valid" else 0
+    if skipped:
+        note(f"{skipped} videos of train and test have no label for {config.data.target} and are left out")
+    return Rowsets(train_rows, select, test)
+
+
+def training_availability(
+    features: Features, rows: Rows, pattern: MissingPattern, seed: int, note: Say
+) -> NDArray[np.bool_]:
+    """What each training video has, (n, M), once fixed patterns have taken away what is never to be seen."""
+    available = pattern.remaining(features.available[rows], Draws.once(seed, features.keys[rows]))
+    if features.cut:
+        note(f"{features.cut} videos have streams of different lengths; each is cut to its shortest")
+    without = int((~available.any(axis=1)).sum())
+    if without:
+        note(f"{without} of {len(rows)} training videos have no modality and are left out")
+    return available

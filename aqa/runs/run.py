@@ -1,0 +1,255 @@
+"""Running an experiment, from its file to the folder of its results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from aqa.config.load import load_experiment
+from aqa.config.schema import Experiment
+from aqa.errors import AqaError
+from aqa.evaluation.scorer import Predictions, selection_measure, summary
+from aqa.features.batches import Rows, training_batches
+from aqa.features.cache import FeatureLoader
+from aqa.runs.checkpoint import describe_checkpoint
+from aqa.runs.evaluate import Result
+from aqa.runs.folder import CHECKPOINT, FIGURES, PLUGIN, PREDICTIONS, STATE, RunFolder, versions
+from aqa.runs.prepare import Prepared, Say, prepare
+from aqa.runs.tracking import require_wandb, tracked
+from aqa.system.files import plain, write_table
+from aqa.training.loop import Diverged, Progress, train
+from aqa.training.random_state import Work, to_the_end
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
+
+
+def run(
+    experiment: str | os.PathLike[str] | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+    say: Say = silent,
+    show_progress: bool = False,
+) -> Result:
+    """Train a model as an experiment file (or mapping) says, and score it under every test pattern.
+
+    overrides: "dotted.key=value" texts. The run's folder is `output`, or runs/NAME. An unfinished run of the same
+    experiment goes on from where it stopped; a finished one is returned as it is. AqaError for any mistake in the
+    experiment, and where the folder holds something else, unless `overwrite`.
+    """
+    config = load_experiment(experiment, overrides)
+    return to_the_end(run_by_epoch(config, FeatureLoader(), overwrite=overwrite, say=say, show_progress=show_progress))
+
+
+def run_by_epoch(
+    config: Experiment,
+    loader: FeatureLoader,
+    *,
+    overwrite: bool = False,
+    say: Say = silent,
+    show_progress: bool = False,
+) -> Work[Result]:
+    """`run`, an epoch a step, with features that other runs may share."""
+    require_wandb(config.tracking)
+    prepared = prepare(config, loader, say)
+    folder = RunFolder.start(config.output or default_folder(config), config.resolved(), overwrite)
+    if folder.status == "finished":
+        return Result(folder.path, folder.metrics, already_finished=True)
+
+    def report(line: str) -> None:
+        say(line)
+        folder.log(line)
+
+    for note in prepared.notes:
+        report(note)
+    with tracked(config.tracking, config.title, config.resolved(), folder.path, report) as tracker:
+
+        def on_epoch(row: Mapping[str, float]) -> None:
+            folder.log(epoch_line(row))  # where there is no terminal to show a bar, this is what a user can follow
+            tracker.epoch(row)
+
+        try:
+            progress = yield from fit(prepared, folder, report, on_epoch, show_progress)
+            metrics = conclude(prepared, progress, folder)
+        except KeyboardInterrupt as stop:
+            stop.args = (how_to_go_on(folder, config.train.epochs, overwrite),)
+            with contextlib.suppress(AqaError):
+                folder.log(str(stop))
+            raise
+        tracker.result(metrics, folder.path)
+    result = Result(folder.path, metrics)
+    folder.log(str(result))
+    return result
+
+
+def how_to_go_on(folder: RunFolder, epochs: int, overwritten: bool) -> str:
+    """What a user should know of a run that was stopped; overwritten: it was started with --overwrite."""
+    if folder.status == "finished":
+        return "stopped; the run is finished"
+    saved = folder.load_state()
+    if saved is None:
+        return "stopped before anything was saved; the same command begins again"
+    command = "the same command without --overwrite" if overwritten else "the same command"
+    return f"stopped; {command} goes on after epoch {saved['progress']['epoch']} of {epochs}"
+
+
+def default_folder(config: Experiment) -> Path:
+    """runs/NAME; under an agent of a W&B sweep, which changes settings that names do not show, a folder for each."""
+    sweep = os.environ.get("WANDB_SWEEP_ID")
+    return Path("runs") / (f"wandb-{sweep}/{config.unique_name}" if sweep else config.title)
+
+
+def fit(
+    prepared: Prepared,
+    folder: RunFolder,
+    report: Say,
+    on_epoch: Callable[[Mapping[str, float]], None],
+    show_progress: bool,
+) -> Work[Progress]:
+    """Train the model, an epoch a step, from the beginning or from a saved state; leaves the selected weights in it."""
+    config, scorer, rowsets = prepared.config, prepared.scorer, prepared.rowsets
+    saved = folder.load_state()
+    if saved is not None and saved.get("store", prepared.fingerprint) != prepared.fingerprint:
+        raise AqaError(
+            f"{config.data.store} has changed since {folder.path} was saved, and the run cannot go on from there; "
+            "bring the store back, or begin again with --overwrite"
+        )
+    if saved is not None:
+        progress = saved.get("progress") if isinstance(saved, dict) else None
+        if not isinstance(progress, dict):
+            raise AqaError(f"{folder.path / STATE} is no state that a run saved; --overwrite begins the run again")
+        compare_versions(folder, report)
+        report(f"going on after epoch {progress.get('epoch')}")
+    truth = prepared.target.values
+    training = train(
+        scorer.model,
+        lambda epoch: training_batches(
+            scorer.features,
+            rowsets.train,
+            prepared.available,
+            prepared.training_pattern,
+            clips=scorer.clips,
+            size=config.train.batch_size,
+            seed=config.train.seed,
+            epoch=epoch,
+        ),
+        torch.from_numpy(prepared.target.normalise(truth)).float().to(scorer.features.device),
+        selection_measure(scorer, rowsets.select, truth[rowsets.select], prepared.selection_patterns),
+        config.select.metric,
+        config.select.split,
+        config.train,
+        saved=saved,
+        save=lambda state: folder.save_state({**state, "store": prepared.fingerprint}),
+        save_every=config.save_every,
+        on_epoch=on_epoch,
+        show_progress=show_progress,
+    )
+    try:
+        progress = yield from training
+    except Diverged as error:
+        folder.log(str(error))
+        raise AqaError(f"{error}{keep_what_was_best(prepared, error.progress, folder)}") from None
+    if not progress.best_epoch:
+        report(f"select.metric {config.select.metric} was undefined in every epoch; the last epoch's weights are kept")
+    scorer.model.load_state_dict(progress.best_weights)
+    return progress
+
+
+def compare_versions(folder: RunFolder, report: Say) -> None:
+    """Say which versions are others than when the run began; AqaError where a plugin is, of which nothing is known."""
+    now = versions()
+    for name, before in folder.versions.items():
+        if now.get(name, before) == before:
+            continue
+        if name.startswith(PLUGIN):
+            raise AqaError(
+                f"{name} has changed since {folder.path} was begun, and the run cannot go on with it; "
+                "bring the old one back, or begin again with --overwrite"
+            )
+        report(f"begun with {name} {before}, goes on with {now[name]}: numbers may differ from those of either")
+
+
+def keep_what_was_best(prepared: Prepared, progress: Progress, folder: RunFolder) -> str:
+    """Save the best weights and the history of a training that diverged; says where they are."""
+    if not progress.best_epoch:
+        return ""
+    checkpoint = describe_checkpoint(prepared.config, prepared.scorer, prepared.target, progress, prepared.statistics)
+    folder.save_history(progress.history)
+    folder.save_checkpoint(checkpoint)
+    return f"; the weights of epoch {progress.best_epoch}, the best before it, are in {folder.path}/{CHECKPOINT}"
+
+
+def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[str, Any]:
+    """Score the selected weights under every test pattern and fill the run's folder; returns its metrics."""
+    config, scorer, rows, patterns = prepared.config, prepared.scorer, prepared.rowsets.test, prepared.test_patterns
+    checkpoint = describe_checkpoint(config, scorer, prepared.target, progress, prepared.statistics)
+    predictions, router_weights = scorer.predict_and_diagnose(rows, patterns)
+    truth = prepared.target.values[rows]
+    result = plain(
+        {
+            **summary(predictions, truth, patterns, prepared.target, checkpoint["label_range"], config.train.seed),
+            "selection": checkpoint["selection"],
+            "data_set": prepared.data_set,
+            "target": config.data.target,
+            "model": config.model.name,
+            "seed": config.train.seed,
+            "samples": {name: len(split) for name, split in prepared.rowsets._asdict().items()},
+            "parameters": scorer.model.parameter_count,
+            "modalities": scorer.features.modalities,
+            "router_weights": {pattern: weights.tolist() for pattern, weights in router_weights.items()},
+        }
+    )
+    folder.save_history(progress.history)
+    folder.save_checkpoint(checkpoint)
+    save_predictions(folder.path / PREDICTIONS, scorer.features.ids, rows, truth, config.data.target, predictions)
+    draw(folder.path / FIGURES, result, predictions, truth, progress, router_weights, scorer.features.modalities)
+    folder.finish(result)
+    return result
+
+
+def epoch_line(row: Mapping[str, float]) -> str:
+    """An epoch's row of the history in one line of the log."""
+    measured = (f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+    return f"epoch {row['epoch']:.0f}: {', '.join(measured)}"
+
+
+def save_predictions(
+    path: Path, ids: Sequence[str], rows: Rows, truth: NDArray[np.float64], target: str, predictions: Predictions
+) -> None:
+    """predictions.csv: id, target, pattern, score (empty where nothing was visible), label."""
+    names = [ids[row] for row in rows]
+    by_pattern = [
+        pd.DataFrame({"id": names, "target": target, "pattern": pattern, "score": scores, "label": truth})
+        for pattern, scores in predictions.items()
+    ]
+    write_table(path, pd.concat(by_pattern))
+
+
+def draw(
+    folder: Path,
+    result: Mapping[str, Any],
+    predictions: Predictions,
+    truth: NDArray[np.float64],
+    progress: Progress,
+    router_weights: Mapping[str, NDArray[np.float64]],
+    modalities: Sequence[str],
+) -> None:
+    """The figures of a run."""
+    from aqa.runs import figures  # matplotlib takes a second to import
+
+    folder.mkdir(exist_ok=True)
+    figures.srcc_by_pattern(result, folder / "srcc_by_pattern.png")
+    figures.predicted_against_true(result, predictions, truth, folder / "predicted_against_true.png")
+    figures.training_curves(progress.history, result["selection"], folder / "training_curves.png")
+    if router_weights:
+        figures.router_weights(router_weights, modalities, folder / "router_weights.png")

@@ -1,0 +1,84 @@
+"""What a run refuses of a data set, and what it says of one that it takes.
+
+`aqa inspect` reads the features too, and says more (`inspect`).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aqa.errors import AqaError
+from aqa.store.store import FeatureStore, Target
+
+Rows = NDArray[np.int64]
+SHOWN = 5
+
+
+def require_sound(store: FeatureStore, name: str, parts: Mapping[str, Rows]) -> None:
+    """AqaError where numbers of target `name`, from the rows of some splits, would be wrong.
+
+    That is an id used twice, a video named twice in a split or by two splits, a label outside the target's range.
+    """
+    problems = repeated_ids(store.ids)
+    problems += split_problems(store.ids, parts)
+    rows = np.unique(np.concatenate(list(parts.values())))
+    problems += range_problems(store.ids, name, store.target(name), rows)
+    if problems:
+        raise AqaError(f"{store.path}: {problems[0]}; see aqa inspect")
+
+
+def repeated_ids(ids: Sequence[str]) -> list[str]:
+    """The problem of ids that are used more than once."""
+    twice = [i for i, count in Counter(ids).items() if count > 1]
+    return [f"ids: used more than once: {first(twice)}"] if twice else []
+
+
+def similar_ids(ids: Sequence[str]) -> list[list[str]]:
+    """Ids that differ in nothing but case, spaces or the way their letters are encoded, in groups."""
+    groups: dict[str, list[str]] = {}
+    for i in dict.fromkeys(ids):
+        plain = "".join(unicodedata.normalize("NFKC", i).casefold().split())
+        groups.setdefault(plain, []).append(i)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def split_problems(ids: Sequence[str], parts: Mapping[str, Rows]) -> list[str]:
+    """Videos that a split names more than once, and those that two splits share."""
+    problems = []
+    names = list(parts)
+    for place, name in enumerate(names):
+        rows = parts[name]
+        repeated = [ids[row] for row, count in Counter(rows.tolist()).items() if count > 1]
+        if repeated:
+            problems.append(f"splits/{name}: names more than once {counted(repeated)}")
+        for other in names[place + 1 :]:
+            shared = np.intersect1d(rows, parts[other])
+            if len(shared):
+                problems.append(f"splits/{name} and splits/{other} share {counted([ids[r] for r in shared])}")
+    return problems
+
+
+def range_problems(ids: Sequence[str], name: str, target: Target, rows: Rows) -> list[str]:
+    """Labels outside the target's range, infinite ones among them; NaN means unlabelled."""
+    values = target.values[rows]
+    outside = rows[(values < target.low) | (values > target.high)]
+    if not len(outside):
+        return []
+    named = [f"{ids[row]} ({target.values[row]:g})" for row in outside]
+    return [f"targets/{name}: outside {target.low:g} to {target.high:g} in {counted(named)}"]
+
+
+def counted(ids: Sequence[str]) -> str:
+    """How many samples, and the first of them."""
+    return f"{len(ids)} sample{'s' * (len(ids) != 1)}: {first(ids)}"
+
+
+def first(ids: Iterable[str]) -> str:
+    """The first of some names, and how many more there are."""
+    ids = list(ids)
+    return ", ".join(ids[:SHOWN]) + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")

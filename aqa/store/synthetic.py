@@ -1,0 +1,334 @@
+"""Synthetic feature stores whose best possible Spearman correlation is known for every missing pattern.
+
+A video's quality is a sum of independent standard normal parts,
+
+    q = sqrt(a) s + sum_m sqrt(b_m) u_m + sqrt(c) e,        a + sum_m b_m + c = 1,
+
+where s is evidence that all streams share, u_m evidence that only modality m carries, and e judges' noise that no
+stream shows. Modality m reports s and u_m at every clip with a stationary AR(1) error each:
+
+    x_t = offset + A (s + error_t, u_m + error'_t) + B nuisance_t + noise_t.
+
+A (D, 2) and B (D, K) are orthonormal and orthogonal to each other, the nuisance is AR(1) and the noise is white in the
+complement of A, so that nothing outside A's two directions tells anything of q. The errors are scaled by the video's
+length, so that the generalised least squares mean over its clips has the error variance that the stream states,
+whatever the length. That mean is sufficient and everything is jointly Gaussian: the best prediction from any set of
+streams is linear, and its correlation with q is known (`ceiling_srcc`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from aqa.errors import AqaError, nearest
+from aqa.modalities import subsets
+from aqa.store.store import Modality, Target
+from aqa.store.write import write_store
+
+Floats = NDArray[np.float64]
+
+# What a random generator is for; part of its key, so that no two draws share their numbers.
+MIXING, LENGTH, EVIDENCE, CLIPS = range(4)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """How a modality reports quality: width D and the error variance, over a whole video, of its two signals.
+
+    The signals have variance 1. shared_error belongs to the evidence that all streams share, own_error to its own.
+    """
+
+    width: int
+    shared_error: float
+    own_error: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """A target: its range, and the parts of its variance (shared, one a modality, judges' noise), summing to 1."""
+
+    low: float
+    high: float
+    shared: float
+    own: tuple[float, ...]
+
+    @property
+    def weights(self) -> Floats:
+        """Weights of s, of every u_m and of e, (M + 2,), of unit length."""
+        judges = 1.0 - self.shared - sum(self.own)
+        return np.sqrt([self.shared, *self.own, judges])
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A process and the size of the data set drawn from it.
+
+    splits: videos a split. lengths: fewest and most clips of a video. phi: AR(1) coefficient of errors and nuisance.
+    nuisance: standard deviation of each of `nuisance_dims` directions. noise: standard deviation of the white noise.
+    one_target_a_video: each video is labelled for one target, and the splits count videos a target.
+    """
+
+    streams: Mapping[str, Stream]
+    targets: Mapping[str, Score]
+    splits: Mapping[str, int]
+    lengths: tuple[int, int]
+    phi: float
+    nuisance: float = 1.0
+    nuisance_dims: int = 2
+    noise: float = 1.0
+    one_target_a_video: bool = False
+
+
+@dataclass(frozen=True)
+class Video:
+    """One row of the data set; `number` is its key, the same however many videos are written."""
+
+    id: str
+    number: int
+    split: str
+    target: str | None
+
+
+def _streams(visual: int, audio: int, flow: int) -> dict[str, Stream]:
+    return {
+        "visual": Stream(visual, shared_error=0.65, own_error=0.05),
+        "audio": Stream(audio, shared_error=1.10, own_error=0.05),
+        "flow": Stream(flow, shared_error=0.85, own_error=0.05),
+    }
+
+
+# Technical scores lean on what is seen, programme components on the music; the order is visual, audio, flow.
+_MIXED = (0.19, 0.085, 0.14)
+_TECHNICAL = (0.21, 0.07, 0.15)
+_MUSICAL = (0.18, 0.11, 0.12)
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset(
+        streams=_streams(16, 12, 16),
+        targets={"score": Score(0, 100, 0.55, _MIXED)},
+        splits={"train": 1000, "valid": 200, "test": 600},
+        lengths=(8, 12),
+        phi=0.5,
+        noise=0.5,
+    ),
+    "fisv": Preset(
+        streams=_streams(1024, 768, 1024),
+        targets={"TES": Score(0, 45, 0.54, _TECHNICAL), "PCS": Score(0, 40, 0.56, _MUSICAL)},
+        splits={"train": 400, "test": 100},
+        lengths=(87, 124),
+        phi=0.9,
+        nuisance_dims=8,
+    ),
+    # Fis-V's lengths and training videos at a sixteenth of its channels, with more videos to test on: for comparisons
+    # of many models, which at full width take days on a CPU.
+    "fisv_small": Preset(
+        streams=_streams(64, 48, 64),
+        targets={"TES": Score(0, 45, 0.54, _TECHNICAL), "PCS": Score(0, 40, 0.56, _MUSICAL)},
+        splits={"train": 400, "valid": 100, "test": 400},
+        lengths=(87, 124),
+        phi=0.9,
+        nuisance_dims=8,
+    ),
+    "rg": Preset(
+        streams=_streams(1024, 768, 1024),
+        targets={
+            "Ball": Score(0, 25, 0.55, _MIXED),
+            "Clubs": Score(0, 25, 0.54, _TECHNICAL),
+            "Hoop": Score(0, 25, 0.53, _MIXED),
+            "Ribbon": Score(0, 25, 0.56, _MUSICAL),
+        },
+        splits={"train": 200, "test": 50},
+        lengths=(48, 68),
+        phi=0.9,
+        nuisance_dims=8,
+        one_target_a_video=True,
+    ),
+    "fs1000": Preset(
+        streams=_streams(768, 768, 1024),
+        targets={
+            "TES": Score(0, 130, 0.54, _TECHNICAL),
+            "PCS": Score(0, 60, 0.56, _MUSICAL),
+            "SS": Score(0, 10, 0.55, _MIXED),
+            "TR": Score(0, 10, 0.54, _MIXED),
+            "PE": Score(0, 10, 0.55, _MUSICAL),
+            "CO": Score(0, 10, 0.54, _MUSICAL),
+            "IN": Score(0, 10, 0.57, _MUSICAL),
+        },
+        splits={"train": 1000, "test": 247},
+        lengths=(67, 95),
+        phi=0.9,
+        nuisance_dims=8,
+    ),
+}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset called `name`; AqaError with the nearest name otherwise."""
+    if name not in PRESETS:
+        raise AqaError(f"unknown synthetic preset '{name}': {nearest(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def ceiling_srcc(preset: Preset, target: str, subset: Collection[str]) -> float:
+    """The highest Spearman correlation with `target` that any prediction from the modalities in `subset` can have.
+
+    Independent reports of s add their precisions 1/error, and a signal of variance 1 seen with precision p is explained
+    to the part p / (1 + p). The parts add up to rho^2, the squared correlation of E[q | subset] with q; Spearman's
+    correlation of two jointly normal variables is 6/pi asin(rho/2) (Pearson 1907).
+    """
+    score = preset.targets[target]
+    precision = sum(1 / preset.streams[m].shared_error for m in subset)
+    explained = score.shared * precision / (1 + precision)
+    for modality, own in zip(preset.streams, score.own, strict=True):
+        if modality in subset:
+            explained += own / (1 + preset.streams[modality].own_error)
+    return 6 / math.pi * math.asin(math.sqrt(explained) / 2)
+
+
+def ceilings(preset: Preset, target: str) -> dict[str, float]:
+    """`ceiling_srcc` of every non-empty subset, by the initials of its modalities: VAF, VA, VF, AF, V, A, F."""
+    modalities = list(preset.streams)
+    return {
+        name: ceiling_srcc(preset, target, list(itertools.compress(modalities, subset)))
+        for name, subset in subsets(modalities).items()
+    }
+
+
+def ar1_information(length: int, phi: float) -> float:
+    """1' Sigma^-1 1 of a stationary AR(1) error of unit variance: 1 / variance of the best mean of `length` clips."""
+    return 1.0 if length == 1 else (length - (length - 2) * phi) / (1 + phi)
+
+
+def simulate(
+    preset: Preset, n: int, length: int, rng: np.random.Generator, seed: int = 0
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, Floats]]:
+    """Draw n videos of `length` clips.
+
+    Returns features (n, T, D) by modality and quality q (n,), of mean 0 and variance 1, by target. rng draws the
+    videos; seed the fixed directions and offsets, as in `make_synthetic`.
+    """
+    evidence = _draw_evidence(preset, n, rng)
+    features = {m: _draw_clips(preset, m, evidence, length, rng, seed) for m in preset.streams}
+    return features, {target: _quality(preset, target, evidence) for target in preset.targets}
+
+
+def make_synthetic(
+    preset: str,
+    out: str | os.PathLike[str],
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Callable[[int], object] | None = None,
+    samples: int | None = None,
+) -> Path:
+    """Write a synthetic feature store with its ceilings, and return its path.
+
+    samples: keep only the first so many videos a split (a split and target where each video has one target); a video is
+    the same whether others are written or not. progress(1) is called after each stream. The same seed gives the same
+    data. Raises AqaError for an unknown preset, a negative seed, no samples, and where `out` exists and `overwrite` is
+    false.
+    """
+    process = find_preset(preset)
+    if seed < 0 or (samples is not None and samples < 1):
+        raise AqaError(f"a synthetic store needs a seed of 0 or more and 1 sample or more, got {seed} and {samples}")
+    rows = videos(process, samples)
+    lengths = np.array([_generator(seed, LENGTH, v.number).integers(*process.lengths, endpoint=True) for v in rows])
+    evidence = np.concatenate([_draw_evidence(process, 1, _generator(seed, EVIDENCE, v.number)) for v in rows])
+    index = {modality: i for i, modality in enumerate(process.streams)}
+
+    def read(modality: str, row: int) -> NDArray[np.float32]:
+        rng = _generator(seed, CLIPS, rows[row].number, index[modality])
+        return _draw_clips(process, modality, evidence[row : row + 1], int(lengths[row]), rng, seed)[0]
+
+    write_store(
+        out,
+        name=f"synthetic-{preset}",
+        source=f"linear-Gaussian process, preset {preset}, seed {seed}",
+        ids=[v.id for v in rows],
+        modalities={m: Modality(s.width, lengths, extractor="synthetic") for m, s in process.streams.items()},
+        targets={name: _target(process, name, rows, evidence) for name in process.targets},
+        splits={split: [i for i, v in enumerate(rows) if v.split == split] for split in process.splits},
+        read=read,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    return Path(out)
+
+
+def videos(preset: Preset, samples: int | None = None) -> list[Video]:
+    """The rows of a data set, at most `samples` of them a split (and target, where each video has one)."""
+    rows, number = [], 0
+    for split, count in preset.splits.items():
+        for target in preset.targets if preset.one_target_a_video else (None,):
+            keep = count if samples is None else min(samples, count)
+            prefix = f"{target}_" if target else ""
+            rows += [Video(f"{prefix}{i:04d}", i, split, target) for i in range(number, number + keep)]
+            number += count
+    return rows
+
+
+def _generator(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def _draw_evidence(preset: Preset, n: int, rng: np.random.Generator) -> Floats:
+    """s, every u_m and every target's e, (n, 1 + M + targets)."""
+    return rng.standard_normal((n, 1 + len(preset.streams) + len(preset.targets)))
+
+
+def _quality(preset: Preset, target: str, evidence: Floats) -> Floats:
+    seen = 1 + len(preset.streams)
+    columns = [*range(seen), seen + list(preset.targets).index(target)]
+    return evidence[:, columns] @ preset.targets[target].weights
+
+
+def _target(preset: Preset, name: str, rows: list[Video], evidence: Floats) -> Target:
+    score = preset.targets[name]
+    # Five standard deviations on either side: the range is not left in practice, so nothing need be clipped.
+    values = (score.low + score.high) / 2 + (score.high - score.low) / 10 * _quality(preset, name, evidence)
+    values[[v.target not in (None, name) for v in rows]] = np.nan
+    return Target(values, score.low, score.high, ceilings(preset, name))
+
+
+def _draw_clips(
+    preset: Preset, modality: str, evidence: Floats, length: int, rng: np.random.Generator, seed: int
+) -> NDArray[np.float32]:
+    """Features of one modality, (n, T, D), for evidence (n, 1 + M + targets)."""
+    position, stream, n = list(preset.streams).index(modality), preset.streams[modality], len(evidence)
+    basis, offset = _mixing(stream.width, preset.nuisance_dims, position, seed)
+    latent = _ar1(rng.standard_normal((n, length, 2 + preset.nuisance_dims)), preset.phi)
+    errors = np.sqrt(np.array([stream.shared_error, stream.own_error]) * ar1_information(length, preset.phi))
+    latent[:, :, :2] = evidence[:, None, [0, 1 + position]] + errors * latent[:, :, :2]
+    latent[:, :, 2:] *= preset.nuisance
+    clips = rng.standard_normal((n, length, stream.width), dtype=np.float32)
+    clips *= np.float32(preset.noise)
+    # The white noise loses its part along A, so that the two signals have no other error than the one stated.
+    latent[:, :, :2] -= clips @ basis[:, :2]
+    clips += latent.astype(np.float32) @ basis.T
+    clips += offset
+    return clips
+
+
+def _ar1(innovations: Floats, phi: float) -> Floats:
+    """Stationary AR(1) of unit variance along axis 1, from independent standard normal numbers (n, T, K)."""
+    innovations[:, 1:] *= math.sqrt(1 - phi**2)
+    return lfilter([1.0], [1.0, -phi], innovations, axis=1)
+
+
+@lru_cache(maxsize=16)
+def _mixing(
+    width: int, nuisance_dims: int, position: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The columns of A and B (D, 2 + K), orthonormal, and the offset of each channel (D,)."""
+    rng = _generator(seed, MIXING, position)
+    basis, _ = np.linalg.qr(rng.standard_normal((width, 2 + nuisance_dims)))
+    return basis.astype(np.float32), rng.standard_normal(width).astype(np.float32)

@@ -1,0 +1,144 @@
+"""Writing a feature store."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from aqa.errors import AqaError
+from aqa.store import hdf5
+from aqa.store.store import ABOUT_MODALITY, CRC, FORMAT, SCHEMA, Modality, Target, crc_of, crc_of_texts
+from aqa.system.files import refuse_existing, sink, written_whole
+from aqa.system.signals import stop_here_if_asked
+
+
+def write_store(
+    path: str | os.PathLike[str],
+    *,
+    name: str,
+    source: str,
+    ids: Sequence[str],
+    modalities: Mapping[str, Modality],
+    targets: Mapping[str, Target],
+    splits: Mapping[str, Sequence[int] | NDArray[np.int64]],
+    read: Callable[[str, int], NDArray[np.floating[Any]]],
+    dtype: str = "float32",
+    overwrite: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> None:
+    """Write a feature store, atomically: the file appears under its name when it is whole, or not at all.
+
+    read(modality, row) returns the (T, D) clips of one sample, T as stated in `modalities`; it is not called for
+    absent ones. progress(1) is called after each stream that was written. Raises AqaError where the file exists and
+    `overwrite` is false, or where a stream has another shape than stated.
+    """
+    path = Path(path)
+    refuse_existing(path, overwrite)
+    for kind, names in (("id", ids), ("modality", modalities), ("target", targets), ("split", splits)):
+        for each in names:
+            hdf5.check_name(each, f"{path}: {kind}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def done(streams: int) -> None:
+        output.check()
+        stop_here_if_asked()
+        if progress is not None:
+            progress(streams)
+
+    with written_whole(path) as partial, sink(partial) as output, h5py.File(output, "w", libver=FORMAT) as file:
+        _write(file, name, source, ids, modalities, targets, splits, read, dtype, done)
+
+
+def _write(
+    file: h5py.File,
+    name: str,
+    source: str,
+    ids: Sequence[str],
+    modalities: Mapping[str, Modality],
+    targets: Mapping[str, Target],
+    splits: Mapping[str, Sequence[int] | NDArray[np.int64]],
+    read: Callable[[str, int], NDArray[np.floating[Any]]],
+    dtype: str,
+    progress: Callable[[int], object],
+) -> None:
+    from aqa.version import __version__
+
+    created_by = f"aqa {__version__}"
+    file.attrs["schema"] = SCHEMA
+    for key, text in (("name", name), ("source", source), ("created_by", created_by)):
+        _state(file, key, text)
+    file.attrs[CRC] = np.uint32(crc_of_texts([name, source, created_by]))
+    written = file.create_dataset("ids", data=_fixed(ids))
+    written.attrs[CRC] = np.uint32(crc_of_texts(ids))
+    features = file.create_group("features")
+    features.attrs["modalities"] = _fixed(list(modalities))
+    for modality, stream in modalities.items():
+        group = features.create_group(modality)
+        offsets = np.concatenate([[0], np.cumsum(stream.lengths)]).astype(np.int64)
+        _create(group, "offsets", offsets)
+        checksums = np.zeros(len(ids), np.uint32)
+        values = group.create_dataset("values", shape=(int(offsets[-1]), stream.width), dtype=dtype)
+        for key in ABOUT_MODALITY:
+            known = getattr(stream, key)
+            if known is not None:
+                _state(group, key, known)
+        group.attrs[CRC] = np.uint32(crc_of_texts([str(stream.extractor)]))
+        for row in np.flatnonzero(stream.lengths):
+            clips = read(modality, int(row))
+            expected = (int(stream.lengths[row]), stream.width)
+            if clips.shape != expected:
+                raise AqaError(f"{modality} of '{ids[int(row)]}' has shape {clips.shape}, expected {expected}")
+            clips = _narrowed(clips, dtype, modality, ids[int(row)])
+            values[offsets[row] : offsets[row + 1]] = clips
+            checksums[row] = crc_of(clips)
+            progress(1)
+        group.create_dataset(CRC, data=checksums)
+    for target_name, target in targets.items():
+        values = np.asarray(target.values, dtype=np.float64)
+        ceiling = json.dumps(dict(target.ceiling)) if target.ceiling else None
+        dataset = file.create_dataset(f"targets/{target_name}", data=values)
+        dataset.attrs["range"] = (target.low, target.high)
+        if ceiling is not None:
+            _state(dataset, "ceiling", ceiling)
+        dataset.attrs[CRC] = np.uint32(crc_of(values) ^ crc_of_texts([str(ceiling)]))
+    for split, rows in splits.items():
+        _create(file, f"splits/{split}", np.asarray(rows, dtype=np.int64))
+
+
+def _fixed(texts: Sequence[str]) -> NDArray[np.bytes_]:
+    """Texts (n,) in UTF-8, of one length: those of any length HDF5 keeps in a heap that has no checksum.
+
+    A damaged one can make the library go in circles.
+    """
+    encoded = [text.encode() for text in texts]
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", max([1, *map(len, encoded)])))
+
+
+def _state(place: h5py.Group | h5py.Dataset, key: str, value: str | float) -> None:
+    """Write an attribute, a text or a number."""
+    if isinstance(value, str):
+        place.attrs.create(key, value.encode(), dtype=h5py.string_dtype("utf-8", max(1, len(value.encode()))))
+    else:
+        place.attrs[key] = value
+
+
+def _create(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
+    """A small array with its checksum."""
+    group.create_dataset(name, data=values).attrs[CRC] = np.uint32(crc_of(values))
+
+
+def _narrowed(clips: NDArray[np.floating[Any]], dtype: str, modality: str, sample: str) -> NDArray[np.floating[Any]]:
+    """Clips in the type of the file; AqaError for a number that is finite and would become infinite there."""
+    with np.errstate(over="ignore"):
+        stored = clips.astype(dtype, copy=False)
+    lost = np.isfinite(clips) & ~np.isfinite(stored)
+    if lost.any():
+        raise AqaError(f"{modality} of '{sample}' holds {clips[lost][0]:g}, which {dtype} cannot hold")
+    return stored

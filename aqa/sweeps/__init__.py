@@ -1,0 +1,1 @@
+"""A grid of runs: which they are, and running each once."""

@@ -1,0 +1,97 @@
+"""The folder of a sweep: the runs, and who has which."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from aqa.runs.folder import ERRORS, METRICS, RunFolder
+from aqa.system.files import write_text
+
+State = Literal["done", "running", "failed", "waiting"]
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The folder of a sweep: a run's folder a point, and beside them what is known of who runs what."""
+
+    path: Path
+
+    def run(self, name: str) -> Path:
+        """The folder of a run."""
+        return self.path / name
+
+    def error(self, name: str) -> Path:
+        """Where the error of a failed run is kept."""
+        return self.path / ERRORS / f"{name}.txt"
+
+    def _claim(self, name: str, kind: str) -> Path:
+        return self.path / ".claims" / f"{name}.{kind}"
+
+    @contextlib.contextmanager
+    def claimed(self, name: str) -> Iterator[bool]:
+        """Whether the run is ours until the block ends."""
+        lock = FileLock(self._claim(name, "lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def settled(self, name: str) -> State | None:
+        """Done or failed; None for a run that still has to be."""
+        if RunFolder(self.run(name)).status == "finished":
+            return "done"
+        return "failed" if self.error(name).is_file() else None
+
+    def state(self, name: str) -> State:
+        """How far a run is."""
+        settled = self.settled(name)
+        if settled is not None:
+            return settled
+        with self.claimed(name) as free:
+            return "waiting" if free else "running"
+
+    def holder(self, name: str) -> dict[str, Any]:
+        """Who started a run last, and when: host, pid and time; empty and zeros where nobody did."""
+        nobody = {"host": "", "pid": 0, "time": 0.0}
+        try:
+            return nobody | json.loads(self._claim(name, "json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return nobody
+
+    def start(self, name: str) -> None:
+        """Note that this process starts a run now."""
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+        write_text(self._claim(name, "json"), json.dumps(holder))
+
+    def fail(self, name: str, error: str) -> None:
+        """Keep the error of a run that failed."""
+        write_text(self.error(name), error.rstrip() + "\n")
+
+    def forget_failures(self) -> None:
+        """Let failed runs be taken up again."""
+        for path in (self.path / ERRORS).glob("*.txt"):
+            path.unlink(missing_ok=True)  # another sweep on this folder may forget them as well
+
+    def seconds(self, name: str) -> float:
+        """How long a finished run took, from its last start to its end."""
+        return (self.run(name) / METRICS).stat().st_mtime - self.holder(name)["time"]
+
+    def make(self) -> None:
+        """Create the folder."""
+        for part in (ERRORS, ".claims"):
+            (self.path / part).mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,224 @@
+"""From a sweep file to runs: which experiments a grid consists of, and what the folder of each is called."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from aqa.config.load import load_experiment, validated
+from aqa.config.schema import Experiment, Section
+from aqa.config.yaml import in_one_line, read_yaml
+from aqa.errors import AqaError
+from aqa.store.store import FeatureStore
+
+EVERY = "all"  # in place of a list of targets: every target of the experiment
+
+Settings = dict[str, Any]  # dotted key -> value
+
+
+class Rule(Section):
+    """Settings for the points of a grid that match: {when: {data.target: PCS}, set: {train.epochs: 510}}."""
+
+    when: Settings
+    set: Settings
+
+
+class RayCluster(Section):
+    """A Ray cluster that runs a sweep, and what each run asks of it."""
+
+    address: str = "auto"  # HOST:PORT; auto: the cluster that this machine is in
+    cpus: int = Field(1, ge=1)  # of each run, and torch's threads
+    gpus: float = Field(0, ge=0, le=1)  # of each run; 0.5: two runs share one
+    memory: float | None = Field(None, gt=0)  # GiB that Ray sets aside for each run; no limit to what it takes
+    retries: int = Field(3, ge=0)  # how often a run is taken up again whose worker or node was lost
+
+    @pydantic.field_validator("address")
+    @classmethod
+    def _host_and_port(cls, address: str) -> str:
+        if not re.fullmatch(r"auto|[^/]+:\d+", address):
+            raise ValueError("write auto or HOST:PORT")
+        return address
+
+
+class Launcher(Section):
+    """Who runs a sweep other than processes of this machine."""
+
+    ray: RayCluster
+
+
+class Sweep(Section):
+    """A sweep file.
+
+    experiments: base experiment files, relative to the sweep file. set: settings of every run. grid: axis -> values; an
+    axis is a dotted key with a list of values, or any name with settings by name ({no_kl: {model.kl_weight: 0}}).
+    include: further points, by dotted keys. exclude: points left out, by a part of their place in the grid. rules:
+    settings for some points. A later one of set, rules and grid wins. launcher: processes of this
+    machine where not given.
+    """
+
+    name: str
+    experiments: list[str] = Field(min_length=1)
+    set: Settings = Field(default_factory=dict)
+    grid: dict[str, list[Any] | dict[str, Settings] | Literal["all"]] = Field(default_factory=dict)
+    include: list[Settings] = Field(default_factory=list)
+    exclude: list[Settings] = Field(default_factory=list)
+    rules: list[Rule] = Field(default_factory=list)
+    output: str | None = None  # the folder of its runs; runs/NAME where not given
+    vectorize: Literal["seeds"] | None = None
+    launcher: Launcher | None = None
+
+    @pydantic.field_validator("launcher")
+    @classmethod
+    def _takes_single_runs(cls, launcher: Launcher | None, info: pydantic.ValidationInfo) -> Launcher | None:
+        if launcher is not None and info.data.get("vectorize"):
+            raise ValueError("a Ray cluster is given single runs; leave out launcher or vectorize")
+        return launcher
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: where in the grid it is, its experiment in full, and the name of its folder."""
+
+    place: Settings
+    experiment: Experiment
+    name: str
+
+
+def load_sweep(path: str | os.PathLike[str]) -> Sweep:
+    """A sweep from a YAML file; AqaError, one line naming the file, the key and the nearest right one."""
+    path = Path(path)
+    content, lines = read_yaml(path)
+    return validated(Sweep, content, str(path), {key: f"{path}, line {line}" for key, line in lines.items()})
+
+
+def points_of(sweep: Sweep, folder: Path) -> list[Point]:
+    """The runs of a sweep whose file is in `folder`, in the order of the grid; AqaError for one that cannot be."""
+    points: dict[str, Point] = {}
+    used: set[int] = set()
+    for file in sweep.experiments:
+        path = folder / file
+        axes = {axis: _values(axis, values, path, sweep.set) for axis, values in sweep.grid.items()}
+        for place in _product(axes):
+            left_out = [i for i, rule in enumerate(sweep.exclude) if _matches(rule, place, path)]
+            used.update(left_out)
+            if not left_out:
+                point = _point(sweep, path, place, axes)
+                points.setdefault(point.name, point)
+        for extra in sweep.include:
+            if _matches({"experiment": extra.get("experiment", path.stem)}, {}, path):
+                settings = {key: value for key, value in extra.items() if key != "experiment"}
+                point = _point(sweep, path, settings, {key: {str(v): {key: v}} for key, v in settings.items()})
+                points.setdefault(point.name, point)
+    for i, rule in enumerate(sweep.exclude):
+        if i not in used:
+            raise AqaError(f"sweep '{sweep.name}': exclude {rule} leaves out nothing; is a value misspelt?")
+    if not points:
+        raise AqaError(f"sweep '{sweep.name}' has no run")
+    return list(points.values())
+
+
+def groups_of(points: Sequence[Point], vectorize: Literal["seeds"] | None) -> list[list[Point]]:
+    """The points that run together: each alone, or those that differ in nothing but `train.seed`.
+
+    AqaError for such that Weights & Biases is to follow: it follows one run of a process at a time.
+    """
+    if vectorize is None:
+        return [[point] for point in points]
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        if point.experiment.tracking.wandb != "disabled":
+            raise AqaError("vectorize: Weights & Biases follows one run of a process; leave out tracking.wandb")
+        train = point.experiment.train.model_copy(update={"seed": 0})
+        same = point.experiment.model_copy(update={"train": train}).unique_name
+        groups.setdefault(same, []).append(point)
+    return list(groups.values())
+
+
+def _values(axis: str, values: Any, path: Path, common: Settings) -> dict[str, Settings]:
+    """An axis as settings by name."""
+    if values == EVERY:
+        if axis != "data.target":
+            raise AqaError(f"grid.{axis}: 'all' stands for every target and goes with data.target only")
+        values = _targets(path, common)
+    if isinstance(values, Mapping):
+        return {str(name): dict(settings) for name, settings in values.items()}
+    return {in_one_line(value): {axis: value} for value in values}
+
+
+def _targets(path: Path, common: Settings) -> list[str]:
+    """The targets that an experiment file lists, those of its store where it lists none."""
+    listed = read_yaml(path)[0].get("targets")
+    if isinstance(listed, Mapping):
+        return list(listed)
+    experiment = load_experiment(path, _overrides(common))
+    with FeatureStore(experiment.data.store) as store:
+        return sorted(store.targets)
+
+
+def _product(axes: Mapping[str, Mapping[str, Settings]]) -> Iterator[dict[str, str]]:
+    for names in itertools.product(*axes.values()):
+        yield dict(zip(axes, names, strict=True))
+
+
+def _matches(rule: Mapping[str, Any], place: Mapping[str, Any], path: Path) -> bool:
+    """Whether a point of the experiment at `path` is one that a rule speaks of; a list is any of its values."""
+    where = {**place, "experiment": path.stem}
+
+    def meant(value: Any) -> set[str]:
+        return {in_one_line(value), *map(in_one_line, value if isinstance(value, list) else ())}
+
+    return all(key in where and in_one_line(where[key]) in meant(value) for key, value in rule.items())
+
+
+def _point(sweep: Sweep, path: Path, place: Mapping[str, Any], axes: Mapping[str, Mapping[str, Settings]]) -> Point:
+    settings = {"tracking.group": sweep.name, **sweep.set}
+    for rule in sweep.rules:
+        if _matches(rule.when, place, path):
+            settings |= rule.set
+    for axis, name in place.items():
+        settings |= axes[axis][in_one_line(name)]
+    experiment = load_experiment(path, _overrides(settings))
+    return Point({"experiment": path.stem, **place}, experiment, experiment.unique_name)
+
+
+def _overrides(settings: Settings) -> Sequence[str]:
+    return [f"{key}={in_one_line(value)}" for key, value in settings.items()]
+
+
+def wandb_sweeps(sweep: Sweep, folder: Path) -> dict[str, dict[str, Any]]:
+    """The sweep as configurations for agents of Weights & Biases, by base experiment; `aqa run` is their program.
+
+    AqaError for what such a configuration cannot say: named settings, include, exclude, rules and vectorize.
+    """
+    for key in ("include", "exclude", "rules", "vectorize"):
+        if getattr(sweep, key):
+            raise AqaError(
+                f"sweep '{sweep.name}': a sweep of Weights & Biases knows no {key}; leave them out to export"
+            )
+    exported = {}
+    for file in sweep.experiments:
+        path = folder / file
+        parameters = {}
+        for axis, values in sweep.grid.items():
+            if isinstance(values, dict):
+                raise AqaError(f"sweep '{sweep.name}': a sweep of Weights & Biases knows no named settings ({axis})")
+            named = _values(axis, values, path, sweep.set)
+            parameters[axis] = {"values": [settings[axis] for settings in named.values()]}
+        common = {"tracking.wandb": "online", "tracking.group": sweep.name, **sweep.set}
+        exported[path.stem] = {
+            "name": f"{sweep.name}-{path.stem}",
+            "method": "grid",
+            "metric": {"name": "test/average_incomplete/srcc", "goal": "maximize"},
+            "program": "aqa",
+            "command": ["${env}", "aqa", "run", str(path), *_overrides(common), "${args_no_hyphens}"],
+            "parameters": parameters,
+        }
+    return exported

@@ -1,0 +1,70 @@
+"""Checkpoints read without running code from them."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aqa.errors import AqaError, first_line, printable
+from aqa.system.pickles import Refused, examine
+
+try:
+    import fcntl
+except ImportError:  # Windows, where what a killed process left is not told from what another still writes
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    pass
+
+LEGACY_PICKLES = 5  # that torch wrote one after the other before it wrote archives: two numbers, sizes, content, keys
+# What tensors and containers of them are pickled with.
+_WEIGHTS = re.compile(
+    r"collections\.OrderedDict|_codecs\.encode|__builtin__\.set|builtins\.set"
+    r"|torch\._utils\._rebuild_(tensor|tensor_v2|parameter|parameter_with_state)"
+    r"|torch\.(storage\.)?\w*Storage|torch\.(Size|device)|torch\.(bool|u?int\d+|b?float\d+|complex\d+)"
+)
+
+
+def load_torch(path: Path) -> Any:
+    """A checkpoint or state, read without running code from it; AqaError, one line, for anything else."""
+    import torch  # seconds to import, and stores are inspected without it
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a refusal is one line
+            _examine(path)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Refused as refused:
+        raise AqaError(
+            f"{path} is refused: it asks for {printable(str(refused))}; weights need no such thing"
+        ) from None
+    except Exception as error:  # torch's reader fails in many ways on a damaged file: KeyError, struct.error ...
+        raise AqaError(f"{path} is refused: {first_line(error)}") from None
+
+
+def _examine(path: Path) -> None:
+    """Refused, or ValueError, where a checkpoint would do more than fill tensors with the bytes that it holds."""
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            file.seek(0)
+            for _ in range(LEGACY_PICKLES):
+                examine(file, _of_weights, persistent=True)
+            return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise Refused("unpacking")  # torch packs nothing, and a packed megabyte may unpack to a gigabyte
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise Refused("more bytes than it holds")
+        for entry in entries:
+            if entry.filename.endswith(".pkl"):
+                with archive.open(entry) as pickled:
+                    examine(io.BytesIO(pickled.read()), _of_weights, persistent=True)
+
+
+def _of_weights(name: str) -> bool:
+    return _WEIGHTS.fullmatch(name) is not None

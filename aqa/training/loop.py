@@ -1,0 +1,265 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from aqa.config.schema import TrainConfig
+from aqa.errors import AqaError, NotANumber
+from aqa.features.batches import Batch
+from aqa.models import AQAModel
+from aqa.models.base import Example
+from aqa.system.signals import uninterrupted
+from aqa.training.random_state import Work, random_state, set_random_state
+from aqa.training.step import TrainingStep
+
+SECONDS_BETWEEN_SAVES = 30.0  # where an experiment does not say
+NOT_SHOWN = ("epoch", "learning_rate")  # on the progress bar
+
+
+@dataclass
+class Progress:
+    """How far training is, and the best weights so far by the selection metric."""
+
+    epoch: int = 0  # epochs done
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0  # 0: the selection metric was undefined in every epoch so far
+    best_value: float = math.nan
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Diverged(NotANumber):
+    """Training that came to numbers which are none; progress is that of the epochs before."""
+
+    def __init__(self, what: str, epoch: int, progress: Progress):
+        super().__init__(f"{what} in epoch {epoch}; a lower train.learning_rate may help")
+        self.progress = progress
+
+
+def train(
+    model: AQAModel,
+    batches: Callable[[int], Iterator[Batch]],
+    target: Tensor,
+    measure: Callable[[], Mapping[str, float]],
+    metric: Literal["srcc", "mse"],
+    measured_on: str,
+    settings: TrainConfig,
+    saved: dict[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], None] | None = None,
+    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+    show_progress: bool = True,
+    save_every: float | None = None,
+) -> Work[Progress]:
+    """Train a model, an epoch a step, and remember its weights in the epoch with the best selection metric.
+
+    batches(epoch) yields an epoch's batches; target (N,) in [0, 1] is indexed by their rows. measure() returns the
+    model's selection metrics on the split `measured_on`; the highest "srcc" or the lowest "mse" decides. saved: a state
+    passed to `save` earlier, from which training goes on exactly; save_every: seconds between two. One that is stopped
+    between epochs saves those that it did; by Ctrl-C or SIGTERM in the middle of one, it ends that first if there are
+    others to save. A `closed_form` model is fitted in one epoch. Diverged, an AqaError, where the loss, a weight or a
+    score is no longer a number.
+    """
+    if model.closed_form:
+        return _fitted(model, batches, target, measure, metric, measured_on, on_epoch)
+    step = training_step(model, settings)
+    optimizer, lowest = step.optimizer, settings.learning_rate * settings.final_learning_rate
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)
+    progress = Progress() if saved is None else _taken_up(saved, model, optimizer, scheduler)
+
+    interval = SECONDS_BETWEEN_SAVES if save_every is None else save_every
+    last_save, saved_epoch = time.monotonic(), progress.epoch
+    random, in_order = random_state(), True  # in_order: the model is as it was at the end of progress.epoch
+
+    def keep() -> None:
+        nonlocal saved_epoch, last_save
+        if save is not None and progress.epoch > saved_epoch:
+            save(_state(model, optimizer, scheduler, progress, random))
+            saved_epoch, last_save = progress.epoch, time.monotonic()
+
+    try:
+        with _bar(progress.epoch, settings.epochs, show_progress) as bar:
+            while progress.epoch < settings.epochs and not _out_of_patience(progress, settings.patience):
+                in_order = False
+                with uninterrupted() if progress.epoch > saved_epoch else nullcontext():
+                    try:
+                        row = _epoch(step, progress.epoch + 1, batches, target, scheduler)
+                        row |= {f"{measured_on}_{name}": value for name, value in measure().items()}
+                    except NotANumber as error:
+                        raise Diverged(str(error), progress.epoch + 1, progress) from None
+                    _note(progress, row, row[f"{measured_on}_{metric}"], metric, model)
+                    if on_epoch is not None:
+                        on_epoch(row)
+                    random, in_order = random_state(), True
+                    bar.update()
+                    bar.set_postfix({name: value for name, value in row.items() if name not in NOT_SHOWN})
+                    if time.monotonic() - last_save > interval:
+                        keep()
+                yield
+    except (KeyboardInterrupt, GeneratorExit):
+        if in_order:
+            keep()
+        raise
+    keep()  # what follows, scoring and figures, may be stopped as well
+    if not progress.best_epoch:
+        progress.best_weights = model.state_dict()
+    return progress
+
+
+def _taken_up(
+    saved: Mapping[str, Any],
+    model: AQAModel,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+) -> Progress:
+    """Bring everything to a saved state, torch's random numbers included; AqaError where it is another model's."""
+    try:
+        progress = Progress(**saved["progress"])
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scheduler.load_state_dict(saved["scheduler"])
+        set_random_state(saved["random"])
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise AqaError(f"the saved state is not one of this model: {' '.join(str(error).split())[:300]}") from None
+    return progress
+
+
+def _bar(done: int, epochs: int, shown: bool) -> tqdm:
+    """A progress bar, where there is a terminal to show it."""
+    disable = None if shown else True
+    return tqdm(total=epochs, initial=done, unit="epoch", desc="training", disable=disable, dynamic_ncols=True)
+
+
+def _epoch(
+    step: TrainingStep,
+    epoch: int,
+    batches: Callable[[int], Iterator[Batch]],
+    target: Tensor,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+) -> dict[str, float]:
+    """Train for an epoch; returns its row of the history, but for what is measured. NotANumber where it diverged."""
+    learning_rate = float(scheduler.get_last_lr()[0])
+    step.model.start_epoch(epoch)
+    losses = train_epoch(step, batches(epoch), target)
+    if not math.isfinite(losses["loss"]):
+        raise NotANumber(f"the loss is {losses['loss']}")
+    if not all_finite(step.model):
+        raise NotANumber("the loss is a number but a weight is none")
+    scheduler.step()
+    return {"epoch": float(epoch), "learning_rate": learning_rate, **losses}
+
+
+def _note(progress: Progress, row: dict[str, float], value: float, metric: str, model: AQAModel) -> None:
+    """An epoch is done: keep its row, and the weights where its value of the selection metric is the best so far."""
+    progress.epoch = int(row["epoch"])
+    progress.history.append(row)
+    if _better(value, progress.best_value, metric):
+        progress.best_epoch, progress.best_value = progress.epoch, value
+        progress.best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def train_epoch(step: TrainingStep, batches: Iterator[Batch], target: Tensor) -> dict[str, float]:
+    """One pass over the training set; returns the means over its batches of the loss and its parts."""
+    step.model.train()
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for batch in batches:
+        example = Example(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
+        loss = step(example, step.model.idle_parts(*batch.on_host))
+        # Summed on the device: reading a number here would stop the queue of work.
+        for name, value in {"": loss.total, **loss.parts}.items():
+            key = f"loss_{name}" if name else "loss"
+            sums[key] = sums.get(key, torch.zeros_like(value)) + value
+        count += 1
+    if not count:
+        raise AqaError("missing.train leaves no training sample with a visible modality")
+    return {name: float(value) / count for name, value in sums.items()}
+
+
+def all_finite(model: torch.nn.Module) -> bool:
+    """Whether every parameter and buffer of a model is a finite number."""
+    numbers = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    return not numbers or bool(torch.stack([tensor.isfinite().all() for tensor in numbers]).all())
+
+
+def _fitted(
+    model: AQAModel,
+    batches: Callable[[int], Iterator[Batch]],
+    target: Tensor,
+    measure: Callable[[], Mapping[str, float]],
+    metric: str,
+    measured_on: str,
+    on_epoch: Callable[[Mapping[str, float]], None] | None,
+) -> Progress:
+    """The one epoch of a model that is fitted in closed form; there is nothing to choose."""
+    losses = model.fit(
+        Example(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
+        for batch in batches(1)
+    )
+    measured = {f"{measured_on}_{name}": value for name, value in measure().items()}
+    row = {"epoch": 1.0, "learning_rate": 0.0, **losses, **measured}
+    if on_epoch is not None:
+        on_epoch(row)
+    return Progress(1, [row], 1, measured[f"{measured_on}_{metric}"], model.state_dict())
+
+
+def training_step(model: AQAModel, settings: TrainConfig) -> TrainingStep:
+    """A step of Adam or AdamW as the settings have it."""
+    make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    optimizer = make(
+        parameter_groups(model, settings.learning_rate),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    return TrainingStep(
+        model,
+        optimizer,
+        gradient_clip=settings.gradient_clip,
+        precision=settings.precision,
+        compiled_rows=settings.batch_size if settings.compile else None,
+    )
+
+
+def parameter_groups(model: AQAModel, learning_rate: float) -> list[dict[str, Any]]:
+    """The parameters that learn at the given rate, then a group for each part that learns at another."""
+    factors = dict(model.learning_rate_factors)
+    parts = {part: list(getattr(model, part).parameters()) for part in factors}
+    apart = {parameter for parameters in parts.values() for parameter in parameters}
+    rest = [parameter for parameter in model.parameters() if parameter not in apart]
+    own = [{"params": parts[part], "lr": factor * learning_rate} for part, factor in factors.items()]
+    return [{"params": rest, "lr": learning_rate}, *own]
+
+
+def _better(value: float, best: float, metric: str) -> bool:
+    if math.isnan(value):
+        return False
+    return math.isnan(best) or (value > best if metric == "srcc" else value < best)
+
+
+def _out_of_patience(progress: Progress, patience: int | None) -> bool:
+    return patience is not None and progress.epoch - progress.best_epoch >= patience
+
+
+def _state(
+    model: AQAModel,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    progress: Progress,
+    random: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "progress": asdict(progress),
+        "random": random,
+    }

@@ -1,0 +1,87 @@
+"""What the figures draw, read back from matplotlib's own objects."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from aqa.runs import figures
+
+SCORES = {"srcc": 0.5, "srcc_low": 0.4, "srcc_high": 0.6, "n": 30}
+METRICS = {
+    "model": "mcmoe",
+    "target": "TES",
+    "selection": {"split": "valid", "metric": "srcc", "pattern": "complete", "epoch": 2, "epochs": 3},
+    "patterns": {
+        "VAF": {**SCORES, "ceiling": 0.9},
+        "VA": {**SCORES, "srcc": None, "srcc_low": None, "srcc_high": None},
+        "F": {**SCORES, "srcc": 0.65},  # a percentile interval need not hold the estimate
+    },
+}
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """The figures drawn, kept open for the test to look at; closed after it."""
+    drawn = []
+
+    def save(figure, path):
+        figure.savefig(path)
+        drawn.append(figure)
+
+    monkeypatch.setattr(figures, "_save", save)
+    yield drawn
+    for figure in drawn:
+        plt.close(figure)
+
+
+def test_srcc_by_pattern_has_a_bar_a_defined_pattern_its_n_and_its_ceiling(tmp_path, kept):
+    figures.srcc_by_pattern(METRICS, tmp_path / "figure.png")
+    axes = kept[0].axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [0.5, 0.65]
+    assert [t.get_text() for t in axes.texts] == ["undefined"]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["VAF\nn=30", "VA\nn=30", "F\nn=30"]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["best possible"]
+    assert "selected on valid" in axes.get_title()
+
+
+def test_predicted_against_true_leaves_out_nothing_it_can_show(tmp_path, kept):
+    truth = np.arange(5.0)
+    predictions = {"VAF": truth + 1, "VA": np.full(5, np.nan), "F": -truth}
+    figures.predicted_against_true(METRICS, predictions, truth, tmp_path / "figure.png")
+    shown = [axes for axes in kept[0].axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == ["VAF: SRCC 0.500", "VA: SRCC undefined", "F: SRCC 0.650"]
+    np.testing.assert_array_equal(shown[2].collections[0].get_offsets(), np.stack([truth, -truth], axis=1))
+
+
+def test_training_curves_show_loss_parts_and_the_kept_epoch(tmp_path, kept):
+    history = [{"epoch": e, "loss": 1 / e, "loss_mse": 0.5 / e, "valid_srcc": 0.1 * e} for e in (1, 2, 3)]
+    figures.training_curves(history, METRICS["selection"], tmp_path / "figure.png")
+    left, right = kept[0].axes
+    assert [line.get_label() for line in left.lines] == ["loss", "mse"]
+    np.testing.assert_allclose(right.lines[0].get_ydata(), [0.1, 0.2, 0.3])
+    assert right.lines[1].get_xdata() == [2, 2]
+    assert right.get_ylabel() == "SRCC on valid (complete)"
+
+
+def test_training_curves_show_what_only_a_later_stage_has(tmp_path, kept):
+    history = [{"epoch": 1, "loss": 1.0, "loss_own": 1.0, "valid_srcc": 0.1}]
+    history.append({"epoch": 2, "loss": 0.5, "loss_joint": 0.5, "valid_srcc": 0.2})
+    figures.training_curves(history, METRICS["selection"], tmp_path / "figure.png")
+    drawn = {line.get_label(): line.get_ydata() for line in kept[0].axes[0].lines}
+    np.testing.assert_array_equal(drawn["own"], [1.0, np.nan])
+    np.testing.assert_array_equal(drawn["joint"], [np.nan, 0.5])
+
+
+def test_router_weights_are_written_in_their_cells(tmp_path, kept):
+    weights = {"VAF": np.array([[0.75, 0.25], [0.5, 0.5]]), "V": np.eye(2)}
+    figures.router_weights(weights, ["visual", "audio"], tmp_path / "figure.png")
+    first = kept[0].axes[0]
+    assert [t.get_text() for t in first.texts] == ["0.75", "0.25", "0.50", "0.50"]
+    assert [t.get_text() for t in first.get_xticklabels()] == ["visual", "audio"]
+
+
+def test_saved_figures_are_closed(tmp_path):
+    before = plt.get_fignums()
+    figures.router_weights({"V": np.eye(2)}, ["visual", "audio"], tmp_path / "figure.png")
+    assert plt.get_fignums() == before
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")

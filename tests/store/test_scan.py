@@ -1,0 +1,151 @@
+"""What reading every stream tells: leakage, copies, numbers that cannot be right; and no alarm where nothing is."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from aqa.store.inspect import inspect_store
+from aqa.store.scan import LEAK, leaks
+from aqa.store.store import Modality, Target
+from aqa.store.synthetic import make_synthetic
+from aqa.store.write import write_store
+
+COUNT = 24
+SCORES = np.random.default_rng(7).uniform(0, 100, COUNT)
+
+
+def warnings_of(path, change=lambda m, row, clips: clips, lengths=4, scores=SCORES, **parts):
+    """The warnings on a store of 24 videos of two modalities, whose features `change` may spoil."""
+    rng = np.random.default_rng(0)
+    given = {
+        "name": "x",
+        "source": "random numbers",
+        "ids": [f"v{i}" for i in range(COUNT)],
+        "modalities": {m: Modality(6, np.broadcast_to(lengths, COUNT).astype(int)) for m in ("visual", "audio")},
+        "targets": {"TES": Target(scores, 0, 100)},
+        "splits": {"train": range(12), "valid": range(12, 18), "test": range(18, 24)},
+        "read": lambda m, row: change(m, row, rng.normal(size=(np.broadcast_to(lengths, COUNT)[row], 6))),
+    }
+    write_store(path, **{**given, **parts})
+    inspection = inspect_store(path)
+    assert inspection.usable
+    return list(inspection.warnings)
+
+
+def test_nothing_is_said_of_noise(tmp_path):
+    assert warnings_of(tmp_path / "x.h5") == []
+
+
+def written_into_audio(channel, numbers):
+    def change(modality, row, clips):
+        if modality == "audio":
+            clips[:, channel] = numbers[row]
+        return clips
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [SCORES, -SCORES, np.exp(SCORES / 10), SCORES + np.random.default_rng(1).normal(0, 1, COUNT), SCORES.round(-1)],
+    ids=["itself", "turned round", "through a curve", "with noise", "rounded"],
+)
+def test_a_channel_that_follows_the_score_is_found(tmp_path, numbers):
+    (line,) = warnings_of(tmp_path / "x.h5", written_into_audio(3, numbers))
+    srcc = stats.spearmanr(np.float32(numbers), SCORES)[0]
+    assert line == (
+        f"features/audio: the mean of channel 3 (SRCC {srcc:+.3f}, n = 24) follows targets/TES at 0.98 or more; "
+        "is the score among the features?"
+    )
+
+
+def test_a_good_feature_is_no_leak(tmp_path):
+    honest = SCORES + np.random.default_rng(2).normal(0, 12, COUNT)
+    assert 0.8 < stats.spearmanr(honest, SCORES)[0] < LEAK
+    assert warnings_of(tmp_path / "x.h5", written_into_audio(3, honest)) == []
+
+
+def test_too_few_labels_are_no_ground_for_a_leak():
+    rng = np.random.default_rng(0)
+    targets = {"TES": Target(np.where(np.arange(30) < 11, np.arange(30.0), np.nan), 0, 30)}
+    means = rng.normal(size=(30, 4))
+    means[:, 2] = np.arange(30)
+    assert leaks(means, targets) == []
+    targets = {"TES": Target(np.where(np.arange(30) < 12, np.arange(30.0), np.nan), 0, 30)}
+    assert leaks(means, targets) == [("TES", 2, pytest.approx(1), 12)]
+
+
+def test_chance_gives_no_alarm():
+    rng = np.random.default_rng(0)
+    for count in (12, 20, 60):
+        means = rng.normal(size=(count, 3_000))
+        assert leaks(means, {f"T{i}": Target(rng.normal(size=count), -9, 9) for i in range(3)}) == []
+
+
+def copied(first, second, modalities):
+    held = {}
+
+    def change(modality, row, clips):
+        if modality in modalities and row in (first, second):
+            return held.setdefault(modality, clips)
+        return clips
+
+    return change
+
+
+def test_a_video_under_two_ids_in_train_and_test_is_leakage(tmp_path):
+    (line,) = warnings_of(tmp_path / "x.h5", copied(2, 20, ("visual", "audio")))
+    assert line == (
+        "features: equal streams in videos of different splits, which is leakage: "
+        "v2 (train) = v20 (test) in visual, audio"
+    )
+
+
+def test_a_stream_that_two_videos_of_a_split_share_is_said(tmp_path):
+    (line,) = warnings_of(tmp_path / "x.h5", copied(2, 3, ("audio",)))
+    assert line == "features: equal streams in videos of one split: v2 (train) = v3 (train) in audio"
+
+
+def test_streams_of_few_different_numbers_may_be_equal_by_chance(tmp_path):
+    assert warnings_of(tmp_path / "x.h5", lambda m, row, clips: np.eye(4, 6) * (row % 3 + 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda m, row, clips: clips * (1e30 if m == "audio" else 1), "features/audio: numbers up to 3.2e+30; data.st"),
+        (
+            lambda m, row, clips: clips if m == "audio" else np.full_like(clips, 7),
+            "features/visual: the same numbers in",
+        ),
+        (
+            lambda m, row, clips: clips * (m == "audio"),
+            "features/visual: all zeros in 24 samples: v0, v1, v2, v3, v4 and",
+        ),
+    ],
+)
+def test_numbers_that_cannot_be_meant(tmp_path, change, line):
+    (found,) = warnings_of(tmp_path / "x.h5", change)
+    assert found.startswith(line)
+
+
+def test_a_modality_that_a_split_lacks_and_test_labels_that_are_all_the_same(tmp_path):
+    scores = np.where(np.arange(COUNT) < 18, SCORES, 50)
+    lengths = np.where(np.arange(COUNT) < 18, 4, 0)
+    modalities = {"visual": Modality(6, lengths), "audio": Modality(6, np.full(COUNT, 4))}
+    found = warnings_of(tmp_path / "x.h5", modalities=modalities, scores=scores)
+    assert sorted(found) == [
+        "splits/test: no video has visual",
+        "targets/TES: the same score, 50, wherever labelled in test",
+    ]
+
+
+def test_ids_that_look_the_same(tmp_path):
+    ids = [f"v{i}" for i in range(COUNT - 1)] + ["V3 "]
+    assert warnings_of(tmp_path / "x.h5", ids=ids) == ["ids: differ in case, spaces or encoding alone: 'v3' = 'V3 '"]
+
+
+@pytest.mark.parametrize(("preset", "samples"), [("tiny", 60), ("fisv", 15)])
+def test_synthetic_data_raises_no_alarm(tmp_path, preset, samples):
+    make_synthetic(preset, tmp_path / "x.h5", samples=samples)
+    assert inspect_store(tmp_path / "x.h5").warnings == []

@@ -1,0 +1,229 @@
+"""A store reads back what was written, is written whole or not at all, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from aqa.errors import AqaError
+from aqa.store.store import FeatureStore, Modality, Target
+from aqa.store.write import write_store
+
+LENGTHS = {"visual": [3, 0, 2, 4], "audio": [3, 5, 0, 4]}
+
+
+def features():
+    rng = np.random.default_rng(0)
+    widths = {"visual": 4, "audio": 2}
+    return {m: [rng.normal(size=(n, widths[m])).astype(np.float32) for n in LENGTHS[m]] for m in LENGTHS}
+
+
+def write(path, **changes):
+    clips = features()
+    parts = {
+        "name": "mini",
+        "source": "made for a test",
+        "ids": ["a", "b", "c", "ü"],
+        "modalities": {
+            "visual": Modality(4, np.array(LENGTHS["visual"]), "VST", 2.5),
+            "audio": Modality(2, np.array(LENGTHS["audio"])),
+        },
+        "targets": {"TES": Target(np.array([1, 2, np.nan, 4.0]), 0, 10, {"VAF": 0.9})},
+        "splits": {"train": [0, 1, 2], "test": [3]},
+        "read": lambda modality, row: clips[modality][row],
+    }
+    write_store(path, **{**parts, **changes})
+    return clips
+
+
+@pytest.fixture
+def path(tmp_path):
+    write(tmp_path / "x.h5")
+    return tmp_path / "x.h5"
+
+
+def test_round_trip(tmp_path):
+    clips = write(tmp_path / "deep" / "x.h5")
+    with FeatureStore(tmp_path / "deep" / "x.h5") as store:
+        assert len(store) == 4
+        assert store.ids == ["a", "b", "c", "ü"]
+        assert (store.name, store.source) == ("mini", "made for a test")
+        assert store.created_by.startswith("aqa ")
+        assert store.modalities == ("visual", "audio")
+        assert store.widths == {"visual": 4, "audio": 2}
+        assert store.dtypes == {"visual": "float32", "audio": "float32"}
+        assert store.lengths.T.tolist() == list(LENGTHS.values())
+        assert store.available.tolist() == [[True, True], [False, True], [True, False], [True, True]]
+        assert store.attributes == {"visual": {"extractor": "VST", "clip_seconds": 2.5}, "audio": {}}
+        for modality, samples in clips.items():
+            np.testing.assert_array_equal(store.read(modality), np.concatenate(samples))
+            for row, sample in enumerate(samples):
+                np.testing.assert_array_equal(store.read_sample(modality, row), sample)
+        target = store.target("TES")
+        np.testing.assert_array_equal(target.values, [1, 2, np.nan, 4])
+        assert (target.low, target.high, target.ceiling) == (0, 10, {"VAF": 0.9})
+        np.testing.assert_array_equal(target.normalise(target.values), [0.1, 0.2, np.nan, 0.4])
+        assert store.split("train").tolist() == [0, 1, 2]
+
+
+def test_order_of_modalities_is_kept(tmp_path):
+    write(tmp_path / "x.h5", modalities={m: Modality(2, np.zeros(4, dtype=np.int64)) for m in ("zeta", "alpha")})
+    assert FeatureStore(tmp_path / "x.h5").modalities == ("zeta", "alpha")
+
+
+def test_order_of_modalities_where_it_is_not_stated(path):
+    with h5py.File(path, "a") as file:
+        del file["features"].attrs["modalities"]
+        file.copy("features/audio", "features/aroma")
+    assert FeatureStore(path).modalities == ("visual", "audio", "aroma")
+
+
+def test_float16(tmp_path):
+    clips = write(tmp_path / "x.h5", dtype="float16")
+    with FeatureStore(tmp_path / "x.h5") as store:
+        assert store.dtypes["visual"] == "float16"
+        assert store.read("visual").dtype == store.read_sample("visual", 0).dtype == np.float32
+        np.testing.assert_allclose(store.read("visual"), np.concatenate(clips["visual"]), rtol=1e-3, atol=1e-3)
+
+
+def test_unknown_target_and_split(path):
+    with FeatureStore(path) as store:
+        with pytest.raises(AqaError, match=r"x\.h5 has no target 'tess': did you mean 'TES'"):
+            store.target("tess")
+        with pytest.raises(AqaError, match=r"x\.h5 has no split 'tests': did you mean 'test'"):
+            store.split("tests")
+
+
+def test_file_that_is_not_there(path):
+    with pytest.raises(AqaError, match=r"no feature store at .*y\.h5; did you mean 'x\.h5'"):
+        FeatureStore(path.with_name("y.h5"))
+
+
+def test_file_that_is_no_store(tmp_path):
+    (tmp_path / "x.h5").write_bytes(b"not HDF5 at all")
+    with pytest.raises(AqaError, match="not a readable HDF5 file"):
+        FeatureStore(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize("schema", [None, 2])
+def test_other_schema(path, schema):
+    with h5py.File(path, "a") as file:
+        del file.attrs["schema"]
+        if schema:
+            file.attrs["schema"] = schema
+    with pytest.raises(AqaError, match=f"attribute 'schema' is {schema}; this version reads schema 1"):
+        FeatureStore(path)
+
+
+def damaged(name, value):
+    def damage(file):
+        del file[name]
+        file[name] = value
+
+    return damage
+
+
+def removed(name):
+    def damage(file):
+        del file[name]
+
+    return damage
+
+
+DAMAGE = {
+    "no ids": (removed("ids"), "'ids' is missing"),
+    "ids of two dimensions": (damaged("ids", np.zeros((2, 2))), "'ids' is not an array of 1 dimension$"),
+    "no features": (removed("features"), "no modality under 'features'"),
+    "no values": (removed("features/audio/values"), "'features/audio/values' is missing"),
+    "values of text": (damaged("features/audio/values", np.zeros((12, 2), dtype="S3")), "not float32 or float16"),
+    "values as float64": (damaged("features/audio/values", np.zeros((12, 2))), "is float64, not float32 or float16"),
+    "offsets too few": (damaged("features/audio/offsets", np.array([0, 12])), "has 2 entries for 4 ids"),
+    "offsets too far": (damaged("features/audio/offsets", np.array([0, 3, 8, 8, 99])), "do not rise from 0 to the 12"),
+    "offsets falling": (damaged("features/audio/offsets", np.array([0, 8, 3, 8, 12])), "do not rise from 0 to the 12"),
+    "targets too few": (damaged("targets/TES", np.zeros(3)), "targets/TES has 3 values for 4 ids"),
+    "no range": (damaged("targets/TES", np.zeros(4)), r"targets/TES needs an attribute 'range' \(low, high\)"),
+    "split too far": (damaged("splits/test", np.array([4])), "splits/test names rows outside 0 to 3"),
+    "split below zero": (damaged("splits/test", np.array([-1])), "splits/test names rows outside 0 to 3"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_one_line(path, damage, message):
+    with h5py.File(path, "a") as file:
+        damage(file)
+    with pytest.raises(AqaError, match=message) as error:
+        FeatureStore(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["ids", "features/audio", "features/audio/values", "targets/TES", "splits/test"])
+@pytest.mark.parametrize("kind", ["external", "soft"])
+def test_links_are_refused(path, tmp_path, name, kind):
+    """A store from a stranger must not show the reader's other files."""
+    write(tmp_path / "other.h5")
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file[name] = h5py.ExternalLink("other.h5", name) if kind == "external" else h5py.SoftLink("/elsewhere")
+    with pytest.raises(AqaError, match="is a link; a store holds its own data"):
+        FeatureStore(path)
+
+
+def test_external_storage_is_refused(path, tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(96))
+    with h5py.File(path, "a") as file:
+        del file["features/audio/values"]
+        place = [(str(tmp_path / "secret"), 0, 96)]
+        file["features/audio"].create_dataset("values", shape=(12, 2), dtype="float32", external=place)
+    with pytest.raises(AqaError, match="keeps its data in another file"):
+        FeatureStore(path)
+
+
+def test_truncated_file(path):
+    data = path.read_bytes()
+    for end in range(0, len(data), 97):
+        path.write_bytes(data[:end])
+        with pytest.raises(AqaError):
+            FeatureStore(path)
+
+
+def test_failure_while_writing_leaves_nothing(tmp_path):
+    def read(modality, row):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "x.h5", read=read)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failure_while_replacing_keeps_the_old_file(path):
+    before = path.read_bytes()
+    with pytest.raises(AqaError, match=r"visual of 'a' has shape \(1, 4\), expected \(3, 4\)"):
+        write(path, overwrite=True, read=lambda modality, row: np.zeros((1, 4)))
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_existing_file_is_not_replaced(path):
+    before = path.read_bytes()
+    with pytest.raises(AqaError, match="exists; choose another --out, or replace it with --overwrite"):
+        write(path)
+    assert path.read_bytes() == before
+    write(path, overwrite=True, name="second")
+    assert FeatureStore(path).name == "second"
+
+
+def test_progress_counts_streams(tmp_path):
+    steps = []
+    write(tmp_path / "x.h5", progress=steps.append)
+    assert steps == [1] * 6
+
+
+@pytest.mark.parametrize(("dtype", "number"), [("float16", 70_000.0), ("float32", 1e39), ("float16", -1e30)])
+def test_a_number_that_the_files_type_cannot_hold_is_refused(tmp_path, dtype, number):
+    clips = {m: [c.astype(np.float64) for c in samples] for m, samples in features().items()}
+    clips["visual"][2][1, 3] = number
+    with pytest.raises(AqaError, match=rf"visual of 'c' holds {number:g}".replace("+", r"\+") + f", which {dtype}"):
+        write(tmp_path / "large.h5", dtype=dtype, read=lambda modality, row: clips[modality][row])
+    assert not (tmp_path / "large.h5").exists()

@@ -1,0 +1,179 @@
+"""What a sweep file means: which runs, with which settings, under which names."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from aqa.config import load_experiment
+from aqa.errors import AqaError
+from aqa.store.synthetic import make_synthetic
+from aqa.sweeps.grid import Sweep, groups_of, load_sweep, points_of, wandb_sweeps
+
+SWEEPS = Path(__file__).parents[1] / "experiments" / "sweeps"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with two base experiments, of which one lists its targets."""
+    monkeypatch.chdir(tmp_path)
+    make_synthetic("tiny", tmp_path / "tiny.h5", samples=8)
+    (tmp_path / "one.yaml").write_text("name: one\ndata: {store: tiny.h5, target: score}\n")
+    (tmp_path / "two.yaml").write_text(
+        "name: two\ndata: {store: tiny.h5, target: A}\ntargets:\n  A: {train: {epochs: 5}}\n  B: {train: {epochs: 6}}\n"
+    )
+    return tmp_path
+
+
+def points(folder, **content):
+    return points_of(Sweep.model_validate({"name": "s", "experiments": ["one.yaml"], **content}), folder)
+
+
+def test_the_grid_is_the_product_of_its_axes(folder):
+    found = points(folder, grid={"train.seed": [0, 1, 2], "train.learning_rate": [1e-3, 1e-4]})
+    assert [(p.experiment.train.seed, p.experiment.train.learning_rate) for p in found] == [
+        (0, 1e-3), (0, 1e-4), (1, 1e-3), (1, 1e-4), (2, 1e-3), (2, 1e-4),
+    ]  # fmt: skip
+    assert len({p.name for p in found}) == 6
+
+
+def test_all_is_every_target_an_experiment_lists_or_its_store_has(folder):
+    found = points(folder, experiments=["one.yaml", "two.yaml"], grid={"data.target": "all"})
+    assert [(p.place["experiment"], p.experiment.data.target) for p in found] == [
+        ("one", "score"), ("two", "A"), ("two", "B"),
+    ]  # fmt: skip
+    assert [p.experiment.train.epochs for p in found[1:]] == [5, 6]  # the file's own overrides by target
+
+
+def test_named_settings_are_an_axis(folder):
+    found = points(folder, grid={"variant": {"full": {}, "no_kl": {"model.kl_weight": 0.0, "train.epochs": 7}}})
+    assert [p.place["variant"] for p in found] == ["full", "no_kl"]
+    assert [p.experiment.train.epochs for p in found] == [100, 7]
+    assert found[1].experiment.model.options == {"kl_weight": 0.0}
+
+
+def test_patterns_are_values_of_an_axis(folder):
+    found = points(folder, grid={"missing.train": [{"rates": 0.3}, "random_subset"]})
+    assert [p.experiment.missing.train for p in found] == [{"rates": 0.3}, "random_subset"]
+
+
+def test_a_later_one_of_set_rules_and_grid_wins(folder):
+    found = points(
+        folder,
+        experiments=["two.yaml"],
+        set={"train.epochs": 1, "train.batch_size": 4},
+        rules=[{"when": {"data.target": "B"}, "set": {"train.epochs": 2, "train.learning_rate": 0.5}}],
+        grid={"data.target": "all", "train.learning_rate": [0.25]},
+    )
+    assert [(p.experiment.train.epochs, p.experiment.train.learning_rate) for p in found] == [(1, 0.25), (2, 0.25)]
+    assert {p.experiment.train.batch_size for p in found} == {4}
+
+
+def test_exclude_and_include(folder):
+    found = points(
+        folder,
+        grid={"train.seed": [0, 1], "train.epochs": [1, 2]},
+        exclude=[{"train.seed": 1, "train.epochs": 2}],
+        include=[{"train.seed": 7}, {"train.seed": 0, "train.epochs": 1}],  # the second is there already
+    )
+    settings = [(p.experiment.train.seed, p.experiment.train.epochs) for p in found]
+    assert settings == [(0, 1), (0, 2), (1, 1), (7, 100)]
+
+
+def test_an_exclude_that_leaves_out_nothing_is_a_mistake(folder):
+    with pytest.raises(AqaError, match="leaves out nothing"):
+        points(folder, grid={"train.seed": [0, 1]}, exclude=[{"train.seed": 3}])
+
+
+def test_names_tell_runs_apart_and_not_where_the_store_lies(folder):
+    (name,) = (p.name for p in points(folder))
+    assert name.startswith("tiny-score-mcmoe-seed0-")
+    (moved,) = points(folder)
+    data = moved.experiment.data.model_copy(update={"store": "/elsewhere/tiny.h5"})
+    assert moved.experiment.model_copy(update={"data": data}).unique_name == name
+    assert points(folder, set={"train.epochs": 3})[0].name != name
+
+
+def test_runs_are_grouped_by_the_sweep(folder):
+    assert points(folder)[0].experiment.tracking.group == "s"
+    assert points(folder, set={"tracking.group": "mine"})[0].experiment.tracking.group == "mine"
+
+
+def test_a_wandb_agent_runs_what_the_sweep_would(folder):
+    content = {"grid": {"data.target": "all", "missing.train": [{"rates": 0.3}, "none"], "train.seed": [0, 1]}}
+    sweep = Sweep.model_validate({"name": "s", "experiments": ["two.yaml"], "set": {"train.epochs": 3}, **content})
+    exported = wandb_sweeps(sweep, folder)["two"]
+    assert exported["parameters"]["data.target"] == {"values": ["A", "B"]}
+    ours = {p.name for p in points_of(sweep, folder)}
+    theirs = set()
+    for values in itertools.product(*(p["values"] for p in exported["parameters"].values())):
+        arguments = [f"{key}={value}" for key, value in zip(exported["parameters"], values, strict=True)]
+        _, _, _, file, *common, _ = exported["command"]
+        theirs.add(load_experiment(file, [*common, *arguments]).unique_name)
+    assert exported["command"][:3] == ["${env}", "aqa", "run"]
+    assert theirs == ours
+    assert len(ours) == 8
+
+
+@pytest.mark.parametrize("what", [{"rules": [{"when": {}, "set": {}}]}, {"grid": {"variant": {"a": {}}}}])
+def test_what_a_wandb_sweep_cannot_say_is_refused(folder, what):
+    with pytest.raises(AqaError, match="a sweep of Weights & Biases knows no"):
+        wandb_sweeps(Sweep.model_validate({"name": "s", "experiments": ["one.yaml"], **what}), folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: s\nexperiments: [one.yaml]\ngird: {}\n", "s.yaml, line 3: unknown key 'gird': did you mean 'grid'?"),
+        ("name: s\nexperiments: []\n", "s.yaml, line 2: experiments: "),
+        ("name: s\nexperiments: [on.yaml]\n", "on.yaml; did you mean"),
+        ("name: s\nexperiments: [one.yaml]\ngrid: {train.sed: [1]}\n", "unknown key 'train.sed': did you mean 'seed'?"),
+        ("name: s\nexperiments: [one.yaml]\ngrid: {train.seed: all}\n", "goes with data.target only"),
+        ("name: s\nexperiments: [one.yaml]\ngrid: {train.seed: []}\n", "has no run"),
+        ("name: s\nexperiments: [one.yaml]\nrules: [{wen: {}, set: {}}]\n", "unknown key 'rules.0.wen': did you mean"),
+    ],
+)
+def test_a_mistake_is_one_line(folder, text, line):
+    (folder / "s.yaml").write_text(text)
+    with pytest.raises(AqaError) as error:
+        points_of(load_sweep(folder / "s.yaml"), folder)
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "runs"), [("published", 13), ("seeds", 65), ("missing_rates", 16), ("ablation", 42)])
+def test_the_sweeps_that_come_with_the_project(name, runs):
+    found = points_of(load_sweep(SWEEPS / f"{name}.yaml"), SWEEPS)
+    assert len(found) == runs
+    selected = {p.experiment.select.split for p in found}
+    assert selected == ({"test"} if name == "published" else {"valid"})
+
+
+def test_points_that_differ_only_by_seed_are_a_group(folder):
+    found = points(folder, grid={"train.seed": [0, 1, 2], "train.learning_rate": [1e-3, 1e-4]})
+    groups = groups_of(found, "seeds")
+    assert [[p.experiment.train.seed for p in group] for group in groups] == [[0, 1, 2], [0, 1, 2]]
+    assert [{p.experiment.train.learning_rate for p in group} for group in groups] == [{1e-3}, {1e-4}]
+    assert groups_of(found, None) == [[point] for point in found]
+
+
+def test_seeds_of_different_targets_do_not_go_together(folder):
+    found = points(folder, experiments=["two.yaml"], grid={"data.target": "all", "train.seed": [0, 1]})
+    assert [{p.experiment.data.target for p in group} for group in groups_of(found, "seeds")] == [{"A"}, {"B"}]
+
+
+def test_vectorize_refuses_what_it_cannot_take_together(folder):
+    (folder / "s.yaml").write_text(
+        "name: s\nexperiments: [one.yaml]\nvectorize: seeds\nlauncher: {ray: {address: auto}}\n"
+    )
+    with pytest.raises(AqaError, match="a Ray cluster is given single runs; leave out launcher or vectorize"):
+        load_sweep(folder / "s.yaml")
+    (folder / "s.yaml").write_text("name: s\nexperiments: [one.yaml]\nvectorize: seed\n")
+    with pytest.raises(AqaError, match="vectorize"):
+        load_sweep(folder / "s.yaml")
+    followed = points(folder, set={"tracking.wandb": "offline"}, grid={"train.seed": [0, 1]})
+    with pytest.raises(AqaError, match=r"^vectorize: Weights & Biases follows one run of a process"):
+        groups_of(followed, "seeds")
+    plain = Sweep.model_validate({"name": "s", "experiments": ["one.yaml"], "vectorize": "seeds"})
+    with pytest.raises(AqaError, match="knows no vectorize"):
+        wandb_sweeps(plain, folder)

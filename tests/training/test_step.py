@@ -1,0 +1,181 @@
+"""A training step: precisions, parts that a batch has nothing to teach, and that a GPU is never waited for."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+
+from aqa.config.schema import TrainConfig
+from aqa.features.batches import Features, training_batches
+from aqa.missing import parse_pattern
+from aqa.models import MODELS, build
+from aqa.models.base import Example
+from aqa.registry import option_names
+from aqa.store.store import FeatureStore
+from aqa.store.synthetic import make_synthetic
+from aqa.training.loop import training_step
+
+WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
+ONE_MODALITY = torch.eye(3, dtype=torch.bool)
+
+
+def small(name="mcmoe", **options):
+    torch.manual_seed(0)
+    wanted = {"hidden_dim": 16, "n_encoder": 1, "n_decoder": 1, "dropout": 0.0, **options}
+    taken = option_names(MODELS.get(name).make)
+    return build(name, widths=WIDTHS, **{key: value for key, value in wanted.items() if key in taken}).train()
+
+
+def example(visible, available=None, rows=6, seed=0):
+    """A batch in which every row sees the same; padded. What is not available is NaN."""
+    generator = torch.Generator().manual_seed(seed)
+    available = torch.ones(3, dtype=torch.bool) if available is None else available
+    features = {m: torch.randn(rows, 9, width, generator=generator) for m, width in WIDTHS.items()}
+    for stream, there in zip(features.values(), available, strict=True):
+        stream[:] = stream if there else torch.nan
+    lengths = {m: torch.arange(rows) % 5 + 5 for m in WIDTHS}
+    target = torch.rand(rows, generator=generator)
+    return Example(features, target, visible.expand(rows, -1), available.expand(rows, -1), lengths)
+
+
+def idle(model, batch):
+    return model.idle_parts(batch.visible, batch.available)
+
+
+@pytest.mark.parametrize("name", ["mcmoe", "mome", "grade_decoder"])
+def test_bfloat16_keeps_weights_gradients_losses_and_statistics_in_float32(name):
+    losses = {}
+    for precision in ("float32", "bf16"):
+        model = small(name, mask_padding=True, dropout=0.3)
+        step = training_step(model, TrainConfig(precision=precision))
+        torch.manual_seed(1)
+        losses[precision] = step(example(ONE_MODALITY[0]))
+        learned = [*model.parameters(), *(p.grad for p in model.parameters() if p.grad is not None)]
+        assert {x.dtype for x in (*learned, losses[precision].total)} == {torch.float32}
+        assert {x.dtype for x in model.buffers() if x.is_floating_point()} <= {torch.float32}
+    assert not torch.equal(losses["bf16"].total, losses["float32"].total)
+    torch.testing.assert_close(losses["bf16"].total, losses["float32"].total, rtol=0.02, atol=0)
+
+
+def test_dropout_added_to_a_residual_of_another_type_takes_the_wider_one_both_ways():
+    from aqa.layers.dropout import dropout
+
+    x = torch.ones(40, 50, dtype=torch.bfloat16, requires_grad=True)
+    residual = torch.full((40, 50), 1 / 3, requires_grad=True)
+    out = dropout(x, 0.5, True, residual)
+    out.sum().backward()
+    assert (out.dtype, x.grad.dtype, residual.grad.dtype) == (torch.float32, torch.bfloat16, torch.float32)
+    torch.testing.assert_close(out.unique().detach(), torch.tensor([1 / 3, 2 + 1 / 3]))
+    assert torch.equal(x.grad.float(), (out - residual).detach().round())
+
+
+@pytest.mark.parametrize(
+    ("name", "mask"), [("mcmoe", False), ("mcmoe", True), ("grade_decoder", True), ("grade_decoder", False)]
+)
+def test_masks_train_to_the_same_weights_as_picked_rows(name, mask, monkeypatch):
+    """Patterns that change from batch to batch, and a modality that a whole batch lacks."""
+    visible = [ONE_MODALITY[i] for i in (0, 1, 2, 0)]
+    batches = [example(seen, seen if i == 2 else None, seed=i) for i, seen in enumerate(visible)]
+
+    def trained(work_on_all):
+        for module in ("layers", "mcmoe", "grade_decoder"):
+            monkeypatch.setattr(f"aqa.models.{module}.works_on_all", lambda module, x: work_on_all)
+        model = small(name, mask_padding=mask)
+        step = training_step(model, TrainConfig(learning_rate=1e-3, weight_decay=0.1))
+        losses = [step(batch, idle(model, batch)).total for batch in batches]
+        return torch.stack(losses), model.state_dict()
+
+    (losses, picked), (by_masks, masked) = trained(False), trained(True)
+    torch.testing.assert_close(by_masks, losses, rtol=1e-4, atol=0)
+    apart = {key: float((value.double() - masked[key].double()).abs().max()) for key, value in picked.items()}
+    # Four steps of Adam are 4e-3 of every weight; where a gradient is rounding noise, its sign may differ.
+    flat = torch.cat([(value.double() - masked[key].double()).abs().flatten() for key, value in picked.items()])
+    assert flat.median() < 1e-6
+    assert (flat > 1e-4).double().mean() < 0.02, apart
+
+
+def test_what_a_batch_does_not_use_stays_as_it_is(monkeypatch):
+    for module in ("layers", "mcmoe"):
+        monkeypatch.setattr(f"aqa.models.{module}.works_on_all", lambda module, x: True)
+    model, batch = small(), example(torch.tensor([True, True, False]), torch.tensor([True, True, False]))
+    parts = idle(model, batch)
+    assert parts == [model.projections["flow"], model.generators["visual"], model.generators["audio"]]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    training_step(model, TrainConfig(weight_decay=0.1))(batch, parts)
+    unused = ("projections.flow", "generators.visual", "generators.audio")
+    for name, value in model.state_dict().items():
+        if name.startswith(unused):
+            assert torch.equal(value, before[name]), name
+    assert not torch.equal(model.generators["flow"].gate.weight, before["generators.flow.gate.weight"])
+
+
+FIXED = [entry.name for entry in MODELS.entries() if entry.make.fixed_shapes]
+
+
+def loss_without_data(name, **options):
+    """The loss, and the way back, on tensors that have shapes and no data, as far from the CPU as a GPU's."""
+    model = small(name, **{"dropout": 0.3, "mask_padding": True, **options}).to("meta")
+    batch = example(ONE_MODALITY[0])
+    features, lengths = ({m: x.to("meta") for m, x in part.items()} for part in (batch.features, batch.lengths))
+    model.loss(features, *(x.to("meta") for x in batch[1:4]), lengths).total.backward()
+
+
+VARIANTS = [
+    {"mask_padding": False},
+    {"generator_queries": "temporal"},
+    {"use_generator": False},
+    {"use_experts": False},
+]
+
+
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in FIXED), *(("mcmoe", o) for o in VARIANTS)])
+def test_no_number_is_read_from_the_device_in_a_step(name, options, monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # unknown on such tensors
+    loss_without_data(name, **options)
+
+
+def test_tensors_without_data_tell_models_that_read_numbers(monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        loss_without_data("mome")
+
+
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+
+
+@contextlib.contextmanager
+def never_waiting(device):
+    """On a GPU, an error for whatever waits for it."""
+    if device == "cpu":
+        yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_a_device_is_never_waited_for_in_an_epoch(device, precision, tmp_path):
+    make_synthetic("tiny", tmp_path / "tiny.h5", samples=60)
+    with FeatureStore(tmp_path / "tiny.h5") as store:
+        features = Features(store, device=device)
+    torch.manual_seed(0)
+    model = build("mcmoe", widths=features.widths, hidden_dim=16, n_encoder=1, n_decoder=1, mask_padding=True)
+    step = training_step(model.to(device).train(), TrainConfig(precision=precision, gradient_clip=1.0))
+    rows, target = np.arange(60), torch.rand(60, device=device)
+    pattern = parse_pattern({"combine": ["random_subset", {"noise": {"std": 0.1}}]}, features.modalities, "missing")
+    losses = []
+    for epoch in (1, 2):
+        made = training_batches(
+            features, rows, features.available[rows], pattern, clips=12, size=16, seed=0, epoch=epoch
+        )
+        with never_waiting(device) if epoch == 2 else contextlib.nullcontext():  # the first sets libraries up
+            for batch in made:
+                example = Example(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
+                losses.append(step(example, model.idle_parts(*batch.on_host)).total)
+    assert len(losses) == 8
+    assert torch.stack(losses).isfinite().all()
