@@ -1,4 +1,4 @@
-"""Data flows one way through the package: nothing upstream imports what is downstream of it, and nothing in a circle."""
+"""Data flows one way through the package: nothing upstream imports what is downstream, and nothing in a circle."""
 
 import ast
 from pathlib import Path
@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[1]
 #: The folders of the pipeline in the order in which data moves, what all of them stand on first.
 ORDER = (
     "errors", "version", "modalities", "plugins", "registry",
-    "system", "config", "store", "missing", "features", "layers", "models", "training", "evaluation", "runs", "sweeps", "reporting",
-    "cli",
+    "system", "config", "store", "missing", "features", "layers", "models", "training", "evaluation",
+    "runs", "sweeps", "reporting", "cli",
 )  # fmt: skip
 
 
