@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from aqa.config import load_experiment
+from aqa.config.load import load_experiment
 from aqa.evaluation.metrics import summarise
 from aqa.modalities import subsets
 from aqa.runs.folder import LOADER, PREDICTIONS, RunFolder

@@ -53,6 +53,28 @@ def figures(drawing):
         yield
 
 
+@pytest.fixture
+def stopped_in_epoch(monkeypatch):
+    """A context in which a run is stopped in the epoch of that number, with all epochs before it saved."""
+
+    @contextlib.contextmanager
+    def stopped(number):
+        plain = aqa.runs.run.epoch_line
+
+        def stopping(row):
+            if row["epoch"] == number:
+                raise KeyboardInterrupt
+            return plain(row)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("aqa.training.loop.SECONDS_BETWEEN_SAVES", -1.0)
+            patch.setattr(aqa.runs.run, "epoch_line", stopping)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return stopped
+
+
 WIDTHS = {"visual": 3, "audio": 2, "flow": 1}
 LENGTHS = {  # clips of eight videos; 0: the stream is absent
     "visual": [4, 6, 2, 5, 0, 3, 0, 7],

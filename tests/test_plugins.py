@@ -11,13 +11,11 @@ import yaml
 
 from aqa import plugins
 from aqa.cli import main
-from aqa.config import load_experiment
 from aqa.data_prep import DATASETS
 from aqa.errors import AqaError
-from aqa.features.cache import FeatureLoader
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
-from aqa.runs.run import run_by_epoch
+from aqa.runs.run import run
 from aqa.store.store import Modality, Target
 from aqa.store.write import write_store
 
@@ -122,11 +120,12 @@ def test_a_run_with_a_plugins_model_asks_for_the_file_and_never_finds_it_itself(
     assert error.count("\n") == 1
 
 
-def test_a_run_goes_on_with_the_plugin_that_it_was_begun_with_and_no_other(here, store, monkeypatch, capsys):
+def test_a_run_resumes_with_the_plugin_that_it_was_begun_with_and_no_other(
+    here, store, monkeypatch, capsys, stopped_in_epoch
+):
     plugins.use(["mine.py"])
-    work = run_by_epoch(load_experiment("own.yaml", ["train.epochs=3", "save_every=0"]), FeatureLoader())
-    next(work)
-    work.close()
+    with stopped_in_epoch(2):
+        run("own.yaml", ["train.epochs=3", "save_every=0"])
     forget(monkeypatch)
     (here / "mine.py").write_text(MINE + "# another")
     command = ["run", "own.yaml", "train.epochs=3", "save_every=0", "--plugin", "mine.py"]

@@ -26,7 +26,6 @@ from aqa.runs.prepare import Prepared, Say, prepare
 from aqa.runs.tracking import require_wandb, tracked
 from aqa.system.files import plain, write_table
 from aqa.training.loop import Diverged, Progress, train
-from aqa.training.random_state import Work, to_the_end
 
 
 def silent(line: str) -> None:
@@ -48,18 +47,18 @@ def run(
     experiment, and where the folder holds something else, unless `overwrite`.
     """
     config = load_experiment(experiment, overrides)
-    return to_the_end(run_by_epoch(config, FeatureLoader(), overwrite=overwrite, say=say, show_progress=show_progress))
+    return run_loaded(config, FeatureLoader(), overwrite=overwrite, say=say, show_progress=show_progress)
 
 
-def run_by_epoch(
+def run_loaded(
     config: Experiment,
     loader: FeatureLoader,
     *,
     overwrite: bool = False,
     say: Say = silent,
     show_progress: bool = False,
-) -> Work[Result]:
-    """`run`, an epoch a step, with features that other runs may share."""
+) -> Result:
+    """`run`, of an experiment that is loaded, with features that other runs may share."""
     require_wandb(config.tracking)
     prepared = prepare(config, loader, say)
     folder = RunFolder.start(config.output or default_folder(config), config.resolved(), overwrite)
@@ -79,7 +78,7 @@ def run_by_epoch(
             tracker.epoch(row)
 
         try:
-            progress = yield from fit(prepared, folder, report, on_epoch, show_progress)
+            progress = fit(prepared, folder, report, on_epoch, show_progress)
             metrics = conclude(prepared, progress, folder)
         except KeyboardInterrupt as stop:
             stop.args = (how_to_go_on(folder, config.train.epochs, overwrite),)
@@ -115,8 +114,8 @@ def fit(
     report: Say,
     on_epoch: Callable[[Mapping[str, float]], None],
     show_progress: bool,
-) -> Work[Progress]:
-    """Train the model, an epoch a step, from the beginning or from a saved state; leaves the selected weights in it."""
+) -> Progress:
+    """Train the model, from the beginning or from a saved state; leaves the selected weights in it."""
     config, scorer, rowsets = prepared.config, prepared.scorer, prepared.rowsets
     saved = folder.load_state()
     if saved is not None and saved.get("store", prepared.fingerprint) != prepared.fingerprint:
@@ -131,31 +130,30 @@ def fit(
         compare_versions(folder, report)
         report(f"going on after epoch {progress.get('epoch')}")
     truth = prepared.target.values
-    training = train(
-        scorer.model,
-        lambda epoch: training_batches(
-            scorer.features,
-            rowsets.train,
-            prepared.available,
-            prepared.training_pattern,
-            clips=scorer.clips,
-            size=config.train.batch_size,
-            seed=config.train.seed,
-            epoch=epoch,
-        ),
-        torch.from_numpy(prepared.target.normalise(truth)).float().to(scorer.features.device),
-        selection_measure(scorer, rowsets.select, truth[rowsets.select], prepared.selection_patterns),
-        config.select.metric,
-        config.select.split,
-        config.train,
-        saved=saved,
-        save=lambda state: folder.save_state({**state, "store": prepared.fingerprint}),
-        save_every=config.save_every,
-        on_epoch=on_epoch,
-        show_progress=show_progress,
-    )
     try:
-        progress = yield from training
+        progress = train(
+            scorer.model,
+            lambda epoch: training_batches(
+                scorer.features,
+                rowsets.train,
+                prepared.available,
+                prepared.training_pattern,
+                clips=scorer.clips,
+                size=config.train.batch_size,
+                seed=config.train.seed,
+                epoch=epoch,
+            ),
+            torch.from_numpy(prepared.target.normalise(truth)).float().to(scorer.features.device),
+            selection_measure(scorer, rowsets.select, truth[rowsets.select], prepared.selection_patterns),
+            config.select.metric,
+            config.select.split,
+            config.train,
+            saved=saved,
+            save=lambda state: folder.save_state({**state, "store": prepared.fingerprint}),
+            save_every=config.save_every,
+            on_epoch=on_epoch,
+            show_progress=show_progress,
+        )
     except Diverged as error:
         folder.log(str(error))
         raise AqaError(f"{error}{keep_what_was_best(prepared, error.progress, folder)}") from None

@@ -126,16 +126,12 @@ def points_of(sweep: Sweep, folder: Path) -> list[Point]:
 
 
 def groups_of(points: Sequence[Point], vectorize: Literal["seeds"] | None) -> list[list[Point]]:
-    """The points that run together: each alone, or those that differ in nothing but `train.seed`.
-
-    AqaError for such that Weights & Biases is to follow: it follows one run of a process at a time.
-    """
+    """The points that one process runs after each other on shared features: one each, or those that differ in
+    nothing but `train.seed`."""
     if vectorize is None:
         return [[point] for point in points]
     groups: dict[str, list[Point]] = {}
     for point in points:
-        if point.experiment.tracking.wandb != "disabled":
-            raise AqaError("vectorize: Weights & Biases follows one run of a process; leave out tracking.wandb")
         train = point.experiment.train.model_copy(update={"seed": 0})
         same = point.experiment.model_copy(update={"train": train}).unique_name
         groups.setdefault(same, []).append(point)

@@ -136,26 +136,25 @@ def is_orphan() -> bool:
 
 
 def run_if_free(points: Sequence[Point], folder: SweepFolder) -> bool:
-    """Run points in turn, but for those settled by now and those that others have; False where others have all."""
+    """Run points, but not those settled by now and those that others have; False where others have all."""
     with contextlib.ExitStack() as claims:
         ours = [point for point in points if claims.enter_context(folder.claimed(point.name))]
-        _run_in_turn([point for point in ours if not folder.settled(point.name)], folder)
+        _run_one_by_one([point for point in ours if not folder.settled(point.name)], folder)
         return bool(ours)
 
 
-def _run_in_turn(points: Sequence[Point], folder: SweepFolder) -> None:
+def _run_one_by_one(points: Sequence[Point], folder: SweepFolder) -> None:
+    """Run points one after another on features that are loaded once; one that fails costs no other."""
     from aqa.features.cache import FeatureLoader
-    from aqa.runs.run import run_by_epoch
-    from aqa.training.random_state import take_turns
+    from aqa.runs.run import run_loaded
 
     loader = FeatureLoader(runs=len(points))
-    runs = {}
     for point in points:
         folder.start(point.name)
         output = str(folder.run(point.name))
-        runs[point.name] = run_by_epoch(point.experiment.model_copy(update={"output": output}), loader)
-    for name, error in take_turns(runs):
-        if isinstance(error, AqaError):
-            folder.fail(name, str(error))
-        elif error is not None:  # the sweep goes on; the error is kept
-            folder.fail(name, "".join(traceback.format_exception(error)))
+        try:
+            run_loaded(point.experiment.model_copy(update={"output": output}), loader)
+        except AqaError as error:
+            folder.fail(point.name, str(error))
+        except Exception:  # the sweep continues; the error is kept
+            folder.fail(point.name, traceback.format_exc())

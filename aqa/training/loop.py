@@ -19,7 +19,7 @@ from aqa.features.batches import Batch
 from aqa.models import AQAModel
 from aqa.models.base import Example
 from aqa.system.signals import uninterrupted
-from aqa.training.random_state import Work, random_state, set_random_state
+from aqa.training.random_state import random_state, set_random_state
 from aqa.training.step import TrainingStep
 
 SECONDS_BETWEEN_SAVES = 30.0  # where an experiment does not say
@@ -58,8 +58,8 @@ def train(
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     show_progress: bool = True,
     save_every: float | None = None,
-) -> Work[Progress]:
-    """Train a model, an epoch a step, and remember its weights in the epoch with the best selection metric.
+) -> Progress:
+    """Train a model, and remember its weights in the epoch with the best selection metric.
 
     batches(epoch) yields an epoch's batches; target (N,) in [0, 1] is indexed by their rows. measure() returns the
     model's selection metrics on the split `measured_on`; the highest "srcc" or the lowest "mse" decides. saved: a state
@@ -73,7 +73,7 @@ def train(
     step = training_step(model, settings)
     optimizer, lowest = step.optimizer, settings.learning_rate * settings.final_learning_rate
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)
-    progress = Progress() if saved is None else _taken_up(saved, model, optimizer, scheduler)
+    progress = Progress() if saved is None else _resumed(saved, model, optimizer, scheduler)
 
     interval = SECONDS_BETWEEN_SAVES if save_every is None else save_every
     last_save, saved_epoch = time.monotonic(), progress.epoch
@@ -103,8 +103,7 @@ def train(
                     bar.set_postfix({name: value for name, value in row.items() if name not in NOT_SHOWN})
                     if time.monotonic() - last_save > interval:
                         keep()
-                yield
-    except (KeyboardInterrupt, GeneratorExit):
+    except KeyboardInterrupt:
         if in_order:
             keep()
         raise
@@ -114,7 +113,7 @@ def train(
     return progress
 
 
-def _taken_up(
+def _resumed(
     saved: Mapping[str, Any],
     model: AQAModel,
     optimizer: torch.optim.Optimizer,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import aqa
-from aqa.config import load_experiment
+from aqa.config.load import load_experiment
 from aqa.errors import AqaError
 from aqa.features import streaming
 from aqa.features.batches import Features, scoring_batches, training_batches

@@ -20,7 +20,6 @@ from aqa.models.dimml import (
 )
 from aqa.store.synthetic import make_synthetic
 from aqa.training.loop import train
-from aqa.training.random_state import to_the_end
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ALL = torch.ones(6, 3, dtype=torch.bool)
@@ -283,20 +282,18 @@ def fitted(saved=None, save=None, stop_after=None):
             raise KeyboardInterrupt
 
     settings, measured = TrainConfig(epochs=7, learning_rate=1e-3), {"srcc": 0.5, "mse": 0.5}
-    progress = to_the_end(
-        train(
-            staged,
-            batches,
-            target,
-            lambda: measured,
-            "srcc",
-            "valid",
-            settings,
-            saved,
-            save,
-            on_epoch,
-            False,
-        )
+    progress = train(
+        staged,
+        batches,
+        target,
+        lambda: measured,
+        "srcc",
+        "valid",
+        settings,
+        saved,
+        save,
+        on_epoch,
+        False,
     )
     return staged, progress
 

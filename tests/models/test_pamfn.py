@@ -14,7 +14,6 @@ from aqa.models import build
 from aqa.models.pamfn import AdaptiveFusion, pool
 from aqa.store.synthetic import make_synthetic
 from aqa.training.loop import train
-from aqa.training.random_state import to_the_end
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ALL = torch.ones(6, 3, dtype=torch.bool)
@@ -136,8 +135,8 @@ def fit(stop_after=None, saved=None):
             return measure()
 
     settings = TrainConfig(epochs=4, learning_rate=1e-2)
-    progress = to_the_end(
-        train(pamfn, batches, TARGET, evaluated, "srcc", "valid", settings, saved, save, on_epoch, show_progress=False)
+    progress = train(
+        pamfn, batches, TARGET, evaluated, "srcc", "valid", settings, saved, save, on_epoch, show_progress=False
     )
     return states, pamfn.state_dict(), progress.history
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aqa.config import load_experiment
+from aqa.config.load import load_experiment
 from aqa.evaluation.metrics import summarise
 from aqa.modalities import subsets
 from aqa.runs.folder import PREDICTIONS, RunFolder

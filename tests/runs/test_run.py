@@ -16,11 +16,8 @@ from aqa.data_prep.prepare import prepare
 
 import aqa
 import aqa.cli
-from aqa.config import load_experiment
 from aqa.errors import AqaError
 from aqa.evaluation import metrics
-from aqa.features.cache import FeatureLoader
-from aqa.runs.run import run_by_epoch
 from aqa.store.store import FeatureStore, Modality, Target
 from aqa.store.synthetic import make_synthetic
 from aqa.store.write import write_store
@@ -388,11 +385,9 @@ def test_a_checkpoint_of_another_form_is_one_line(finished, store, tmp_path, cha
         lambda state: state.update(random={"cpu": torch.ones(2)}),
     ],
 )
-def test_a_saved_state_of_another_form_is_one_line(store, tmp_path, monkeypatch, change):
-    monkeypatch.setattr("aqa.training.loop.SECONDS_BETWEEN_SAVES", 0)
-    work = run_by_epoch(load_experiment(experiment(store, tmp_path / "run")), FeatureLoader())
-    next(work)
-    work.close()
+def test_a_saved_state_of_another_form_is_one_line(store, tmp_path, stopped_in_epoch, change):
+    with stopped_in_epoch(2):
+        aqa.run(experiment(store, tmp_path / "run"))
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     change(state)
     torch.save(state, tmp_path / "run" / "state.pt")
@@ -520,8 +515,8 @@ def test_nan_in_features_is_refused_by_name(tmp_path):
         aqa.run(config)
 
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-POM = Path(__file__).parents[2] / "shared" / "data" / "pom" / "pom.npz"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+POM = Path(__file__).parents[3] / "shared" / "data" / "pom" / "pom.npz"
 PUBLISHED_EPOCHS = {
     "fisv": {"TES": 460, "PCS": 510},
     "fs1000": {"TES": 360, "PCS": 460, "SS": 360, "TR": 210, "PE": 520, "CO": 520, "IN": 390},

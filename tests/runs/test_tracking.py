@@ -10,13 +10,13 @@ import time
 
 import pandas as pd
 import pytest
-from wandb_server import HANGS, Server
 
 import aqa
 from aqa.config.schema import TrackingConfig
 from aqa.errors import AqaError
 from aqa.runs.tracking import Wandb, gives_a_sign, require_wandb, tracked
 from aqa.store.synthetic import make_synthetic
+from stress.wandb_server import HANGS, Server
 
 METRICS = {
     "patterns": {"VA": {"srcc": 0.5, "n": 9}},

@@ -5,12 +5,12 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
-from benchmarks.broken_stores import deflated_zeros, without_checksums
 
 from aqa.errors import AqaError
 from aqa.store import hdf5
 from aqa.store.inspect import inspect_store
 from aqa.store.store import FeatureStore
+from stress.broken_stores import deflated_zeros, without_checksums
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import broken_stores as broken
+from stress import broken_stores as broken
 
 
 @pytest.fixture(scope="module")

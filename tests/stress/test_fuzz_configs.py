@@ -92,7 +92,7 @@ def test_a_traceback_and_no_end_are_caught(monkeypatch):
     def broken(arguments):
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("fuzz_configs.aqa_main", broken)
+    monkeypatch.setattr("stress.fuzz_configs.aqa_main", broken)
     found = run(["run"])
     assert found.status is None
     assert "ZeroDivisionError: by zero" in found.err
@@ -101,6 +101,6 @@ def test_a_traceback_and_no_end_are_caught(monkeypatch):
         while True:
             pass
 
-    monkeypatch.setattr("fuzz_configs.aqa_main", endless)
-    monkeypatch.setattr("fuzz_configs.SECONDS", 0.05)
+    monkeypatch.setattr("stress.fuzz_configs.aqa_main", endless)
+    monkeypatch.setattr("stress.fuzz_configs.SECONDS", 0.05)
     assert "no end after" in run(["run"]).err

@@ -13,12 +13,11 @@ from aqa.errors import AqaError
 from aqa.features.cache import FeatureLoader
 from aqa.models import MODELS, build
 from aqa.registry import option_names
-from aqa.runs.run import run_by_epoch
+from aqa.runs.run import run_loaded
 from aqa.store.synthetic import make_synthetic
 from aqa.training import compiling
 from aqa.training.compiling import CompiledLoss, require_compiling
 from aqa.training.loop import training_step
-from aqa.training.random_state import take_turns, to_the_end
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 CPU = torch.device("cpu")
@@ -144,12 +143,12 @@ def test_a_machine_without_a_compiler_is_told_in_one_line(monkeypatch):
         require_compiling(small(), "mcmoe", 32, 32, CPU)
 
 
-def test_compiled_runs_in_turn_end_as_each_alone(tmp_path, monkeypatch):
+def test_compiled_runs_of_one_process_end_as_each_alone(tmp_path, monkeypatch):
     """Seeds in one process, batches of 16 and a smaller last one."""
     monkeypatch.setattr("aqa.runs.run.draw", lambda *_: None)  # figures, which take the longest
     make_synthetic("tiny", tmp_path / "tiny.h5", samples=60)
 
-    def work(place, seed, loader):
+    def run_seed(place, seed, loader):
         experiment = {
             "name": "small",
             "data": {"store": str(tmp_path / "tiny.h5"), "target": "score"},
@@ -157,12 +156,13 @@ def test_compiled_runs_in_turn_end_as_each_alone(tmp_path, monkeypatch):
             "train": {"epochs": 2, "batch_size": 16, "seed": seed, "compile": True, "precision": "bf16"},
             "output": str(tmp_path / place / str(seed)),
         }
-        return run_by_epoch(load_experiment(experiment), loader)
+        run_loaded(load_experiment(experiment), loader)
 
     for seed in (0, 1):
-        to_the_end(work("alone", seed, FeatureLoader()))
+        run_seed("alone", seed, FeatureLoader())
     loader = FeatureLoader(2)
-    assert dict(take_turns({str(seed): work("turns", seed, loader) for seed in (0, 1)})) == {"0": None, "1": None}
+    for seed in (0, 1):
+        run_seed("together", seed, loader)
     for name in ("0/predictions.csv", "0/history.csv", "1/predictions.csv", "1/metrics.json"):
-        assert (tmp_path / "turns" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+        assert (tmp_path / "together" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     assert counters["stats"]["unique_graphs"] >= 2

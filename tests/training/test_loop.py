@@ -11,7 +11,6 @@ from aqa.errors import AqaError, NotANumber
 from aqa.features.batches import Batch
 from aqa.models import AQAModel, Loss
 from aqa.training.loop import Diverged, parameter_groups, train
-from aqa.training.random_state import to_the_end
 
 
 class Line(AQAModel):
@@ -51,10 +50,10 @@ def fit(model=None, measures=None, metric="srcc", saved=None, save=None, stop_af
 
     config = TrainConfig(**{"epochs": 6, "learning_rate": 0.1, "weight_decay": 0.0, **settings})
     target = torch.full((4,), 0.9)
-    work = train(
+    progress = train(
         model, lambda epoch: iter([batch()] * 2), target, measure, metric, "valid", config, saved, save, on_epoch, False
     )
-    return model, to_the_end(work)
+    return model, progress
 
 
 def test_the_weights_of_the_best_epoch_are_kept_by_srcc():
@@ -177,9 +176,7 @@ def test_a_score_that_is_no_number_stops_with_its_epoch():
 def test_an_epoch_without_batches_is_a_mistake_in_the_pattern():
     config = TrainConfig(epochs=1)
     with pytest.raises(AqaError, match=r"missing\.train leaves no training sample"):
-        to_the_end(
-            train(Line(), lambda epoch: iter([]), torch.zeros(4), lambda: {"srcc": 0.0}, "srcc", "valid", config)
-        )
+        train(Line(), lambda epoch: iter([]), torch.zeros(4), lambda: {"srcc": 0.0}, "srcc", "valid", config)
 
 
 class Staged(Line):
