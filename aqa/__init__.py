@@ -30,7 +30,7 @@ _HOME = {
     "predict": "aqa.runs.evaluate",
     "report": "aqa.reporting.report",
     "run": "aqa.runs.run",
-    "write_store": "aqa.store.store",
+    "write_store": "aqa.store.write",
 }
 
 __all__ = [
