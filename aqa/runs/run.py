@@ -198,6 +198,7 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
             **summary(predictions, truth, patterns, prepared.target, checkpoint["label_range"], config.train.seed),
             "selection": checkpoint["selection"],
             "data_set": prepared.data_set,
+            "data": {"fingerprint": prepared.fingerprint},
             "target": config.data.target,
             "model": config.model.name,
             "seed": config.train.seed,

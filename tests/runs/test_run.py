@@ -130,6 +130,8 @@ def test_metrics_are_those_of_the_predictions_file(finished, store):
     assert sorted(float(r["label"]) for r in rows[:60]) == pytest.approx(sorted(labelled))
     assert found["selection"]["split"] == "valid"
     assert found["samples"] == {"train": 60, "select": 60, "test": 60}
+    with FeatureStore(store) as opened:
+        assert found["data"] == {"fingerprint": opened.fingerprint()}
 
 
 def test_two_runs_of_one_seed_are_equal_to_the_bit(finished, store, tmp_path):
