@@ -10,41 +10,59 @@ from aqa.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from aqa import models
+    from aqa.data_prep.prepare import prepare
     from aqa.errors import AqaError
     from aqa.models.published import load_published_mcmoe
+    from aqa.reporting.card import Card, card
     from aqa.reporting.report import report
-    from aqa.runs.evaluate import evaluate, predict
+    from aqa.runs.evaluate import Result, evaluate, predict
     from aqa.runs.run import run
-    from aqa.store.inspect import inspect_store
+    from aqa.store.inspect import Inspection, inspect
     from aqa.store.store import FeatureStore, Modality, Target
     from aqa.store.write import write_store
+    from aqa.sweeps.sweep import SweepResult, sweep
 
 _HOME = {
     "AqaError": "aqa.errors",
+    "Card": "aqa.reporting.card",
     "FeatureStore": "aqa.store.store",
+    "Inspection": "aqa.store.inspect",
     "Modality": "aqa.store.store",
+    "Result": "aqa.runs.evaluate",
+    "SweepResult": "aqa.sweeps.sweep",
     "Target": "aqa.store.store",
+    "card": "aqa.reporting.card",
     "evaluate": "aqa.runs.evaluate",
-    "inspect_store": "aqa.store.inspect",
+    "inspect": "aqa.store.inspect",
+    "inspect_store": "aqa.store.inspect",  # as `inspect` was called in 0.1
     "load_published_mcmoe": "aqa.models.published",
     "predict": "aqa.runs.evaluate",
+    "prepare": "aqa.data_prep.prepare",
     "report": "aqa.reporting.report",
     "run": "aqa.runs.run",
+    "sweep": "aqa.sweeps.sweep",
     "write_store": "aqa.store.write",
 }
 
 __all__ = [
     "AqaError",
+    "Card",
     "FeatureStore",
+    "Inspection",
     "Modality",
+    "Result",
+    "SweepResult",
     "Target",
+    "card",
     "evaluate",
-    "inspect_store",
+    "inspect",
     "load_published_mcmoe",
     "models",
     "predict",
+    "prepare",
     "report",
     "run",
+    "sweep",
     "write_store",
 ]
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors", "version", "modalities", "plugins", "registry",
     "system", "config", "store", "missing", "features", "layers", "models", "training", "evaluation",
-    "runs", "sweeps", "reporting", "cli",
+    "runs", "sweeps", "reporting", "usage", "cli",
 )  # fmt: skip
 
 

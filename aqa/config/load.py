@@ -12,7 +12,7 @@ import pydantic
 import yaml
 
 from aqa.config.schema import Experiment
-from aqa.config.yaml import parse_value, read_yaml
+from aqa.config.yaml import parse_value, read_yaml, split_by_shell
 from aqa.errors import AqaError, brief, nearest
 
 S = TypeVar("S", bound=pydantic.BaseModel)
@@ -30,6 +30,8 @@ def load_experiment(source: str | os.PathLike[str] | Mapping[str, Any], override
     else:
         where = str(source)
         content, lines = read_yaml(Path(source))
+    if whole := split_by_shell(overrides):
+        raise AqaError(f"the shell splits at spaces what is not quoted: write {whole}")
     changes = [_override(text) for text in overrides]
     target = next((value for key, value in reversed(changes) if key == ["data", "target"]), None)
     content, chosen = _for_target(content, target, where)
@@ -63,7 +65,7 @@ def validated(kind: type[S], content: Mapping[str, Any], where: str, places: Map
 def _override(text: str) -> tuple[list[str], Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise AqaError(f"{brief(text)} is no override; write key.key=value, such as train.seed=1")
+        raise AqaError(f"{brief(text)} is not an override; write key.key=value, such as train.seed=1")
     try:
         return key.strip().split("."), parse_value(value)
     except (yaml.YAMLError, ValueError, RecursionError):

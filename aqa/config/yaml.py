@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -92,6 +93,27 @@ def _walk(node: yaml.Node | None, prefix: str, lines: dict[str, int], path: Path
             _walk(value, f"{prefix}{i}.", lines, path, depth + 1)
     elif node is not None and node.tag == "tag:yaml.org,2002:int" and len(node.value) > MOST_DIGITS:
         refuse(node, f"a number of {len(node.value)} digits")
+
+
+def split_by_shell(words: Sequence[str]) -> str:
+    """What a user meant whose shell split a value at its spaces, in quotes; "" where no brackets were torn apart.
+
+    `missing.train={rates:` and `0.3}` are `missing.train='{rates: 0.3}'`.
+    """
+    for first in range(len(words)):
+        for last in range(first + 1, len(words)):
+            joined = " ".join(words[first : last + 1])
+            if _open_brackets(words[first]) <= 0:
+                break
+            if not _open_brackets(joined):
+                key, equals, value = joined.partition("=")
+                named = equals and key.replace(".", "").isidentifier()
+                return f"{key}='{value}'" if named else f"'{joined}'"
+    return ""
+
+
+def _open_brackets(text: str) -> int:
+    return sum(text.count(opening) for opening in "{[") - sum(text.count(closing) for closing in "}]")
 
 
 def parse_value(text: str) -> Any:

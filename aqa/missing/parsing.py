@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
+from aqa.config.yaml import parse_value
 from aqa.errors import AqaError, nearest
 from aqa.missing.base import PATTERNS, MissingPattern
 from aqa.missing.hiding import RandomSubset, Subset
@@ -38,6 +41,15 @@ def parse_pattern(spec: Any, modalities: Sequence[str], where: str) -> MissingPa
         return PATTERNS.get(name).make.parse(modalities, value, f"missing pattern '{name}'")
     except AqaError as error:
         raise AqaError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
+
+
+def patterns_of_text(text: str, where: str) -> Any:
+    """What a user typed as patterns, as `parse_test_patterns` takes it: YAML, or names with commas such as VA,V."""
+    try:
+        spec = parse_value(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise AqaError(f"{where}: not valid YAML: {text}") from None
+    return [name.strip() for name in spec.split(",")] if isinstance(spec, str) and "," in spec else spec
 
 
 def parse_test_patterns(spec: Any, modalities: Sequence[str], where: str) -> dict[str, MissingPattern]:

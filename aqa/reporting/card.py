@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 
@@ -27,13 +27,18 @@ TEMPLATES = jinja2.Environment(
 )
 
 
-def card(
-    run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, *, overwrite: bool = False
-) -> tuple[Path, int]:
+class Card(NamedTuple):
+    """A model card that was written: the file, and how many questions in it are left to people."""
+
+    path: Path
+    questions: int
+
+
+def card(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> Card:
     """Write the model card of a finished run as Markdown.
 
-    out: the file, MODEL_CARD.md in the run's folder by default. Returns the file, and how many questions in it are
-    left to people. AqaError where there is no finished run, or a file of that name, unless `overwrite`.
+    out: the file, MODEL_CARD.md in the run's folder by default. AqaError where there is no finished run, and where the
+    file exists, unless `overwrite`.
     """
     folder = RunFolder.existing(run)
     path = folder.path / NAME if out is None else Path(out)
@@ -46,7 +51,7 @@ def card(
         raise AqaError(f"{folder.path} is not as this version writes runs: {error}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
-    return path, text.count(QUESTION)
+    return Card(path, text.count(QUESTION))
 
 
 def facts(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:

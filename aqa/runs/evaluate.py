@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,11 @@ from aqa.runs.table import result_table
 from aqa.store.checks import require_sound
 from aqa.store.store import FeatureStore
 from aqa.system.devices import pick_device
-from aqa.system.files import plain
+from aqa.system.files import plain, refuse_existing, write_table, write_text
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +52,20 @@ def evaluate(
     patterns: Any = None,
     store: str | os.PathLike[str] | None = None,
     split: str = "test",
+    out: str | os.PathLike[str] | None = None,
     device: str = "auto",
     memory: float | None = None,
+    overwrite: bool = False,
 ) -> Result:
-    """Score a finished run's model again: under other patterns, on another store or split. Nothing is written.
+    """Score a finished run's model again: under other patterns, on another store or split.
 
     patterns: as `missing.test` in an experiment file; the run's own by default. store: a feature store with the run's
-    target; the run's own by default. memory: GiB that features may take; `data.memory` of the run by default. AqaError
-    for any mistake.
+    target; the run's own by default. out: a JSON file to write the metrics to; nothing is written by default. memory:
+    GiB that features may take; `data.memory` of the run by default. AqaError for any mistake, and where `out` exists,
+    unless `overwrite`.
     """
+    if out is not None:
+        refuse_existing(out, overwrite)
     chosen_device = pick_device(device)
     folder = RunFolder.existing(run)
     config = load_experiment(folder.config)
@@ -77,23 +88,33 @@ def evaluate(
     if lacking:
         raise AqaError(f"{folder.path}: metrics.json has no {lacking[0]}")
     about = {key: metrics[key] for key in kept}
-    return Result(folder.path, plain({**found, **about, "split": split}))
+    result = Result(folder.path, plain({**found, **about, "split": split}))
+    if out is not None:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        write_text(Path(out), json.dumps(result.metrics, indent=2) + "\n")
+    return result
 
 
 def predict(
     run: str | os.PathLike[str],
     store: str | os.PathLike[str],
     *,
+    out: str | os.PathLike[str] | None = None,
     split: str | None = None,
     device: str = "auto",
     memory: float | None = None,
+    overwrite: bool = False,
+    say: Callable[[str], object] = silent,
 ) -> pd.DataFrame:
     """Scores of a finished run's model for the videos of a store, labelled or not, by whichever modalities they have.
 
-    Returns a row a video: id; visible, the modalities that were there, such as "VA"; score in the target's units, NaN
-    where there was none. split: only this one; all videos by default. memory: GiB that features may take; `data.memory`
-    of the run by default. AqaError for any mistake.
+    Returns a row per video: id; visible, the modalities that were there, such as "VA"; score in the target's units, NaN
+    where there was none. out: a CSV file to write them to; nothing is written by default. split: only this one; all
+    videos by default. memory: GiB that features may take; `data.memory` of the run by default. AqaError for any
+    mistake, and where `out` exists, unless `overwrite`.
     """
+    if out is not None:
+        refuse_existing(out, overwrite)
     chosen_device = pick_device(device)
     folder = RunFolder.existing(run)
     checkpoint = read_checkpoint(folder)
@@ -104,4 +125,11 @@ def predict(
     features = scorer.features
     scores = scorer.predict(rows, {"available": parse_pattern("none", features.modalities, "patterns")})["available"]
     visible = [subset_name(features.modalities, features.available[row].tolist()) for row in rows]
-    return pd.DataFrame({"id": [features.ids[row] for row in rows], "visible": visible, "score": scores})
+    predictions = pd.DataFrame({"id": [features.ids[row] for row in rows], "visible": visible, "score": scores})
+    if out is not None:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        write_table(Path(out), predictions)
+        without = int(predictions["score"].isna().sum())
+        unscored = f"; {without} videos have no modality and no score" if without else ""
+        say(f"{len(predictions) - without} scores written to {out}{unscored}")
+    return predictions

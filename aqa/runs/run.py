@@ -20,16 +20,12 @@ from aqa.evaluation.scorer import Predictions, selection_measure, summary
 from aqa.features.batches import Rows, training_batches
 from aqa.features.cache import FeatureLoader
 from aqa.runs.checkpoint import describe_checkpoint
-from aqa.runs.evaluate import Result
+from aqa.runs.evaluate import Result, silent
 from aqa.runs.folder import CHECKPOINT, FIGURES, PLUGIN, PREDICTIONS, STATE, RunFolder, versions
 from aqa.runs.prepare import Prepared, Say, prepare
 from aqa.runs.tracking import require_wandb, tracked
 from aqa.system.files import plain, write_table
 from aqa.training.loop import Diverged, Progress, train
-
-
-def silent(line: str) -> None:
-    """Say nothing."""
 
 
 def run(

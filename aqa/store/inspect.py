@@ -43,25 +43,32 @@ class Inspection:
         return "\n".join(lines)
 
 
-def inspect_store(path: str | os.PathLike[str]) -> Inspection:
+def inspect(store: str | os.PathLike[str]) -> Inspection:
     """Read a store from end to end, one stream at a time, and describe it.
 
     Raises AqaError where the file cannot be opened as a feature store at all.
     """
-    with FeatureStore(path) as store:
-        problems = _sample_problems(store) + _split_problems(store) + _target_problems(store)
-        warnings = _label_warnings(store) + _id_warnings(store) + _split_warnings(store)
-        scans = {modality: scan(store, modality) for modality in store.modalities}
-        for modality, found in scans.items():
-            if found.damaged:
-                damaged = counted([store.ids[r] for r in found.damaged])
-                problems.append(f"features/{modality}: not what was written, by its checksum, in {damaged}")
-            if found.bad:
-                problems.append(f"features/{modality}: NaN or inf in {counted([store.ids[r] for r in found.bad])}")
-            warnings += _stream_warnings(store, modality, found)
-        warnings += _alike_warnings(store, scans)
-        facts = [*_general(store), *_modality_facts(store), *_availability_facts(store), *_target_facts(store)]
-        return Inspection(facts, problems, warnings)
+    with FeatureStore(store) as opened:
+        return _inspection(opened)
+
+
+inspect_store = inspect  # as it was called in 0.1
+
+
+def _inspection(store: FeatureStore) -> Inspection:
+    problems = _sample_problems(store) + _split_problems(store) + _target_problems(store)
+    warnings = _label_warnings(store) + _id_warnings(store) + _split_warnings(store)
+    scans = {modality: scan(store, modality) for modality in store.modalities}
+    for modality, found in scans.items():
+        if found.damaged:
+            damaged = counted([store.ids[r] for r in found.damaged])
+            problems.append(f"features/{modality}: not what was written, by its checksum, in {damaged}")
+        if found.bad:
+            problems.append(f"features/{modality}: NaN or inf in {counted([store.ids[r] for r in found.bad])}")
+        warnings += _stream_warnings(store, modality, found)
+    warnings += _alike_warnings(store, scans)
+    facts = [*_general(store), *_modality_facts(store), *_availability_facts(store), *_target_facts(store)]
+    return Inspection(facts, problems, warnings)
 
 
 def _stream_warnings(store: FeatureStore, modality: str, found: Scan) -> list[str]:

@@ -389,8 +389,8 @@ def test_a_missing_file_is_named_with_the_nearest_one(file):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.seed", "'train.seed' is no override; write key.key=value, such as train.seed=1"),
-        ("=1", "'=1' is no override; write key.key=value, such as train.seed=1"),
+        ("train.seed", "'train.seed' is not an override; write key.key=value, such as train.seed=1"),
+        ("=1", "'=1' is not an override; write key.key=value, such as train.seed=1"),
         ("train.seed=[1", "'train.seed=[1': the value is not valid YAML"),
         ("name=2025-13-40", "'name=2025-13-40': the value is not valid YAML"),
         ("name=!!python/name:os.system", "'name=!!python/name:os.system': the value is not valid YAML"),

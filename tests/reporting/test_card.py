@@ -47,7 +47,7 @@ def test_the_card_warns_of_what_its_numbers_show(finished):
 def test_nothing_is_overwritten_unasked(finished, capsys, tmp_path):
     folder = finished("one", metrics=ABOUT)
     assert main(["card", str(folder)]) == 0
-    assert "5 questions in it are left to you" in capsys.readouterr().err
+    assert "please answer the 5 questions in it" in capsys.readouterr().err
     written = folder / "MODEL_CARD.md"
     written.write_text("answered")
     assert main(["card", str(folder)]) == 2

@@ -1,0 +1,148 @@
+"""Running a sweep, from its file to the table of all its numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from aqa.errors import AqaError
+from aqa.runs.run import silent
+from aqa.sweeps import tables
+from aqa.sweeps.folder import State, SweepFolder
+from aqa.sweeps.grid import Point, Sweep, groups_of, load_sweep, points_of, wandb_sweeps
+from aqa.sweeps.local import run_points
+from aqa.sweeps.ray_cluster import run_on_ray
+from aqa.system.files import write_table, write_text
+
+RESULTS = "results.csv"
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """How far a sweep is, and what it has found so far; `str` is what a user reads.
+
+    folder: of the sweep. states: "done", "running", "failed" or "waiting", by the run's name. numbers: as in
+    results.csv, a row per run and pattern. failures: a line per failed run.
+    """
+
+    folder: Path
+    states: Mapping[str, State]
+    text: str
+    numbers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    failures: Sequence[str] = ()
+
+    @property
+    def exit_status(self) -> int:
+        """1 if a run failed, as the command returns it."""
+        return 1 if self.failures else 0
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def sweep(
+    file: str | os.PathLike[str],
+    *,
+    jobs: int | None = None,
+    dry_run: bool = False,
+    status: bool = False,
+    retry: bool = False,
+    export_wandb: str | os.PathLike[str] | None = None,
+    say: Say = silent,
+    show_progress: bool = False,
+) -> SweepResult:
+    """Run the grid of experiments that a sweep file (YAML) describes. Runs that are done are not run again.
+
+    jobs: runs at a time; 1 by default, on a Ray cluster as many as it has room for. dry_run: only list the runs.
+    status: only show which are done. retry: retry runs that failed. export_wandb: only write the sweep for agents of
+    Weights & Biases to this folder. AqaError for a mistake in the file; a run that fails does not stop the others.
+    """
+    if jobs is not None and jobs < 1:
+        raise AqaError(f"jobs is {jobs}; it must be 1 or more")
+    plan, base = load_sweep(file), Path(file).parent
+    folder = SweepFolder(Path(plan.output or Path("runs") / plan.name))
+    if export_wandb is not None:
+        return SweepResult(folder.path, {}, "\n".join(write_wandb(plan, base, Path(export_wandb))))
+    points = points_of(plan, base)
+    groups = groups_of(points, plan.vectorize)
+    if dry_run:
+        states = {point.name: folder.settled(point.name) or "waiting" for point in points}
+        return SweepResult(folder.path, states, "\n".join(states))
+    folder.make()
+    if retry:
+        folder.forget_failures()
+    if not status:
+        with _progress_bar(points, folder, show_progress) as on_change, _told_how_far(points, folder):
+            if plan.launcher is None:
+                run_points(groups, folder, jobs or 1, on_change)
+            else:
+                run_on_ray(points, folder, plan.launcher.ray, jobs, on_change)
+    result = summary(points, folder, jobs or 1)
+    for line in result.failures:
+        say(f"failed: {line}")
+    if result.failures and not status:
+        say("to retry failed runs from where they stopped, run the same sweep with --retry (in Python: retry=True)")
+    say(f"sweep folder: {folder.path}; all numbers are in {folder.path / RESULTS}")
+    return result
+
+
+def summary(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) -> SweepResult:
+    """What a sweep has found so far, which is written to results.csv in its folder."""
+    states = {point.name: folder.state(point.name) for point in points}
+    numbers = tables.results(points, states, folder)
+    write_table(folder.path / RESULTS, numbers)
+    parts = (
+        tables.runs_table(points, states, folder),
+        tables.state_line(states, folder, jobs),
+        tables.seeds_table(numbers),
+    )
+    text = "\n\n".join(part for part in parts if part)
+    return SweepResult(folder.path, states, text, numbers, tables.failures(states, folder))
+
+
+def write_wandb(plan: Sweep, base: Path, folder: Path) -> list[str]:
+    """Write a sweep whose file is in `base` for agents of Weights & Biases: a file per base experiment in `folder`.
+
+    Returns a line per file that says how to start it. AqaError where a file exists, or the sweep cannot be written so.
+    """
+    lines = []
+    for content in wandb_sweeps(plan, base).values():
+        path = folder / f"{content['name']}.yaml"
+        if path.exists():
+            raise AqaError(f"{path} exists; name another folder with --export-wandb (in Python: export_wandb)")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, yaml.safe_dump(content, sort_keys=False))
+        lines.append(f"{path}: start it with `wandb sweep {path}`, then `wandb agent` on each machine")
+    return lines
+
+
+@contextlib.contextmanager
+def _progress_bar(points: Sequence[Point], folder: SweepFolder, show: bool) -> Iterator[Callable[[], None]]:
+    from tqdm import tqdm
+
+    # None: tqdm itself finds out whether stderr is a terminal.
+    disable = None if show else True
+    with tqdm(total=len(points), unit="run", desc="sweep", disable=disable, dynamic_ncols=True) as bar:
+
+        def on_change() -> None:
+            bar.update(sum(folder.settled(point.name) is not None for point in points) - bar.n)
+
+        yield on_change
+
+
+@contextlib.contextmanager
+def _told_how_far(points: Sequence[Point], folder: SweepFolder) -> Iterator[None]:
+    """A sweep that is stopped says how many of its runs are done."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        done = sum(folder.settled(point.name) == "done" for point in points)
+        stop.args = (f"stopped; {done} of {len(points)} runs are done; the same command resumes the sweep",)
+        raise

@@ -1,0 +1,17 @@
+"""The list of models."""
+
+from aqa.models import MODELS
+from aqa.reporting.models import COLUMNS, models_table
+
+
+def test_every_model_is_listed_with_its_paper_within_100_columns():
+    listed = models_table()
+    lines = listed.splitlines()
+    assert COLUMNS == 100
+    assert max(map(len, lines)) <= COLUMNS
+    assert [line.split()[0] for line in lines[2:] if not line.startswith(" ")] == MODELS.names()
+    text = " ".join(listed.split())
+    for entry in MODELS.entries():
+        assert entry.summary in text
+        assert str(entry.about["paper"]) in text
+    assert "mcmoe             2025   9,384,711  Gated modality generator" in listed
