@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from aqa.errors import AqaError, nearest
+from aqa.system.files import has_file
 
 
 def find(source: Path, *names: str) -> Path:
@@ -23,8 +24,8 @@ def find(source: Path, *names: str) -> Path:
         alike = _alike(source, names[0])
         hint = nearest(names[0], alike) if alike else f"no {Path(names[0]).suffix or 'folder'} is there"
         raise AqaError(f"{' or '.join(names)} not found under {source}; {hint}")
-    if Path(names[0]).suffix and not found[0].is_file():
-        raise AqaError(f"{found[0]} is not a file")  # a pipe of that name would be waited for
+    if Path(names[0]).suffix:
+        has_file(found[0])
     return found[0]
 
 

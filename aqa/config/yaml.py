@@ -10,6 +10,7 @@ import yaml
 
 from aqa.config.schema import Experiment
 from aqa.errors import AqaError, first_line, nearest
+from aqa.system.files import has_file
 
 MOST_BYTES = 2**20  # of a YAML file
 MOST_DIGITS = 40  # of a whole number in it
@@ -49,7 +50,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """A YAML file's mapping and the line of each dotted key; plain data only, no tags, no key twice."""
-    if not path.is_file():
+    if not has_file(path):
         here = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise AqaError(f"no experiment file at {path}; {nearest(str(path), here)}")
     size = path.stat().st_size

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aqa.errors import AqaError
 from aqa.models.mcmoe import MCMoE
+from aqa.system.files import has_file
 from aqa.system.torch_files import load_torch
 
 MODALITIES = {"v": "visual", "a": "audio", "f": "flow"}
@@ -91,7 +92,7 @@ def load_published_mcmoe(
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
+    if not has_file(path):
         raise AqaError(f"no checkpoint at {path}")
     state = load_torch(path)
     if not isinstance(state, Mapping):

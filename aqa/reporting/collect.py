@@ -18,6 +18,7 @@ from aqa.config.yaml import in_one_line
 from aqa.errors import AqaError, first_line, printable
 from aqa.evaluation.bootstrap import Floats
 from aqa.runs.folder import CONFIG, ERRORS, METRICS, PREDICTIONS, RunFolder, flat
+from aqa.system.files import has_file
 
 NEEDED = ("patterns", "average_incomplete", "selection", "data_set", "target", "model", "seed", "modalities")
 # Settings that do not make it another model: what is asked of it, by which seed, where, and what it is called.
@@ -120,10 +121,13 @@ def _folders(path: Path) -> Iterator[Path]:
 def _read_run(path: Path) -> FinishedRun | str | None:
     """A run; why it is left out; None for a folder that is no run's."""
     folder = RunFolder(path)
-    if not folder.is_run:
-        return None
-    if folder.status != "finished":
-        return "unfinished, left out"
+    try:
+        if not folder.is_run:
+            return None
+        if folder.status != "finished":
+            return "unfinished, left out"
+    except AqaError as error:  # a pipe of that name
+        return f"{error}, left out"
     try:
         metrics, config = escaped(folder.metrics), escaped(folder.config)
     except (AqaError, ValueError, RecursionError, yaml.YAMLError):
@@ -192,6 +196,8 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 def read_scores(folder: Path) -> Scores:
     """predictions.csv of a run; AqaError where it is not one."""
     path = folder / PREDICTIONS
+    if not has_file(path):
+        raise AqaError(f"{path} is missing")
     try:
         table = pd.read_csv(path, dtype={"id": str, "pattern": str}, keep_default_na=False, na_values={"score": [""]})
         names, place = table["pattern"].unique(), table["pattern"].to_numpy()

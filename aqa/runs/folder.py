@@ -22,7 +22,7 @@ from aqa import plugins
 from aqa.config.schema import LATER
 from aqa.config.yaml import MOST_BYTES, refuse_unfolding
 from aqa.errors import AqaError, first_line
-from aqa.system.files import clear_leftovers, partials, plain, sink, write_table, write_text, written_whole
+from aqa.system.files import clear_leftovers, has_file, partials, plain, sink, write_table, write_text, written_whole
 from aqa.system.torch_files import load_torch
 from aqa.version import __version__
 
@@ -103,6 +103,8 @@ class RunFolder:
 
     def _whole_config(self) -> dict[str, Any]:
         path = self.path / CONFIG
+        if not has_file(path):
+            raise FileNotFoundError(path)
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
@@ -112,9 +114,9 @@ class RunFolder:
     @property
     def status(self) -> Literal["new", "unfinished", "finished"]:
         """Whether the run still has to begin, can go on from a saved state, or is done."""
-        if (self.path / METRICS).is_file():
+        if has_file(self.path / METRICS):
             return "finished"
-        return "unfinished" if (self.path / STATE).is_file() else "new"
+        return "unfinished" if has_file(self.path / STATE) else "new"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -178,7 +180,7 @@ class RunFolder:
     def load_state(self) -> dict[str, Any] | None:
         """The state to go on from, None where there is none."""
         path = self.path / STATE
-        return load_torch(path) if path.is_file() else None
+        return load_torch(path) if has_file(path) else None
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json, which makes the run finished; the saved state has done its work."""
@@ -207,6 +209,7 @@ class RunFolder:
 
     def log(self, line: str) -> None:
         """Add a line to log.txt."""
+        has_file(self.path / LOG)  # a pipe would be waited for
         try:
             with open(self.path / LOG, "a", encoding="utf-8") as file:
                 file.write(line + "\n")

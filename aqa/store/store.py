@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from aqa.errors import AqaError, first_line, nearest
 from aqa.store import hdf5
+from aqa.system.files import has_file
 
 SCHEMA = 1
 FINGERPRINTED = 4096  # videos, evenly spread, of whose features a fingerprint takes a clip
@@ -79,7 +80,7 @@ class FeatureStore:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
-        if not self.path.is_file():
+        if not has_file(self.path):
             here = [p.name for p in self.path.parent.glob("*.h5")] if self.path.parent.is_dir() else []
             hint = nearest(self.path.name, here) if here else f"{self.path.parent} has no .h5 file"
             raise AqaError(f"no feature store at {self.path}; {hint}")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from aqa.runs.folder import ERRORS, METRICS, RunFolder
-from aqa.system.files import write_text
+from aqa.system.files import has_file, write_text
 
 State = Literal["done", "running", "failed", "waiting"]
 
@@ -55,7 +55,7 @@ class SweepFolder:
         """Done or failed; None for a run that still has to be."""
         if RunFolder(self.run(name)).status == "finished":
             return "done"
-        return "failed" if self.error(name).is_file() else None
+        return "failed" if has_file(self.error(name)) else None
 
     def state(self, name: str) -> State:
         """How far a run is."""
@@ -68,8 +68,9 @@ class SweepFolder:
     def holder(self, name: str) -> dict[str, Any]:
         """Who started a run last, and when: host, pid and time; empty and zeros where nobody did."""
         nobody = {"host": "", "pid": 0, "time": 0.0}
+        claim = self._claim(name, "json")
         try:
-            return nobody | json.loads(self._claim(name, "json").read_text(encoding="utf-8"))
+            return nobody | json.loads(claim.read_text(encoding="utf-8")) if has_file(claim) else nobody
         except (OSError, ValueError):
             return nobody
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import io
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +30,34 @@ if TYPE_CHECKING:
 
 
 PARTIAL = ".partial"
+# What may have the name of a file and is none: reading it would wait for ever, or never end.
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 STAGE, COMPLETE = ".unfinished", "complete"  # a folder for files that belong together; in it a sign: they are whole
+
+
+def has_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file to read at a path; every reader asks this first.
+
+    AqaError for a folder, a pipe, a socket or a device, and where the path cannot be looked at.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError:  # a null character in the path
+        return False
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return False
+        raise AqaError(f"{path} cannot be read: {error.strerror or error}") from None
+    if not stat.S_ISREG(mode):
+        raise AqaError(f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
+    return True
 
 
 def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:

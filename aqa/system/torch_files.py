@@ -7,18 +7,11 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aqa.errors import AqaError, first_line, printable
+from aqa.system.files import has_file
 from aqa.system.pickles import Refused, examine
-
-try:
-    import fcntl
-except ImportError:  # Windows, where what a killed process left is not told from what another still writes
-    fcntl = None  # type: ignore[assignment]
-
-if TYPE_CHECKING:
-    pass
 
 LEGACY_PICKLES = 5  # that torch wrote one after the other before it wrote archives: two numbers, sizes, content, keys
 # What tensors and containers of them are pickled with.
@@ -31,6 +24,8 @@ _WEIGHTS = re.compile(
 
 def load_torch(path: Path) -> Any:
     """A checkpoint or state, read without running code from it; AqaError, one line, for anything else."""
+    if not has_file(path):
+        raise AqaError(f"no checkpoint at {path}")
     import torch  # seconds to import, and stores are inspected without it
 
     try:

@@ -367,7 +367,7 @@ def test_a_mark_of_the_byte_order_does_no_harm(file):
 
 def test_a_folder_in_the_place_of_a_file_is_named(file, tmp_path):
     (tmp_path / "e.yaml").mkdir()
-    assert mistake("e.yaml").startswith("no experiment file at e.yaml")
+    assert mistake("e.yaml") == "e.yaml is a folder, not a file"
 
 
 def test_a_placeholder_may_have_a_width_but_not_one_that_fills_memory(file):

@@ -226,7 +226,7 @@ def test_what_is_no_file_is_not_waited_for(fisv):
     root, _ = fisv
     (root / "train.txt").unlink()
     os.mkfifo(root / "train.txt")
-    with pytest.raises(AqaError, match=r"train\.txt is not a file"):
+    with pytest.raises(AqaError, match=r"train\.txt is a pipe, not a file"):
         DATASETS.get("fisv").make(root)
 
 

@@ -283,7 +283,7 @@ def test_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path, plain_pick
 
 
 def test_a_missing_checkpoint_is_one_clear_line(tmp_path):
-    with pytest.raises(AqaError, match=r"checkpoint\.pt is refused: .*No such file") as error:
+    with pytest.raises(AqaError, match=r"no checkpoint at .*checkpoint\.pt$") as error:
         RunFolder.start(tmp_path, CONFIG, overwrite=False).load_checkpoint()
     assert "\n" not in str(error.value)
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from aqa.system.files import (
     COMPLETE,
     STAGE,
     Sink,
+    has_file,
     refuse_existing_together,
     write_text,
     written_together,
@@ -168,6 +170,82 @@ def test_a_store_is_the_same_file_as_hdf5_itself_would_write(tmp_path):
         plain.attrs.update(file.attrs)
         assert (file["features/visual/values"][()] == 1).all()
     assert (tmp_path / "x.h5").stat().st_size == pytest.approx((tmp_path / "plain.h5").stat().st_size, abs=10_000)
+
+
+# What has the name of a file and is none
+
+
+@pytest.fixture
+def no_file(tmp_path):
+    """A function that puts a pipe, a socket, a device or a folder at a place."""
+    sockets = []
+
+    def make(kind, path):
+        if kind == "socket":
+            sockets.append(socket.socket(socket.AF_UNIX))
+            sockets[-1].bind(str(path))
+        else:
+            {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda path: path.symlink_to("/dev/zero")}[kind](path)
+
+    yield make
+    for each in sockets:
+        each.close()
+
+
+def test_only_a_file_is_one(tmp_path, no_file):
+    assert not has_file(tmp_path / "x")
+    (tmp_path / "y").write_text("")
+    (tmp_path / "link").symlink_to("y")
+    (tmp_path / "loop").symlink_to("loop")
+    assert has_file(tmp_path / "y")
+    assert has_file(tmp_path / "link")
+    for nothing in ("loop", "y/z", "a\0b", "x" * 300):
+        assert not has_file(tmp_path / nothing)
+
+
+COMMANDS = {
+    "run": ("x.yaml", lambda path: ["run", str(path)]),
+    "sweep": ("x.yaml", lambda path: ["sweep", str(path)]),
+    "inspect": ("x.h5", lambda path: ["inspect", str(path)]),
+    "evaluate": ("config.yaml", lambda path: ["evaluate", str(path.parent)]),
+    "card": ("config.yaml", lambda path: ["card", str(path.parent)]),
+    "report": ("config.yaml", lambda path: ["report", str(path.parent), "--out", "out"]),
+}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+@pytest.mark.parametrize(("name", "arguments"), COMMANDS.values(), ids=COMMANDS)
+def test_a_command_says_what_is_no_file_and_does_not_wait(
+    tmp_path, no_file, capsys, monkeypatch, kind, name, arguments
+):
+    monkeypatch.chdir(tmp_path)
+    no_file(kind, tmp_path / name)
+    assert main(arguments(tmp_path / name)) == 2
+    said = capsys.readouterr().err
+    assert f"{name} is a {kind}, not a file" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["run", "sweep", "inspect"])
+def test_a_folder_in_the_place_of_a_file_is_said(tmp_path, capsys, command):
+    assert main([command, str(tmp_path)]) == 2
+    assert f"{tmp_path} is a folder, not a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "checkpoint.pt", "state.pt", "log.txt"])
+def test_a_run_whose_files_are_pipes_says_so(tmp_path, name):
+    run = RunFolder.start(tmp_path / "run", {"name": "x"}, overwrite=False)
+    (run.path / name).unlink(missing_ok=True)
+    os.mkfifo(run.path / name)
+    reads = {
+        "config.yaml": lambda: run.is_run,
+        "metrics.json": lambda: run.status,
+        "state.pt": run.load_state,
+        "checkpoint.pt": run.load_checkpoint,
+        "log.txt": lambda: run.log("a line"),
+    }
+    with pytest.raises(AqaError, match=f"{name} is a pipe, not a file$"):
+        reads[name]()
 
 
 # Files that belong together
