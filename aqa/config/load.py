@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import pydantic
 import yaml
 
-from aqa.config.schema import Experiment
+from aqa.config.schema import Experiment, ModelConfig
 from aqa.config.yaml import parse_value, read_yaml, split_by_shell
 from aqa.errors import AqaError, brief, nearest
 
 S = TypeVar("S", bound=pydantic.BaseModel)
+#: From the names of two models and of options, those of the options that the second model lacks.
+Lacking = Callable[[str, str, Collection[str]], Collection[str]]
 
 
-def load_experiment(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
+def load_experiment(
+    source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = (), lacking: Lacking | None = None
+) -> Experiment:
     """An experiment from a YAML file (or a mapping), overrides of its target applied, then `key.key=value` ones.
 
-    A relative store is made absolute: beside the experiment file if it is there, else in the working folder.
+    lacking: where an override names another model than the file does, the file's options that the new model lacks,
+    which are left out. A relative store is made absolute: beside the experiment file if it is there, else in the
+    working folder.
     AqaError, one line naming the file, the key and the nearest right one, for anything wrong.
     """
     lines: dict[str, int] = {}
@@ -35,6 +41,7 @@ def load_experiment(source: str | os.PathLike[str] | Mapping[str, Any], override
     changes = [_override(text) for text in overrides]
     target = next((value for key, value in reversed(changes) if key == ["data", "target"]), None)
     content, chosen = _for_target(content, target, where)
+    content = _for_model(content, changes, lacking)
     places = {key: f"{where}, line {line}" for key, line in lines.items()}
     if chosen is not None:
         prefix = f"targets.{chosen}."
@@ -92,6 +99,22 @@ def _for_target(content: dict[str, Any], target: Any, where: str) -> tuple[dict[
         raise AqaError(f"{where}: no target '{chosen}' under targets: {nearest(str(chosen), by_target)}")
     over = by_target[chosen]
     return (_merge(content, over), chosen) if isinstance(over, dict) else (content, None)
+
+
+def _for_model(
+    content: dict[str, Any], changes: Sequence[tuple[Sequence[str], Any]], lacking: Lacking | None
+) -> dict[str, Any]:
+    """The content without options of the file's model that another one, named by a change, lacks."""
+    given = content.get("model", {})
+    named = {".".join(key): value for key, value in changes}
+    new = named.get("model.name")
+    if lacking is None or not isinstance(given, dict) or not isinstance(new, str) or "model" in named:
+        return content
+    old = given.get("name", ModelConfig().name)
+    if old == new:
+        return content
+    left_out = lacking(old, new, [name for name in given if name != "name"])
+    return {**content, "model": {name: value for name, value in given.items() if name not in left_out}}
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

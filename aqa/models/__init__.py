@@ -18,8 +18,13 @@ def build(name: str, *, widths: Mapping[str, int], **options: Any) -> AQAModel:
     widths: channels D of each modality's features, in the order that columns of `visible` follow.
     options: the model's own keyword arguments. AqaError for an unknown name, option or type.
     """
-    make = MODELS.get(name).make
-    return make(dict(widths), **check_options(make, options, f"model '{name}'", finite=True))
+    checked = check(name, options)
+    return MODELS.get(name).make(dict(widths), **checked)
 
 
-__all__ = ["MODELS", "AQAModel", "Loss", "build", "register"]
+def check(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the model called `name`, defaults filled in; AqaError for an unknown name, option or type."""
+    return check_options(MODELS.get(name).make, options, f"model '{name}'", finite=True)
+
+
+__all__ = ["MODELS", "AQAModel", "Loss", "build", "check", "register"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,13 @@ from aqa.missing import parse_pattern, parse_test_patterns
 from aqa.modalities import subset_name
 from aqa.runs.checkpoint import load_scorer, read_checkpoint
 from aqa.runs.folder import RunFolder
+from aqa.runs.load import Say, silent
 from aqa.runs.prepare import labelled
 from aqa.runs.table import result_table
 from aqa.store.checks import require_sound
 from aqa.store.store import FeatureStore
 from aqa.system.devices import pick_device
 from aqa.system.files import plain, refuse_existing, write_table, write_text
-
-
-def silent(line: str) -> None:
-    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def predict(
     device: str = "auto",
     memory: float | None = None,
     overwrite: bool = False,
-    say: Callable[[str], object] = silent,
+    say: Say = silent,
 ) -> pd.DataFrame:
     """Scores of a finished run's model for the videos of a store, labelled or not, by whichever modalities they have.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from aqa.features.batches import Features, Rows, Statistics
 from aqa.features.cache import FeatureLoader
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns
 from aqa.models import AQAModel, build
+from aqa.runs.load import Say
 from aqa.runs.notes import absence_notes, label_notes
 from aqa.store.checks import require_sound
 from aqa.store.store import FeatureStore, Target
@@ -38,9 +39,6 @@ def build_model(name: str, widths: Mapping[str, int], options: Mapping[str, Any]
 def labelled(rows: Rows, target: Target) -> Rows:
     """Those of the rows that have a label."""
     return rows[~np.isnan(target.values[rows])]
-
-
-Say = Callable[[str], object]
 
 
 class Rowsets(NamedTuple):

@@ -13,16 +13,16 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from aqa.config.load import load_experiment
 from aqa.config.schema import Experiment
 from aqa.errors import AqaError
 from aqa.evaluation.scorer import Predictions, selection_measure, summary
 from aqa.features.batches import Rows, training_batches
 from aqa.features.cache import FeatureLoader
 from aqa.runs.checkpoint import describe_checkpoint
-from aqa.runs.evaluate import Result, silent
+from aqa.runs.evaluate import Result
 from aqa.runs.folder import CHECKPOINT, FIGURES, PLUGIN, PREDICTIONS, STATE, RunFolder, versions
-from aqa.runs.prepare import Prepared, Say, prepare
+from aqa.runs.load import Say, load, silent
+from aqa.runs.prepare import Prepared, prepare
 from aqa.runs.tracking import require_wandb, tracked
 from aqa.system.files import plain, write_table
 from aqa.training.loop import Diverged, Progress, train
@@ -38,11 +38,12 @@ def run(
 ) -> Result:
     """Train a model as an experiment file (or mapping) says, and score it under every test pattern.
 
-    overrides: "dotted.key=value" texts. The run's folder is `output`, or runs/NAME. An unfinished run of the same
-    experiment goes on from where it stopped; a finished one is returned as it is. AqaError for any mistake in the
-    experiment, and where the folder holds something else, unless `overwrite`.
+    overrides: "dotted.key=value" texts; with "model.name=..." the file's options that only its own model has are left
+    out. The run's folder is `output`, or runs/NAME. An unfinished run of the same experiment is resumed from where it
+    stopped; a finished one is returned as it is. AqaError for any mistake in the experiment, and where the folder holds
+    something else, unless `overwrite`.
     """
-    config = load_experiment(experiment, overrides)
+    config = load(experiment, overrides, say)
     return run_loaded(config, FeatureLoader(), overwrite=overwrite, say=say, show_progress=show_progress)
 
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from aqa.config.schema import TrackingConfig
 from aqa.errors import AqaError, first_line
 from aqa.runs.folder import CHECKPOINT, FIGURES, PREDICTIONS
+from aqa.runs.load import Say
 
 # Seconds that a run may wait for a server: for any sign of it, for it to take the run, and for what is still to be sent
 # at the end. After that it goes on by itself; what was not sent lies in its folder.
@@ -26,7 +27,6 @@ PATIENCE_FOR_A_SIGN, PATIENCE_AT_START, PATIENCE_AT_END = 3.0, 10.0, 30.0
 LOOK_SECONDS = 2.0  # between two looks at a server that is waited for
 
 R = TypeVar("R")
-Say = Callable[[str], object]
 
 
 class Tracker(Protocol):

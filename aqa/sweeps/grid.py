@@ -17,6 +17,7 @@ from aqa.config.load import load_experiment, validated
 from aqa.config.schema import Experiment, Section
 from aqa.config.yaml import in_one_line, read_yaml
 from aqa.errors import AqaError
+from aqa.runs.load import Say, load, silent
 from aqa.store.store import FeatureStore
 
 EVERY = "all"  # in place of a list of targets: every target of the experiment
@@ -99,8 +100,12 @@ def load_sweep(path: str | os.PathLike[str]) -> Sweep:
     return validated(Sweep, content, str(path), {key: f"{path}, line {line}" for key, line in lines.items()})
 
 
-def points_of(sweep: Sweep, folder: Path) -> list[Point]:
-    """The runs of a sweep whose file is in `folder`, in the order of the grid; AqaError for one that cannot be."""
+def points_of(sweep: Sweep, folder: Path, say: Say = silent) -> list[Point]:
+    """The runs of a sweep whose file is in `folder`, in the order of the grid; AqaError for one that cannot be.
+
+    say: told once which options of a file are left out for a model that lacks them.
+    """
+    say = _once(say)
     points: dict[str, Point] = {}
     used: set[int] = set()
     for file in sweep.experiments:
@@ -110,12 +115,12 @@ def points_of(sweep: Sweep, folder: Path) -> list[Point]:
             left_out = [i for i, rule in enumerate(sweep.exclude) if _matches(rule, place, path)]
             used.update(left_out)
             if not left_out:
-                point = _point(sweep, path, place, axes)
+                point = _point(sweep, path, place, axes, say)
                 points.setdefault(point.name, point)
         for extra in sweep.include:
             if _matches({"experiment": extra.get("experiment", path.stem)}, {}, path):
                 settings = {key: value for key, value in extra.items() if key != "experiment"}
-                point = _point(sweep, path, settings, {key: {str(v): {key: v}} for key, v in settings.items()})
+                point = _point(sweep, path, settings, {key: {str(v): {key: v}} for key, v in settings.items()}, say)
                 points.setdefault(point.name, point)
     for i, rule in enumerate(sweep.exclude):
         if i not in used:
@@ -123,6 +128,17 @@ def points_of(sweep: Sweep, folder: Path) -> list[Point]:
     if not points:
         raise AqaError(f"sweep '{sweep.name}' has no run")
     return list(points.values())
+
+
+def _once(say: Say) -> Say:
+    said: set[str] = set()
+
+    def once(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            say(line)
+
+    return once
 
 
 def groups_of(points: Sequence[Point], vectorize: Literal["seeds"] | None) -> list[list[Point]]:
@@ -174,14 +190,16 @@ def _matches(rule: Mapping[str, Any], place: Mapping[str, Any], path: Path) -> b
     return all(key in where and in_one_line(where[key]) in meant(value) for key, value in rule.items())
 
 
-def _point(sweep: Sweep, path: Path, place: Mapping[str, Any], axes: Mapping[str, Mapping[str, Settings]]) -> Point:
+def _point(
+    sweep: Sweep, path: Path, place: Mapping[str, Any], axes: Mapping[str, Mapping[str, Settings]], say: Say
+) -> Point:
     settings = {"tracking.group": sweep.name, **sweep.set}
     for rule in sweep.rules:
         if _matches(rule.when, place, path):
             settings |= rule.set
     for axis, name in place.items():
         settings |= axes[axis][in_one_line(name)]
-    experiment = load_experiment(path, _overrides(settings))
+    experiment = load(path, _overrides(settings), say)
     return Point({"experiment": path.stem, **place}, experiment, experiment.unique_name)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from aqa.errors import AqaError
-from aqa.runs.run import silent
+from aqa.runs.load import Say, silent
 from aqa.sweeps import tables
 from aqa.sweeps.folder import State, SweepFolder
 from aqa.sweeps.grid import Point, Sweep, groups_of, load_sweep, points_of, wandb_sweeps
@@ -21,7 +21,6 @@ from aqa.sweeps.ray_cluster import run_on_ray
 from aqa.system.files import write_table, write_text
 
 RESULTS = "results.csv"
-Say = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def sweep(
     folder = SweepFolder(Path(plan.output or Path("runs") / plan.name))
     if export_wandb is not None:
         return SweepResult(folder.path, {}, "\n".join(write_wandb(plan, base, Path(export_wandb))))
-    points = points_of(plan, base)
+    points = points_of(plan, base, say)
     groups = groups_of(points, plan.vectorize)
     if dry_run:
         states = {point.name: folder.settled(point.name) or "waiting" for point in points}
