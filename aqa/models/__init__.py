@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from aqa.errors import AqaError, brief
 from aqa.models.base import AQAModel, Loss
 from aqa.registry import Registry, check_options
 
@@ -19,7 +22,19 @@ def build(name: str, *, widths: Mapping[str, int], **options: Any) -> AQAModel:
     options: the model's own keyword arguments. AqaError for an unknown name, option or type.
     """
     checked = check(name, options)
-    return MODELS.get(name).make(dict(widths), **checked)
+    _check_widths(widths)
+    return MODELS.get(name).make({m: int(width) for m, width in widths.items()}, **checked)
+
+
+def _check_widths(widths: Mapping[str, int]) -> None:
+    if not isinstance(widths, Mapping) or not widths:
+        raise AqaError(f"widths is {brief(widths)}; it needs one modality or more, such as {{'visual': 1024}}")
+    for modality, width in widths.items():
+        if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
+            raise AqaError(
+                f"widths: the width of {brief(modality)} is {brief(width)}; expected a whole number of channels, "
+                "1 or more"
+            )
 
 
 def check(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -133,13 +133,16 @@ def test_files_and_mappings_are_read_alike(golden, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("state.router_mix.fc1.weight"), "no whole MCMoE checkpoint"),
-        (lambda s: s.pop("state.prototype.weight"), "no whole MCMoE checkpoint"),
+        (
+            lambda s: s.pop("state.router_mix.fc1.weight"),
+            "is not a whole MCMoE checkpoint: it lacks 'router_mix.fc1.weight'",
+        ),
+        (lambda s: s.pop("state.prototype.weight"), "is not a whole MCMoE checkpoint: it lacks 'prototype.weight'"),
         (
             lambda s: s.update({"state.head.weight": np.zeros(3)}),
-            "'head.weight' is no parameter of the published MCMoE",
+            "'head.weight' is not a parameter of the published MCMoE",
         ),
-        (lambda s: s.update({"state.regressor.weight": np.zeros((3, 3))}), "no whole MCMoE checkpoint"),
+        (lambda s: s.update({"state.regressor.weight": np.zeros((3, 3))}), r"'regressor.weight' has shape \(3, 3\)"),
     ],
 )
 def test_what_is_no_published_checkpoint_is_refused(golden, change, message):
