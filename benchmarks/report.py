@@ -24,7 +24,7 @@ from aqa.config.load import load_experiment
 from aqa.evaluation.metrics import summarise
 from aqa.modalities import subsets
 from aqa.runs.folder import LOADER, PREDICTIONS, RunFolder
-from aqa.runs.run import save_predictions
+from aqa.runs.predictions import save_predictions
 from aqa.system.files import plain
 
 TARGETS = {

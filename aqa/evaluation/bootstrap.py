@@ -13,18 +13,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 FEWEST = 3  # Two videos correlate perfectly whatever is predicted.
-UNDEFINED_RESAMPLES = 0.05  # Percentiles of what is left after leaving out more than this would be of another quantity.
+MOST_UNDEFINED = 0.05  # Percentiles of what is left after leaving out more than this would be of another quantity.
+TAIL = 0.025  # Of resamples beyond each end of a 95 % interval.
 BLOCK = 1_000_000  # Resamples are worked through in blocks of about this many videos, to bound memory.
 
 
 class Interval(NamedTuple):
-    """A percentile interval, and how many resamples had no value and were left out of it."""
+    """A percentile interval: NaN where the resamples allow none, with the counts that say why.
+
+    undefined: resamples without a value, which are left out; perfect: those in which the videos drawn are in perfect
+    order; resamples: how many there are.
+    """
 
     low: float
     high: float
     undefined: int
+    perfect: int
+    resamples: int
+
+    @property
+    def too_few(self) -> bool:
+        """Whether there is no interval because there are too few videos: an end of it would be exactly 1 or -1."""
+        return bool(np.isnan(self.low)) and self.perfect > TAIL * self.resamples
+
+    @property
+    def why_none(self) -> str | None:
+        """Why there is no interval, in words; None where there is one."""
+        if not np.isnan(self.low):
+            return None
+        if self.too_few:
+            return f"too few videos: the order is perfect in {self.perfect} of {self.resamples} resamples"
+        return f"undefined in {self.undefined} of {self.resamples} resamples"
 
 
 def resamples(n: int, count: int, seed: int | list[int]) -> Iterator[Floats]:
@@ -97,15 +119,20 @@ def correlation(xy: Floats, xx: Floats, yy: Floats) -> Floats:
         return np.clip(xy / np.sqrt(xx * yy), -1.0, 1.0)
 
 
-def interval(values: Floats, confidence: float = 0.95) -> Interval:
-    """The percentile interval of what a number comes to in resamples (R,); NaN where more than 5 % are undefined."""
-    defined = values[~np.isnan(values)]
-    undefined = len(values) - len(defined)
-    if len(defined) == 0 or undefined > UNDEFINED_RESAMPLES * len(values):
-        return Interval(float("nan"), float("nan"), undefined)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    return Interval(float(low), float(high), undefined)
+def interval(values: Floats, perfect: Bools | None = None, tail: float = TAIL) -> Interval:
+    """The percentile interval of what a number comes to in resamples (R,). tail: the share beyond each end.
+
+    perfect: (R,), in which resamples the videos drawn are in perfect order, which is where SRCC is 1 or -1 if it is not
+    given. No interval (NaN) where more than 5 % of resamples are undefined, or where so many are perfect that an end
+    would be exactly 1 or -1: that end is a limit of few videos, not of the model.
+    """
+    defined, count = ~np.isnan(values), len(values)
+    perfect = np.abs(values) == 1 if perfect is None else perfect
+    undefined, extreme = int(count - defined.sum()), int(perfect.sum())
+    if undefined > MOST_UNDEFINED * count or extreme > tail * count or not count:
+        return Interval(float("nan"), float("nan"), undefined, extreme, count)
+    low, high = np.quantile(values[defined], [tail, 1 - tail])
+    return Interval(float(low), float(high), undefined, extreme, count)
 
 
 def _ties(values: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

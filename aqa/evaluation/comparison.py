@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from aqa.evaluation import metrics
-from aqa.evaluation.bootstrap import Floats, Interval, ResampledTarget, interval, resamples
+from aqa.evaluation.bootstrap import Bools, Floats, Interval, ResampledTarget, interval, resamples
 
 RESAMPLES = 1000
 FEWEST_MODELS, FEWEST_TARGETS = 3, 2  # that Friedman's test is defined for
@@ -21,33 +22,45 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """An SRCC (or a difference of two), and what it comes to in every resample of the test videos (R,)."""
+    """An SRCC (or a difference of two), and what it comes to in every resample of the test videos (R,).
+
+    perfect: (R,), the resamples in which an SRCC that it is made of is exactly 1 or -1.
+    """
 
     value: float
     draws: Floats
+    perfect: Bools
 
-    @property
+    @cached_property
     def interval(self) -> Interval:
         """The 95 % percentile interval."""
-        return interval(self.draws)
+        return interval(self.draws, self.perfect)
 
     def __sub__(self, other: Estimate) -> Estimate:
         """The paired difference: both must come from the same draws."""
-        return Estimate(self.value - other.value, self.draws - other.draws)
+        return Estimate(self.value - other.value, self.draws - other.draws, self.perfect | other.perfect)
 
 
 def estimate(prediction: ArrayLike, resampled: ResampledTarget) -> Estimate:
     """SRCC of predictions (n,) with a target; videos whose prediction is NaN were not scored and are left out."""
     scores = np.asarray(prediction, dtype=np.float64)
     scored = ~np.isnan(scores)
-    return Estimate(metrics.srcc(scores[scored], resampled.target[scored]), resampled.srcc(scores))
+    draws = resampled.srcc(scores)
+    return Estimate(metrics.srcc(scores[scored], resampled.target[scored]), draws, np.abs(draws) == 1)
 
 
 def mean(estimates: Iterable[Estimate]) -> Estimate:
     """Mean through Fisher's z, over seeds, patterns or targets; undefined where one of them is."""
     found = list(estimates)
     draws = metrics.fisher_means(np.array([e.draws for e in found]))
-    return Estimate(metrics.fisher_mean(e.value for e in found), draws)
+    return Estimate(metrics.fisher_mean(e.value for e in found), draws, np.any([e.perfect for e in found], axis=0))
+
+
+def mean_difference(differences: Sequence[Estimate]) -> Estimate:
+    """The plain mean of differences, as over targets."""
+    draws = np.mean([d.draws for d in differences], axis=0)
+    perfect = np.any([d.perfect for d in differences], axis=0)
+    return Estimate(float(np.mean([d.value for d in differences])), draws, perfect)
 
 
 def draw_videos(ids: Mapping[str, Sequence[str]], count: int = RESAMPLES, seed: int = 0) -> dict[str, Floats]:

@@ -106,9 +106,10 @@ def bootstrap(
     predictions: by pattern, (N,), NaN for a video that was not scored under it; target: (N,), without NaN. A resample
     draws the same N videos for every pattern, so that the interval of the Fisher mean over `patterns_to_average` knows
     how the patterns go together; a pattern leaves out the videos that it did not score. Resamples in which a
-    correlation is undefined are left out of its percentiles and counted; above 5 % of them the interval is NaN.
+    correlation is undefined are left out of its percentiles and counted; above 5 % of them the interval is NaN, as it
+    is where an end would be exactly 1 or -1 (`bootstrap.interval`).
     """
-    truth = np.asarray(target, dtype=np.float64)
+    truth, tail = np.asarray(target, dtype=np.float64), (1 - confidence) / 2
     scores = {name: _pair(prediction, truth)[0] for name, prediction in predictions.items()}
     blocks: dict[str, list[Floats]] = {name: [] for name in scores}
     for counts in resampling.resamples(len(truth), resamples, seed):
@@ -118,8 +119,8 @@ def bootstrap(
     values = {name: np.concatenate(found) for name, found in blocks.items()}
     averaged = np.array([values[name] for name in patterns_to_average]).reshape(-1, resamples)
     return Intervals(
-        patterns={name: interval(value, confidence) for name, value in values.items()},
-        average=interval(fisher_means(averaged), confidence),
+        patterns={name: interval(value, tail=tail) for name, value in values.items()},
+        average=interval(fisher_means(averaged), (np.abs(averaged) == 1).any(axis=0), tail),
     )
 
 
@@ -138,11 +139,12 @@ def summarise(
     and label_high: lowest and highest true score, for `rl2`. seed: of the bootstrap. Returns
 
         {"patterns": {name: {"srcc", "srcc_low", "srcc_high", "kendall", "mse", "rl2", "n", "unscored"}},
-         "average_incomplete": {"srcc", "srcc_low", "srcc_high", "mse", "patterns", "undefined"}}
+         "average_incomplete": {"srcc", "srcc_low", "srcc_high", "mse", "patterns", "undefined", "over"}}
 
-    where SRCC is averaged through Fisher's z and MSE plainly, "patterns" counts the averaged ones and "undefined" names
-    those without an SRCC; each pattern without one has "why_undefined". A number that is undefined is NaN. Raises
-    ValueError for a NaN in target: leave out videos that are not labelled before.
+    where SRCC is averaged through Fisher's z and MSE plainly, "patterns" counts the averaged ones, "over" names them
+    and "undefined" those of them without an SRCC. A pattern without an SRCC has "why_undefined", a pattern or average
+    without an interval of it "why_no_interval". A number that is undefined is NaN. Raises ValueError for a NaN in
+    target: leave out videos that are not labelled before.
     """
     truth = np.asarray(target, dtype=np.float64)
     if np.isnan(truth).any():
@@ -152,11 +154,11 @@ def summarise(
     for name, prediction in predictions.items():
         x, y = _pair(prediction, truth)
         scored = ~np.isnan(x)
-        low, high, _ = intervals.patterns[name]
+        known = intervals.patterns[name]
         patterns[name] = {
             "srcc": srcc(x[scored], y[scored]),
-            "srcc_low": low,
-            "srcc_high": high,
+            "srcc_low": known.low,
+            "srcc_high": known.high,
             "kendall": kendall(x[scored], y[scored]),
             "mse": mse(x[scored], y[scored]),
             "rl2": rl2(x[scored], y[scored], label_low, label_high),
@@ -166,14 +168,20 @@ def summarise(
         reason = why_undefined(x[scored], y[scored])
         if reason is not None:
             patterns[name]["why_undefined"] = reason
-    average = {
-        "srcc": fisher_mean(patterns[name]["srcc"] for name in incomplete),
+        elif known.why_none is not None:
+            patterns[name]["why_no_interval"] = known.why_none
+    mean = fisher_mean(patterns[name]["srcc"] for name in incomplete)
+    average: dict[str, Any] = {
+        "srcc": mean,
         "srcc_low": intervals.average.low,
         "srcc_high": intervals.average.high,
         "mse": float(np.mean([patterns[name]["mse"] for name in incomplete])) if incomplete else float("nan"),
         "patterns": len(incomplete),
         "undefined": [name for name in incomplete if np.isnan(patterns[name]["srcc"])],
+        "over": list(incomplete),
     }
+    if not np.isnan(mean) and intervals.average.why_none is not None:
+        average["why_no_interval"] = intervals.average.why_none
     return {"patterns": patterns, "average_incomplete": average}
 
 

@@ -136,13 +136,19 @@ def summary(
 ) -> dict[str, Any]:
     """The metrics of predictions against truth (n,) as metrics.json has them; ceilings where the data knows them.
 
-    label_range: the lowest and highest true score of the data set, for the relative L2.
+    label_range: the lowest and highest true score of the data set, for the relative L2. The average says which patterns
+    that were tested with something missing it leaves out ("left_out"), those that are not subsets.
     """
     found = metrics.summarise(predictions, truth, incomplete(patterns), *label_range, seed=seed)
     for name, scores in found["patterns"].items():
         if name in target.ceiling:
             scores["ceiling"] = target.ceiling[name]
-    averaged = incomplete(patterns)
+    average, averaged = found["average_incomplete"], incomplete(patterns)
+    average["left_out"] = [name for name, p in patterns.items() if name not in averaged and not _is_complete(p)]
     if averaged and all(name in target.ceiling for name in averaged):
-        found["average_incomplete"]["ceiling"] = metrics.fisher_mean([target.ceiling[name] for name in averaged])
+        average["ceiling"] = metrics.fisher_mean([target.ceiling[name] for name in averaged])
     return found
+
+
+def _is_complete(pattern: MissingPattern) -> bool:
+    return isinstance(pattern, Subset) and all(pattern.subset)

@@ -17,7 +17,7 @@ from aqa.config.yaml import in_one_line
 from aqa.errors import AqaError
 from aqa.models import MODELS
 from aqa.runs.folder import RunFolder
-from aqa.runs.table import interval, number, selection_text
+from aqa.runs.table import interval_of, no_interval_lines, number, selection_text
 from aqa.system.files import refuse_existing, write_text
 
 NAME = "MODEL_CARD.md"
@@ -77,7 +77,7 @@ def facts(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, An
 
 def row(name: str, scores: Mapping[str, Any]) -> list[str]:
     """A pattern's line of the table."""
-    srcc = f"{number(scores['srcc'])} {interval(scores['srcc_low'], scores['srcc_high'])}"
+    srcc = f"{number(scores['srcc'])} {interval_of(scores)}"
     return [name, srcc, number(scores["mse"]), number(scores["rl2"]), str(scores["n"])]
 
 
@@ -87,9 +87,9 @@ def average(found: Mapping[str, Any]) -> str:
         return ""
     if found["undefined"]:
         return f"undefined, as is that of {', '.join(found['undefined'])}"
-    return (
-        f"{number(found['srcc'])} {interval(found['srcc_low'], found['srcc_high'])} over {found['patterns']} patterns"
-    )
+    without = f", without {', '.join(found['left_out'])}" if found.get("left_out") else ""
+    over = f"{found['patterns']} pattern{'s' * (found['patterns'] > 1)}{without}"
+    return f"{number(found['srcc'])} {interval_of(found)} over {over}"
 
 
 def limits(metrics: Mapping[str, Any]) -> list[str]:
@@ -112,6 +112,7 @@ def limits(metrics: Mapping[str, Any]) -> list[str]:
     undefined = [name for name, s in patterns.items() if s["srcc"] is None]
     if undefined:
         found.append(f"SRCC undefined (constant predictions, or fewer than three videos): {', '.join(undefined)}.")
+    found += [f"{line[0].upper()}{line[1:]}." for line in no_interval_lines(metrics)]
     unscored = [f"{name} {s['unscored']}" for name, s in patterns.items() if s["unscored"]]
     if unscored:
         found.append(f"Videos not scored, for want of every modality of the pattern: {', '.join(unscored)}.")

@@ -17,9 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aqa.evaluation.comparison import Estimate, Ranking
+from aqa.evaluation.metrics import srcc
 from aqa.modalities import initials
 from aqa.reporting.published import PublishedRow
-from aqa.reporting.sections import Row, Section, missing_curve
+from aqa.reporting.sections import ReportSection, Row, missing_curve
+from aqa.runs.table import number
+from aqa.system.files import plain
 
 INK = "#010203"  # what no figure uses otherwise: the page puts its own text colour there
 GREY = "#8a8a8a"
@@ -43,7 +46,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def srcc_by_pattern(section: Section, published: Sequence[PublishedRow]) -> str:
+def srcc_by_pattern(section: ReportSection, published: Sequence[PublishedRow]) -> str:
     """Bars by pattern and model with their intervals; published numbers and the best possible as marks."""
     columns, rows = section.columns, section.rows
     width = 0.8 / len(rows)
@@ -73,7 +76,7 @@ def srcc_by_pattern(section: Section, published: Sequence[PublishedRow]) -> str:
         return _svg(figure, f"patterns {section.title}")
 
 
-def srcc_by_missing(section: Section) -> str | None:
+def srcc_by_missing(section: ReportSection) -> str | None:
     """SRCC against the share of modalities that is missing in testing, a line a model."""
     curves = [(i, row, missing_curve(row, section.modalities)) for i, row in enumerate(section.rows)]
     curves = [(i, row, curve) for i, row, curve in curves if len(curve) > 1]
@@ -93,7 +96,7 @@ def srcc_by_missing(section: Section) -> str | None:
         return _svg(figure, f"missing {section.title}")
 
 
-def worth_of_modalities(section: Section) -> str | None:
+def worth_of_modalities(section: ReportSection) -> str | None:
     """What SRCC loses when one modality goes, bars by modality and model."""
     rows = [(i, row) for i, row in enumerate(section.rows) if row.worth]
     if not rows:
@@ -115,7 +118,7 @@ def worth_of_modalities(section: Section) -> str | None:
         return _svg(figure, f"worth {section.title}")
 
 
-def predicted_against_true(section: Section) -> str | None:
+def predicted_against_true(section: ReportSection) -> str | None:
     """A panel a model: the score of every test video over its label, everything visible, the lowest seed's run."""
     rows = [(i, row, shown) for i, (row, shown) in enumerate(zip(section.rows, section.shown, strict=False))]
     rows = [(i, row, shown) for i, row, shown in rows if not np.isnan(shown).all()][:MOST_PANELS]
@@ -135,15 +138,16 @@ def predicted_against_true(section: Section) -> str | None:
             axes = first = figure.add_axes(box, sharex=first, sharey=first)
             axes.plot(ends, ends, color=GREY, linewidth=0.8)
             axes.scatter(section.truth, shown, s=7, alpha=0.55, color=_colour(i), linewidths=0)
-            value = row.by_seed[section.complete][row.seeds[0]]
-            axes.set_title(f"{_short(_name(row))}\nseed {row.seeds[0]}, SRCC {value:.3f}", fontsize=8)
+            scored = ~np.isnan(shown)
+            value = number(plain(srcc(shown[scored], section.truth[scored])))
+            axes.set_title(f"{_short(_name(row))}\nseed {row.seeds[0]}, SRCC {value}", fontsize=8)
             axes.tick_params(labelleft=column == 0, labelbottom=place + columns >= len(rows))
         figure.supxlabel(f"true {section.target}", fontsize=9)
         figure.supylabel("predicted", fontsize=9)
         return _svg(figure, f"predicted {section.title}")
 
 
-def router_weights(section: Section) -> str | None:
+def router_weights(section: ReportSection) -> str | None:
     """Heat maps, a line a model and a block a pattern: how much each stream listens to each modality's expert."""
     rows = [row for row in section.rows if row.router][:MOST_ROUTERS]
     if not rows:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pydantic
 import yaml
 
 from aqa.config.yaml import in_one_line
-from aqa.errors import AqaError, first_line, printable
-from aqa.evaluation.bootstrap import Floats
+from aqa.errors import AqaError, printable
+from aqa.evaluation import metrics as measures
 from aqa.runs.folder import CONFIG, ERRORS, METRICS, PREDICTIONS, RunFolder, flat
-from aqa.system.files import has_file
+from aqa.runs.predictions import RecordedScores, read_predictions
 
 NEEDED = ("patterns", "average_incomplete", "selection", "data_set", "target", "model", "seed", "modalities")
-# Settings that do not make it another model: what is asked of it, by which seed, where, and what it is called.
 UNSET = "null"
+NOT_RECORDED = "unknown"  # the version of a store, of a run before versions were written
+SHOWN = 8  # characters of a store's fingerprint, its version
+# Settings that do not make it another model: what is asked of it, by which seed, where, and what it is called.
 NOT_OF_THE_MODEL = {
     "name",
     "data.target",
@@ -63,18 +65,15 @@ class FinishedRun:
     def selected_on(self) -> str:
         return str(self.metrics["selection"]["split"])
 
-
-@dataclass(frozen=True)
-class Scores:
-    """What a run predicted: ids and labels of its test videos (n,), scores by pattern (n,), NaN where not scored."""
-
-    ids: tuple[str, ...]
-    truth: Floats
-    by_pattern: dict[str, Floats]
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the store that the run was made with; None of a run by an earlier version."""
+        found: str | None = self.metrics.get("data", {}).get("fingerprint")
+        return found
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelRuns:
     """One model on one target: its label and its runs by seed."""
 
     label: str
@@ -110,8 +109,14 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[FinishedRun
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    """Folders with a config, in order; what lies inside a run's folder is its own."""
-    for folder, inner, files in os.walk(path):
+    """Folders with a config, in order; what lies inside a run's folder is its own. Links are followed, once each."""
+    seen = set()
+    for folder, inner, files in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
         inner.sort()
         if CONFIG in files:
             inner.clear()
@@ -163,6 +168,10 @@ class _SelectionForm(pydantic.BaseModel):
     epochs: int
 
 
+class _DataForm(pydantic.BaseModel):
+    fingerprint: str | None = None
+
+
 class _Reported(pydantic.BaseModel):
     """metrics.json, as far as a report needs it."""
 
@@ -175,6 +184,7 @@ class _Reported(pydantic.BaseModel):
     seed: int
     modalities: list[str] = pydantic.Field(min_length=1)
     router_weights: dict[str, list[list[float]]] = {}
+    data: _DataForm = _DataForm()
 
 
 def escaped(value: Any) -> Any:
@@ -193,44 +203,98 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "missing.train": pattern, "data.store": Path(str(store)).stem}
 
 
-def read_scores(folder: Path) -> Scores:
-    """predictions.csv of a run; AqaError where it is not one."""
-    path = folder / PREDICTIONS
-    if not has_file(path):
-        raise AqaError(f"{path} is missing")
-    try:
-        table = pd.read_csv(path, dtype={"id": str, "pattern": str}, keep_default_na=False, na_values={"score": [""]})
-        names, place = table["pattern"].unique(), table["pattern"].to_numpy()
-        rows = [place == name for name in names]
-        ids, scores = table["id"].to_numpy(), table["score"].to_numpy(np.float64)
-        if not rows or any(list(ids[of]) != list(ids[rows[0]]) for of in rows[1:]):
-            raise ValueError("its patterns have different videos")
-        truth = table["label"].to_numpy(np.float64)[rows[0]]
-    except (OSError, ValueError, KeyError) as error:
-        raise AqaError(f"{path} is no run's predictions: {first_line(error)}") from None
-    return Scores(tuple(ids[rows[0]]), truth, {str(name): scores[of] for name, of in zip(names, rows, strict=True)})
+def read_scores(run: FinishedRun) -> RecordedScores:
+    """predictions.csv of a run; AqaError where it is not one, or is not what metrics.json was worked out from."""
+    path = run.folder / PREDICTIONS
+    scores = read_predictions(path)
+    scores = replace(scores, by_pattern={printable(name): values for name, values in scores.by_pattern.items()})
+    problem = _contradiction(run, scores)
+    if problem:
+        raise AqaError(
+            f"{run.folder}: {PREDICTIONS} does not go with {METRICS}: {problem}; one of them was changed, or is "
+            "another run's. Leave the run out, or make it again"
+        )
+    return scores
 
 
-def entries(runs: Sequence[FinishedRun]) -> tuple[dict[Place, list[Entry]], list[str]]:
-    """Runs by place, then by model: those that differ in nothing but the seed; and notes on runs that are repeated.
+def _contradiction(run: FinishedRun, scores: RecordedScores) -> str | None:
+    """How predictions differ from the metrics that were reported of them."""
+    reported = run.metrics["patterns"]
+    if printable(scores.target) != run.place.target:
+        return f"it has scores of {printable(scores.target)}, not of {run.place.target}"
+    known = scores.by_pattern
+    for name in [*reported, *known]:
+        if (name in known) != (name in reported):
+            return f"pattern {name} is in one of them alone"
+    for name, values in known.items():
+        scored = ~np.isnan(values)
+        if scored.sum() != reported[name]["n"]:
+            return f"{scored.sum()} videos were scored under {name}, {reported[name]['n']} by {METRICS}"
+        for measure, of in (("srcc", measures.srcc), ("mse", measures.mse)):
+            with np.errstate(over="ignore"):
+                here, there = of(values[scored], scores.truth[scored]), reported[name][measure]
+            if not _same(here, there):
+                reported_as = "undefined" if there is None else f"{there:.6g}"
+                return f"{measure.upper()} under {name} is {here:.6g}, {reported_as} by {METRICS}"
+    return None
 
-    A label is the model's name, with the settings in which runs of this model on one target differ.
+
+def _same(here: float, there: float | None) -> bool:
+    """Whether two numbers are one but for the last digits, which may differ between versions of libraries."""
+    if there is None or not math.isfinite(here):
+        return there is None and not math.isfinite(here)
+    return bool(np.isclose(here, there, rtol=1e-6, atol=1e-9))
+
+
+def runs_by_model(runs: Sequence[FinishedRun]) -> tuple[dict[Place, list[ModelRuns]], list[str]]:
+    """Runs by place, then by model: those that differ in nothing but the seed; and notes for the reader.
+
+    A label is the model's name, with the settings in which runs of this model on one target differ. The notes are on
+    runs that are repeated, and on stores that changed between runs.
     """
+    runs, notes = _with_versions_of_stores(runs)
     varied = _varied(runs)
-    found: dict[Place, dict[tuple[str, str], Entry]] = defaultdict(dict)
-    notes = []
+    found: dict[Place, dict[tuple[str, str], ModelRuns]] = defaultdict(dict)
     for run in runs:
         label = _label(run, varied[run.metrics["model"]])
-        entry = found[run.place].setdefault((label, run.selected_on), Entry(label, run.selected_on, {}))
-        first = entry.runs.setdefault(run.seed, run)
+        own = found[run.place].setdefault((label, run.selected_on), ModelRuns(label, run.selected_on, {}))
+        first = own.runs.setdefault(run.seed, run)
         if first is not run:
             notes.append(f"{run.folder}: the same experiment as {first.folder}, left out")
     return {place: _in_order(list(by_label.values())) for place, by_label in found.items()}, notes
 
 
-def _in_order(found: list[Entry]) -> list[Entry]:
+def _with_versions_of_stores(runs: Sequence[FinishedRun]) -> tuple[list[FinishedRun], list[str]]:
+    """The runs, their store's name followed by its version where runs on one target had several; and notes on these."""
+    versions: dict[tuple[Place, str], dict[str, list[FinishedRun]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        version = (run.fingerprint or NOT_RECORDED)[:SHOWN]
+        versions[run.place, run.settings["data.store"]][version].append(run)
+    named: dict[Path, str] = {}
+    notes = []
+    for (place, store), by_version in versions.items():
+        if len(by_version) < 2:
+            continue
+        listed = "; ".join(f"{version}: {own[0].folder}" + _more(own) for version, own in by_version.items())
+        notes.append(
+            f"{place.data_set} {place.target}: runs with {len(by_version)} versions of the store '{store}', which are "
+            f"not counted as one model: {listed}"
+        )
+        named |= {run.folder: f"{store}@{version}" for version, own in by_version.items() for run in own}
+    changed = [
+        replace(run, settings={**run.settings, "data.store": named.get(run.folder, run.settings["data.store"])})
+        for run in runs
+    ]
+    return changed, notes
+
+
+def _more(runs: Sequence[FinishedRun]) -> str:
+    return f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+
+
+def _in_order(found: list[ModelRuns]) -> list[ModelRuns]:
     """By label, those selected on the test split after the others."""
-    return sorted(found, key=lambda entry: (entry.selected_on == "test", entry.label))
+    return sorted(found, key=lambda own: (own.selected_on == "test", own.label))
 
 
 def _varied(runs: Sequence[FinishedRun]) -> dict[str, dict[str, str]]:

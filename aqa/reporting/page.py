@@ -18,7 +18,7 @@ from aqa.errors import printable
 from aqa.evaluation.comparison import RESAMPLES, Estimate, Ranking
 from aqa.reporting import charts, writers
 from aqa.reporting.collect import FinishedRun
-from aqa.reporting.sections import Row, Section, differences
+from aqa.reporting.sections import ReportSection, Row, differences, verdict
 from aqa.reporting.writers import Published
 from aqa.runs.table import number
 from aqa.version import __version__
@@ -55,7 +55,7 @@ class Ranked:
 
 def render(
     title: str,
-    sections: Sequence[tuple[Section, Sequence[Figure]]],
+    sections: Sequence[tuple[ReportSection, Sequence[Figure]]],
     rankings: Sequence[Ranked],
     published: Published,
     runs: Sequence[FinishedRun],
@@ -99,7 +99,9 @@ def _inline(svg: str) -> Markup:
     return Markup(svg.replace(charts.INK, "currentColor"))
 
 
-def _data_set(name: str, sections: Sequence[tuple[Section, Sequence[Figure]]], published: Published) -> dict[str, Any]:
+def _data_set(
+    name: str, sections: Sequence[tuple[ReportSection, Sequence[Figure]]], published: Published
+) -> dict[str, Any]:
     own = [(section, figures) for section, figures in sections if section.data_set == name]
     views = [_section(section, figures, published, is_only=len(own) == 1) for section, figures in own]
     return {
@@ -110,7 +112,7 @@ def _data_set(name: str, sections: Sequence[tuple[Section, Sequence[Figure]]], p
     }
 
 
-def _section(section: Section, figures: Sequence[Figure], published: Published, is_only: bool) -> dict[str, Any]:
+def _section(section: ReportSection, figures: Sequence[Figure], published: Published, is_only: bool) -> dict[str, Any]:
     columns = section.columns
     return {
         "title": section.title,
@@ -127,7 +129,7 @@ def _section(section: Section, figures: Sequence[Figure], published: Published, 
     }
 
 
-def _row(section: Section, row: Row) -> dict[str, Any]:
+def _row(section: ReportSection, row: Row) -> dict[str, Any]:
     place = section.rows.index(row)
     return {
         "label": row.label,
@@ -138,7 +140,8 @@ def _row(section: Section, row: Row) -> dict[str, Any]:
     }
 
 
-def _cell(section: Section, row: Row, place: int, column: str) -> dict[str, Any] | None:
+def _cell(section: ReportSection, row: Row, place: int, column: str) -> dict[str, Any] | None:
+    """A cell of the main table; None where the row was not tested."""
     if column not in row.srcc:
         return None
     return {
@@ -151,13 +154,13 @@ def _cell(section: Section, row: Row, place: int, column: str) -> dict[str, Any]
     }
 
 
-def _published(section: Section, row: Any) -> dict[str, Any]:
+def _published(section: ReportSection, row: Any) -> dict[str, Any]:
     known = row.by_column(section.modalities, section.columns)
     cells = [{"value": known.get(c, "NaN"), "text": number(known[c]) if c in known else ""} for c in section.columns]
     return {"label": row.label, "on_test": row.on_test, "selected_on": row.selected_on, "cells": cells}
 
 
-def _differences(section: Section) -> dict[str, Any]:
+def _differences(section: ReportSection) -> dict[str, Any]:
     """Every pair of comparable models, everything visible and on average."""
     columns = [c for c in (section.complete, writers.AVERAGE) if c in section.columns]
     pairs: dict[tuple[str, str], dict[str, Estimate]] = {}
@@ -180,13 +183,13 @@ def _differences(section: Section) -> dict[str, Any]:
 def _difference(found: Estimate | None) -> list[dict[str, Any]]:
     if found is None:
         return [_text(""), _text("")]
-    low, high, _ = found.interval
+    low, high = found.interval[:2]
     shown = f"{found.value:+.3f}" if not np.isnan(found.value) else writers.text(found.value)
-    bounds = f"[{low:+.3f}, {high:+.3f}]" if not np.isnan(low) else "[undefined]"
+    bounds = f"[{low:+.3f}, {high:+.3f}]" if not np.isnan(low) else f"[{verdict(found)}]"
     return [_number(found.value, shown), _number(low, bounds)]
 
 
-def _errors(section: Section) -> dict[str, Any]:
+def _errors(section: ReportSection) -> dict[str, Any]:
     """Mean squared error and relative L2, means over seeds."""
     patterns = section.patterns
     lines = []

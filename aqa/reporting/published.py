@@ -12,7 +12,7 @@ from aqa.config.load import validated
 from aqa.config.schema import Section
 from aqa.config.yaml import read_yaml
 from aqa.evaluation.metrics import fisher_mean
-from aqa.reporting.sections import AVERAGE, incomplete
+from aqa.reporting.sections import AVERAGE, incomplete_subsets
 
 KNOWN = Path(__file__).with_name("published.yaml")
 
@@ -43,7 +43,7 @@ class PublishedRow(Section):
 
     def by_column(self, modalities: Sequence[str], columns: Sequence[str]) -> dict[str, float]:
         """SRCC by column; the average is worked out where it is not given and every incomplete pattern is."""
-        averaged = incomplete(modalities, columns)
+        averaged = incomplete_subsets(modalities, columns)
         found = dict(self.srcc)
         if averaged and AVERAGE not in found and all(name in found for name in averaged):
             found[AVERAGE] = fisher_mean(found[name] for name in averaged)

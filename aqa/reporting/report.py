@@ -14,14 +14,14 @@ import pandas as pd
 from aqa.evaluation.bootstrap import Floats
 from aqa.evaluation.comparison import draw_videos, rank_models
 from aqa.reporting import charts, writers
-from aqa.reporting.collect import Entry, Place, entries, find_runs, read_scores
+from aqa.reporting.collect import ModelRuns, Place, find_runs, read_scores, runs_by_model
 from aqa.reporting.page import Figure, Ranked, render
 from aqa.reporting.published import load_published
-from aqa.reporting.sections import Section, mean_section, target_section
+from aqa.reporting.sections import ReportSection, mean_section, target_section
 from aqa.reporting.writers import Published
 from aqa.system.files import refuse_existing_together, write_table, write_text, written_together
 
-Drawn = tuple[Section, list[Figure]]
+Drawn = tuple[ReportSection, list[Figure]]
 
 MANY = 100  # runs, from which on it is worth starting processes
 PAGE, MARKDOWN, LATEX, CSV, FIGURES = "index.html", "tables.md", "tables.tex", "tables.csv", "figures"
@@ -45,7 +45,7 @@ def report(
     refuse_existing_together(out, (PAGE, MARKDOWN, LATEX, CSV, FIGURES), overwrite)
     known = [*load_published(), *(load_published(published) if published is not None else [])]
     found, warnings = find_runs(runs)
-    by_place, repeated = entries(found)
+    by_place, repeated = runs_by_model(found)
     jobs = (os.cpu_count() or 1) if len(found) >= MANY else 1
     drawn = [pair for own in _by_data_set(by_place) for pair in _drawn_sections(own, known, jobs)]
     sections = [section for section, _ in drawn]
@@ -61,14 +61,14 @@ def report(
     return out / PAGE
 
 
-def _by_data_set(by_place: Mapping[Place, list[Entry]]) -> list[dict[Place, list[Entry]]]:
+def _by_data_set(by_place: Mapping[Place, list[ModelRuns]]) -> list[dict[Place, list[ModelRuns]]]:
     names = dict.fromkeys(place.data_set for place in by_place)
     return [{place: found for place, found in by_place.items() if place.data_set == name} for name in names]
 
 
-def _drawn_sections(by_place: Mapping[Place, list[Entry]], published: Published, jobs: int) -> list[Drawn]:
+def _drawn_sections(by_place: Mapping[Place, list[ModelRuns]], published: Published, jobs: int) -> list[Drawn]:
     """A data set's sections with their figures: the mean over its targets, where there are several, then each."""
-    counts = draw_videos({place.target: read_scores(own[0].first.folder).ids for place, own in by_place.items()})
+    counts = draw_videos({place.target: read_scores(own[0].first).ids for place, own in by_place.items()})
     tasks = (
         joblib.delayed(_drawn_target)(place, own, counts[place.target], published) for place, own in by_place.items()
     )
@@ -77,15 +77,15 @@ def _drawn_sections(by_place: Mapping[Place, list[Entry]], published: Published,
     return [*([_drawn(whole, published)] if whole is not None and whole.rows else []), *targets]
 
 
-def _drawn_target(place: Place, found: list[Entry], counts: Floats, published: Published) -> Drawn:
+def _drawn_target(place: Place, found: list[ModelRuns], counts: Floats, published: Published) -> Drawn:
     return _drawn(target_section(place, found, counts), published)
 
 
-def _drawn(section: Section, published: Published) -> Drawn:
+def _drawn(section: ReportSection, published: Published) -> Drawn:
     return section, figures_of(section, writers.of_section(published, section))
 
 
-FIGURE_KINDS: dict[str, tuple[Callable[[Section], str | None], str]] = {
+FIGURE_KINDS: dict[str, tuple[Callable[[ReportSection], str | None], str]] = {
     "missing": (charts.srcc_by_missing, "SRCC against the missing rate in testing"),
     "worth": (charts.worth_of_modalities, "What each modality is worth: SRCC lost when it goes"),
     "predicted": (charts.predicted_against_true, "Predicted against true scores, nothing missing, lowest seed"),
@@ -93,7 +93,7 @@ FIGURE_KINDS: dict[str, tuple[Callable[[Section], str | None], str]] = {
 }
 
 
-def figures_of(section: Section, published: Published) -> list[Figure]:
+def figures_of(section: ReportSection, published: Published) -> list[Figure]:
     """The figures that a section has something for."""
     drawn: dict[str, tuple[str | None, str]]
     drawn = {"patterns": (charts.srcc_by_pattern(section, published), "SRCC by missing pattern, with 95 % intervals")}
@@ -105,7 +105,7 @@ def figures_of(section: Section, published: Published) -> list[Figure]:
     ]
 
 
-def rankings_of(sections: Sequence[Section]) -> list[Ranked]:
+def rankings_of(sections: Sequence[ReportSection]) -> list[Ranked]:
     """Models ranked over targets: of each data set, and of all where there are several; by how epochs were selected.
 
     By the mean of incomplete patterns, and with nothing missing.
@@ -126,7 +126,7 @@ def rankings_of(sections: Sequence[Section]) -> list[Ranked]:
     return found
 
 
-def _scores(sections: Sequence[Section], on_test: bool, column: str | None) -> pd.DataFrame:
+def _scores(sections: Sequence[ReportSection], on_test: bool, column: str | None) -> pd.DataFrame:
     """SRCC of the models that all sections have (targets x models); column: nothing missing, where it is None."""
     lines = {
         section.title: {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +11,27 @@ from functools import cached_property
 
 import numpy as np
 
-from aqa.errors import AqaError
+from aqa.config.yaml import in_one_line
+from aqa.errors import AqaError, brief
 from aqa.evaluation import metrics
 from aqa.evaluation.bootstrap import Floats, ResampledTarget
-from aqa.evaluation.comparison import Estimate, estimate, mean
-from aqa.modalities import MOST_MODALITIES, subset_name, subsets
-from aqa.reporting.collect import Entry, Place, Scores, read_scores
+from aqa.evaluation.comparison import Estimate, estimate, mean, mean_difference
+from aqa.modalities import MOST_MODALITIES, initials, subset_name, subsets
+from aqa.reporting.collect import NOT_OF_THE_MODEL, ModelRuns, Place, read_scores
+from aqa.runs.predictions import RecordedScores
 
 AVERAGE = "average"  # the mean over the incomplete subsets, beside the patterns
+BY_TARGET = "differs between targets"
 RATE = re.compile(r"rates\((\d*\.?\d+)\)")
+
+
+@dataclass(frozen=True)
+class SelectedValue:
+    """The metric that selected the epochs, under which pattern, and its mean over seeds (NaN: not known)."""
+
+    metric: str
+    pattern: str
+    value: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +47,10 @@ class Row:
     rl2: dict[str, float]
     n: dict[str, int]
     worth: dict[str, Estimate]  # by modality: SRCC with everything visible less that without it, on the same videos
-    router: dict[str, Floats]  # by pattern, mean over samples and seeds (streams, experts)
+    router: dict[str, Floats]  # by pattern, mean over samples and seeds (streams, experts), NaN for those it lacks
+    untested: dict[str, tuple[int, ...]]  # by pattern of the section, the seeds that were not tested under it
+    settings: dict[str, str]  # by dotted key, but for the model's own
+    selected_value: SelectedValue
 
     def deviation(self, pattern: str) -> float:
         """The standard deviation of SRCC over seeds; NaN for one seed, or where it is undefined for one."""
@@ -48,7 +64,7 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Section:
+class ReportSection:
     """A target of a data set, or all of them together (target None, and how many in `targets`)."""
 
     data_set: str
@@ -58,6 +74,7 @@ class Section:
     patterns: tuple[str, ...]
     rows: list[Row]
     ceiling: dict[str, float]
+    averaged: tuple[str, ...]  # the patterns that AVERAGE is the mean of
     truth: Floats  # (n,) labels, and by row the predictions of its lowest seed under the complete pattern
     shown: list[Floats]
 
@@ -81,20 +98,36 @@ class Section:
         return [group for group in by_kind if group]
 
     def best(self, column: str) -> set[int]:
-        """Which rows have the highest SRCC of their group in a column, to three digits, where there are several."""
-        found: set[int] = set()
+        """Which rows are better in a column than every other row of their group: by the paired test, not by digits."""
+        found = set()
         for group in self.groups():
-            values = {
-                self.rows.index(row): round(row.srcc[column].value, 3)
-                for row in group
-                if column in row.srcc and not np.isnan(row.srcc[column].value)
-            }
-            if len(values) > 1:
-                found |= {place for place, value in values.items() if value == max(values.values())}
+            rows = [row for row in group if column in row.srcc and not np.isnan(row.srcc[column].value)]
+            first = max(rows, key=lambda row: row.srcc[column].value, default=None)
+            others = [row for row in rows if row is not first]
+            if first and others and all(is_higher(first.srcc[column] - other.srcc[column]) for other in others):
+                found.add(self.rows.index(first))
         return found
 
+    def shared_settings(self) -> dict[str, str]:
+        """The settings that all rows share, by dotted key."""
+        first = self.rows[0].settings
+        return {key: value for key, value in first.items() if all(row.settings.get(key) == value for row in self.rows)}
 
-def incomplete(modalities: Sequence[str], patterns: Iterable[str]) -> list[str]:
+
+def is_higher(difference: Estimate) -> bool:
+    """Whether a paired difference is above 0 by its 95 % interval."""
+    return bool(difference.interval.low > 0)
+
+
+def verdict(difference: Estimate) -> str:
+    """What the paired test says of a difference."""
+    known = difference.interval
+    if np.isnan(known.low):
+        return "n too small" if known.too_few else "undefined"
+    return "higher" if known.low > 0 else "lower" if known.high < 0 else "not told apart"
+
+
+def incomplete_subsets(modalities: Sequence[str], patterns: Iterable[str]) -> list[str]:
     """Those of the patterns that are subsets with something missing."""
     if len(modalities) > MOST_MODALITIES:
         return []
@@ -102,38 +135,78 @@ def incomplete(modalities: Sequence[str], patterns: Iterable[str]) -> list[str]:
     return [name for name in patterns if name in named and not all(named[name])]
 
 
-def target_section(place: Place, found: Sequence[Entry], counts: Floats) -> Section:
-    """One target. counts: (n, R), how often each test video was drawn. AqaError where runs have different videos."""
-    scores = [{seed: read_scores(run.folder) for seed, run in sorted(entry.runs.items())} for entry in found]
+def target_section(place: Place, found: Sequence[ModelRuns], counts: Floats) -> ReportSection:
+    """One target. counts: (n, R), how often each test video was drawn. AqaError where runs do not compare."""
+    scores = [{seed: read_scores(run) for seed, run in sorted(own.runs.items())} for own in found]
     base = scores[0][min(found[0].runs)]
-    for entry, by_seed in zip(found, scores, strict=True):
+    for own, by_seed in zip(found, scores, strict=True):
         for seed, theirs in by_seed.items():
-            if theirs.ids != base.ids or not np.array_equal(theirs.truth, base.truth):
+            if difference := _different_videos(base, theirs):
                 raise AqaError(
-                    f"{found[0].first.folder} and {entry.runs[seed].folder} were tested on different videos or "
-                    f"labels of {place.data_set} {place.target}; report them apart"
+                    f"{found[0].first.folder} and {own.runs[seed].folder} do not compare on {place.data_set} "
+                    f"{place.target}: {difference}; report them apart"
                 )
-    modalities = max((tuple(entry.first.metrics["modalities"]) for entry in found), key=len)
-    patterns = tuple(dict.fromkeys(name for entry in found for name in entry.first.metrics["patterns"]))
-    averaged = incomplete(modalities, patterns)
+    modalities = _modalities(found)
+    tested = dict.fromkeys(name for own in found for run in own.runs.values() for name in run.metrics["patterns"])
+    patterns = tuple(_in_order(tested, modalities))
+    averaged = incomplete_subsets(modalities, patterns)
     resampled = ResampledTarget(base.truth, counts)
-    known = found[0].first.metrics["patterns"]
-    ceiling = {name: float(values["ceiling"]) for name, values in known.items() if "ceiling" in values}
+    ceiling = {
+        name: float(values["ceiling"])
+        for own in found
+        for name, values in own.first.metrics["patterns"].items()
+        if values.get("ceiling") is not None
+    }
     if averaged and all(name in ceiling for name in averaged):
         ceiling[AVERAGE] = metrics.fisher_mean(ceiling[name] for name in averaged)
     complete = _complete(modalities)
     unscored = np.full(len(base.truth), np.nan)
-    return Section(
+    return ReportSection(
         place.data_set,
         place.target,
         1,
         modalities,
         patterns,
-        [_row(*pair, resampled, modalities, averaged) for pair in zip(found, scores, strict=True)],
+        [_row(*pair, resampled, modalities, patterns, averaged) for pair in zip(found, scores, strict=True)],
         ceiling,
+        tuple(averaged),
         base.truth,
         [next(iter(by_seed.values())).by_pattern.get(complete, unscored) for by_seed in scores],
     )
+
+
+def _different_videos(one: RecordedScores, other: RecordedScores) -> str | None:
+    """How the test videos of two runs differ, or their labels."""
+    if one.ids != other.ids:
+        return "they were tested on different videos"
+    if np.array_equal(one.truth, other.truth):
+        return None
+    at = np.flatnonzero(one.truth != other.truth)[0]
+    return f"the label of {brief(one.ids[at])} is {one.truth[at]:g} in one and {other.truth[at]:g} in the other"
+
+
+def _modalities(found: Sequence[ModelRuns]) -> tuple[str, ...]:
+    """The modalities of all runs on a target; AqaError where one pattern's name stands for two sets of modalities."""
+    runs = [run for own in found for run in own.runs.values()]
+    widest = max(runs, key=lambda run: len(run.metrics["modalities"]))
+    modalities = tuple(widest.metrics["modalities"])
+    short = dict(zip(modalities, initials(modalities), strict=True))
+    for run in runs:
+        own = run.metrics["modalities"]
+        if any(short.get(name) != initial for name, initial in zip(own, initials(own), strict=True)):
+            raise AqaError(
+                f"{widest.folder} and {run.folder} do not compare: patterns of {', '.join(modalities)} and of "
+                f"{', '.join(own)} have other names; report them apart"
+            )
+    return modalities
+
+
+def _in_order(patterns: Iterable[str], modalities: Sequence[str]) -> list[str]:
+    """Subsets first, the largest before the others, then whatever else was tested."""
+    if len(modalities) > MOST_MODALITIES:
+        return list(patterns)
+    rank = {name: place for place, name in enumerate(subsets(modalities))}
+    return sorted(patterns, key=lambda name: rank.get(name, len(rank)))
 
 
 def _complete(modalities: Sequence[str]) -> str:
@@ -141,24 +214,26 @@ def _complete(modalities: Sequence[str]) -> str:
 
 
 def _row(
-    entry: Entry,
-    scores: Mapping[int, Scores],
+    own: ModelRuns,
+    scores: Mapping[int, RecordedScores],
     resampled: ResampledTarget,
     modalities: Sequence[str],
+    tested: Sequence[str],
     averaged: Sequence[str],
 ) -> Row:
-    patterns = [name for name in entry.first.metrics["patterns"] if all(name in s.by_pattern for s in scores.values())]
+    """A model's row. tested: the patterns of all rows; those that a seed of this one lacks stay empty."""
+    lacking = {name: tuple(seed for seed, s in scores.items() if name not in s.by_pattern) for name in tested}
+    patterns = [name for name in tested if not lacking[name]]
     found = {name: {seed: estimate(s.by_pattern[name], resampled) for seed, s in scores.items()} for name in patterns}
     by_seed = {name: {seed: one.value for seed, one in seeds.items()} for name, seeds in found.items()}
     srcc = {name: mean(seeds.values()) for name, seeds in found.items()}
     if averaged and all(name in srcc for name in averaged):
         by_seed[AVERAGE] = {seed: metrics.fisher_mean(by_seed[name][seed] for name in averaged) for seed in scores}
         srcc[AVERAGE] = mean(srcc[name] for name in averaged)
-    reported = [run.metrics["patterns"] for run in entry.runs.values()]
-    router = [run.metrics["router_weights"] for run in entry.runs.values() if run.metrics.get("router_weights")]
+    reported = [run.metrics["patterns"] for run in own.runs.values()]
     return Row(
-        entry.label,
-        entry.selected_on,
+        own.label,
+        own.selected_on,
         tuple(scores),
         srcc,
         by_seed,
@@ -166,8 +241,43 @@ def _row(
         {name: _plain_mean(values[name]["rl2"] for values in reported) for name in patterns},
         {name: int(reported[0][name]["n"]) for name in patterns},
         _worth(list(scores.values()), srcc, resampled, modalities),
-        {name: np.mean([weights[name] for weights in router], axis=0) for name in (router[0] if router else ())},
+        _router(own, modalities),
+        {name: seeds for name, seeds in lacking.items() if seeds},
+        _settings(own),
+        _selected_value(own),
     )
+
+
+def _router(own: ModelRuns, modalities: Sequence[str]) -> dict[str, Floats]:
+    """Router weights by pattern, mean over seeds, in the rows and columns of the section's modalities."""
+    found: dict[str, list[Floats]] = {}
+    for run in own.runs.values():
+        places = [modalities.index(name) for name in run.metrics["modalities"]]
+        for name, weights in run.metrics.get("router_weights", {}).items():
+            square = np.full((len(modalities), len(modalities)), np.nan)
+            if [len(line) for line in weights] == [len(places)] * len(places):
+                square[np.ix_(places, places)] = weights
+            found.setdefault(name, []).append(square)
+    return {name: np.mean(parts, axis=0) for name, parts in found.items() if len(parts) == len(own.runs)}
+
+
+def _settings(own: ModelRuns) -> dict[str, str]:
+    """What all seeds of a row were run with, but for its model's own options and what a report does not tell apart."""
+    return {
+        key: in_one_line(value)
+        for key, value in own.first.settings.items()
+        if key not in NOT_OF_THE_MODEL and not key.startswith("model.") and value is not None
+    }
+
+
+def _selected_value(own: ModelRuns) -> SelectedValue:
+    """What the selection metric came to on the split that selected, mean over seeds."""
+    first = own.first.metrics["selection"]
+    values = [run.metrics["selection"].get("value") for run in own.runs.values()]
+    known = [math.nan if value is None else value for value in values]
+    metric = str(first.get("metric", ""))
+    value = metrics.fisher_mean(known) if metric == "srcc" else _plain_mean(known)
+    return SelectedValue(metric, str(first.get("pattern", "")), value)
 
 
 def _plain_mean(values: Iterable[float | None]) -> float:
@@ -175,7 +285,10 @@ def _plain_mean(values: Iterable[float | None]) -> float:
 
 
 def _worth(
-    scores: Sequence[Scores], srcc: Mapping[str, Estimate], resampled: ResampledTarget, modalities: Sequence[str]
+    scores: Sequence[RecordedScores],
+    srcc: Mapping[str, Estimate],
+    resampled: ResampledTarget,
+    modalities: Sequence[str],
 ) -> dict[str, Estimate]:
     """What SRCC loses when one modality goes, on the videos that are scored with it and without it."""
     complete = _complete(modalities)
@@ -192,7 +305,7 @@ def _worth(
 
 
 def _on_shared(
-    scores: Sequence[Scores], name: str, other: str, known: Estimate, resampled: ResampledTarget
+    scores: Sequence[RecordedScores], name: str, other: str, known: Estimate, resampled: ResampledTarget
 ) -> Estimate:
     """SRCC under a pattern, mean over seeds, on the videos that another scores too; `known` where these are all."""
     left_out = [np.isnan(s.by_pattern[other]) & ~np.isnan(s.by_pattern[name]) for s in scores]
@@ -202,47 +315,65 @@ def _on_shared(
     return mean(estimate(np.where(part, np.nan, s.by_pattern[name]), resampled) for s, part in parts)
 
 
-def mean_section(sections: Sequence[Section]) -> Section:
+def mean_section(sections: Sequence[ReportSection]) -> ReportSection:
     """All targets of a data set together: the models that were run on every one of them."""
     first = sections[0]
     by_label = [{(row.label, row.selected_on): row for row in section.rows} for section in sections]
     shared = [key for key in by_label[0] if all(key in rows for rows in by_label)]
+    alike = all(section.modalities == first.modalities for section in sections)
+    averaged = first.averaged if all(section.averaged == first.averaged for section in sections) else ()
     patterns = tuple(name for name in first.patterns if all(name in section.patterns for section in sections))
+    columns = [*patterns, *([AVERAGE] if averaged else [])] if alike else []
     ceiling = {
         name: metrics.fisher_mean(section.ceiling[name] for section in sections)
-        for name in first.ceiling
+        for name in columns
         if all(name in section.ceiling for section in sections)
     }
-    rows = [_mean_row([rows[key] for rows in by_label]) for key in shared]
-    return Section(first.data_set, None, len(sections), first.modalities, patterns, rows, ceiling, np.empty(0), [])
+    rows = [_mean_row([rows[key] for rows in by_label], columns) for key in shared] if columns else []
+    return ReportSection(
+        first.data_set, None, len(sections), first.modalities, patterns, rows, ceiling, averaged, np.empty(0), []
+    )
 
 
-def _mean_row(rows: Sequence[Row]) -> Row:
+def _mean_row(rows: Sequence[Row], columns: Sequence[str]) -> Row:
     first = rows[0]
 
     def shared(part: str) -> list[str]:
         return [name for name in getattr(first, part) if all(name in getattr(row, part) for row in rows)]
 
     seeds = first.seeds if all(row.seeds == first.seeds for row in rows) else ()
+    known = [name for name in columns if all(name in row.srcc for row in rows)]
+    lacking = {name: tuple(sorted({s for row in rows for s in row.untested.get(name, ())})) for name in columns}
     return Row(
         first.label,
         first.selected_on,
-        first.seeds,
-        {name: mean(row.srcc[name] for row in rows) for name in shared("srcc")},
+        seeds,
+        {name: mean(row.srcc[name] for row in rows) for name in known},
         {
             name: {seed: metrics.fisher_mean(row.by_seed[name][seed] for row in rows) for seed in seeds}
-            for name in shared("srcc")
+            for name in known
         },
         {},
         {name: _plain_mean(row.rl2[name] for row in rows) for name in shared("rl2")},
         {name: first.n[name] for name in shared("n") if all(row.n[name] == first.n[name] for row in rows)},
-        {name: _mean_difference([row.worth[name] for row in rows]) for name in shared("worth")},
+        {name: mean_difference([row.worth[name] for row in rows]) for name in shared("worth")},
         {name: np.mean([row.router[name] for row in rows], axis=0) for name in shared("router")},
+        {name: seeds for name, seeds in lacking.items() if seeds},
+        {
+            key: value if all(row.settings[key] == value for row in rows) else BY_TARGET
+            for key, value in first.settings.items()
+            if all(key in row.settings for row in rows)
+        },
+        _mean_selected_value([row.selected_value for row in rows]),
     )
 
 
-def _mean_difference(differences: Sequence[Estimate]) -> Estimate:
-    return Estimate(float(np.mean([d.value for d in differences])), np.mean([d.draws for d in differences], axis=0))
+def _mean_selected_value(found: Sequence[SelectedValue]) -> SelectedValue:
+    """Over targets; squared errors have units that differ, and no mean."""
+    first = found[0]
+    alike = all((one.metric, one.pattern) == (first.metric, first.pattern) for one in found)
+    value = metrics.fisher_mean(one.value for one in found) if alike and first.metric == "srcc" else math.nan
+    return SelectedValue(first.metric, first.pattern, value)
 
 
 def missing_curve(row: Row, modalities: Sequence[str]) -> list[tuple[float, Estimate]]:
@@ -263,7 +394,7 @@ def missing_curve(row: Row, modalities: Sequence[str]) -> list[tuple[float, Esti
     return [(count / len(modalities), mean(found)) for count, found in sorted(lacking.items())]
 
 
-def differences(section: Section, column: str) -> list[tuple[Row, Row, Estimate]]:
+def differences(section: ReportSection, column: str) -> list[tuple[Row, Row, Estimate]]:
     """Every pair of rows that may be compared, and what the first has over the second in a column."""
     return [
         (one, other, one.srcc[column] - other.srcc[column])

@@ -10,10 +10,11 @@ import pandas as pd
 
 from aqa.errors import printable
 from aqa.reporting.published import PublishedRow
-from aqa.reporting.sections import AVERAGE, Row, Section
+from aqa.reporting.sections import AVERAGE, ReportSection, Row
 from aqa.runs.table import UNDEFINED, interval, number
 
 Published = Sequence[PublishedRow]
+NOT_TESTED = "-"  # in the cells of patterns under which a row was not tested by every seed
 ON_TEST = "† the epoch was selected on the test split: not comparable with the others"
 CAPTION = (
     "SRCC on the test split. Mean over seeds (Fisher z) ± standard deviation over seeds, and the 95 % bootstrap "
@@ -34,8 +35,9 @@ def spread(row: Row, column: str) -> str:
 
 def bounds(row: Row, column: str) -> str:
     """The bootstrap interval."""
-    low, high, _ = row.srcc[column].interval
-    return interval(*(None if np.isnan(v) else v for v in (low, high)))
+    found = row.srcc[column].interval
+    low, high = (None if np.isnan(v) else v for v in found[:2])
+    return interval(low, high, found.why_none)
 
 
 def seeds(row: Row) -> str:
@@ -43,7 +45,7 @@ def seeds(row: Row) -> str:
     return str(len(row.seeds)) if row.seeds else "differ"
 
 
-def counts(section: Section, column: str) -> str:
+def counts(section: ReportSection, column: str) -> str:
     """How many videos were scored, by all models or from the fewest to the most."""
     n = {row.n[column] for row in section.rows if column in row.n}
     return "" if not n else "-".join(str(v) for v in sorted({min(n), max(n)}))
@@ -54,12 +56,12 @@ def heading(column: str) -> str:
     return "mean of incomplete" if column == AVERAGE else column
 
 
-def of_section(published: Published, section: Section) -> list[PublishedRow]:
+def of_section(published: Published, section: ReportSection) -> list[PublishedRow]:
     """Published numbers on a section's target."""
     return [row for row in published if (row.data_set, row.target) == (section.data_set, section.target)]
 
 
-def markdown(sections: Sequence[Section], published: Published) -> str:
+def markdown(sections: Sequence[ReportSection], published: Published) -> str:
     """A table a section."""
     parts = ["# SRCC by missing pattern", CAPTION]
     for section in sections:
@@ -84,25 +86,51 @@ def _md(words: str) -> str:
     return printable(words).replace("|", "\\|").replace("<", "&lt;")
 
 
-def _reported(other: PublishedRow, section: Section) -> list[str]:
+def _reported(other: PublishedRow, section: ReportSection) -> list[str]:
     """Published numbers by column."""
     known = other.by_column(section.modalities, section.columns)
     return [text(known[column]) if column in known else "" for column in section.columns]
 
 
-def _markdown_cell(section: Section, row: Row, place: int, column: str) -> str:
+def _markdown_cell(section: ReportSection, row: Row, place: int, column: str) -> str:
     if column not in row.srcc:
-        return ""
+        return NOT_TESTED
     value = text(row.srcc[column].value)
     value = f"**{value}**" if place in section.best(column) else value
     return " ".join(part for part in (value, spread(row, column), bounds(row, column)) if part)
 
 
-def notes_of(section: Section, published: Published) -> list[str]:
+def notes_of(section: ReportSection, published: Published) -> list[str]:
     """What must be said under a section's table."""
     others = of_section(published, section)
     notes = [f"{other.label}: {other.source}" + (f"; {other.note}" if other.note else "") for other in others]
-    return [*([ON_TEST] if _any_on_test(section.rows) or _any_on_test(others) else []), *notes]
+    on_test = [ON_TEST] if _any_on_test(section.rows) or _any_on_test(others) else []
+    return [*on_test, *_average_notes(section), *untested_notes(section), *notes]
+
+
+def _average_notes(section: ReportSection) -> list[str]:
+    """Which of the tested patterns the mean of incomplete patterns leaves out."""
+    known = [*section.averaged, section.complete]
+    left_out = [name for name in section.patterns if name not in known]
+    if AVERAGE not in section.columns or not left_out:
+        return []
+    return [f"mean of incomplete: over {', '.join(section.averaged)}, without {', '.join(left_out)}"]
+
+
+def untested_notes(section: ReportSection) -> list[str]:
+    """Why cells of a row are empty: which of its seeds were not tested under which patterns."""
+    notes = []
+    for row in section.rows:
+        by_seeds: dict[tuple[int, ...], list[str]] = {}
+        for name, lacking in row.untested.items():
+            by_seeds.setdefault(lacking, []).append(heading(name))
+        for lacking, names in by_seeds.items():
+            some = f"seed{'s' * (len(lacking) > 1)} {', '.join(map(str, lacking))} not tested"
+            who = "not tested" if lacking == row.seeds else some
+            notes.append(f"{_marked(row)}: {who} under {', '.join(names)} (cells with {NOT_TESTED})")
+        if AVERAGE in section.columns and AVERAGE not in row.srcc:
+            notes.append(f"{_marked(row)}: no mean of incomplete, which is over {', '.join(section.averaged)}")
+    return notes
 
 
 def _any_on_test(rows: Sequence[Row] | Published) -> bool:
@@ -113,7 +141,7 @@ def _marked(row: Row | PublishedRow) -> str:
     return row.label + (" †" if row.on_test else "")
 
 
-def latex(sections: Sequence[Section], published: Published) -> str:
+def latex(sections: Sequence[ReportSection], published: Published) -> str:
     """A booktabs table a section; each model takes two lines, the second its intervals."""
     parts = [f"% {CAPTION}\n% \\usepackage{{booktabs}}; Mean: over the incomplete patterns"]
     for section in sections:
@@ -141,9 +169,9 @@ def latex(sections: Sequence[Section], published: Published) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _tex_cell(section: Section, row: Row, place: int, column: str) -> str:
+def _tex_cell(section: ReportSection, row: Row, place: int, column: str) -> str:
     if column not in row.srcc:
-        return ""
+        return NOT_TESTED
     value = text(row.srcc[column].value)
     value = rf"\textbf{{{value}}}" if place in section.best(column) else value
     deviation = row.deviation(column)
@@ -173,7 +201,7 @@ def _tex(words: str) -> str:
     return "".join(SPECIAL.get(c, c) for c in printable(words))
 
 
-def table(sections: Sequence[Section], published: Published) -> pd.DataFrame:
+def table(sections: Sequence[ReportSection], published: Published) -> pd.DataFrame:
     """A line a model and target, for CSV: SRCC by column, with sd, low, high and n; full precision, undefined empty."""
     lines = []
     for section in sections:
@@ -186,7 +214,7 @@ def table(sections: Sequence[Section], published: Published) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _about(section: Section, row: Row | PublishedRow, source: str) -> dict[str, object]:
+def _about(section: ReportSection, row: Row | PublishedRow, source: str) -> dict[str, object]:
     return {
         "data_set": section.data_set,
         "target": section.target or f"mean of {section.targets} targets",
@@ -196,10 +224,10 @@ def _about(section: Section, row: Row | PublishedRow, source: str) -> dict[str, 
     }
 
 
-def _numbers(section: Section, row: Row, place: int) -> dict[str, object]:
+def _numbers(section: ReportSection, row: Row, place: int) -> dict[str, object]:
     found: dict[str, object] = {}
     for column, estimate in row.srcc.items():
-        low, high, _ = estimate.interval
+        low, high = estimate.interval[:2]
         found |= {column: estimate.value, f"{column}_sd": row.deviation(column)}
         found |= {f"{column}_low": low, f"{column}_high": high, f"{column}_best": place in section.best(column)}
         found |= {f"{column}_n": row.n[column]} if column in row.n else {}

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from aqa.config.schema import Experiment
 from aqa.errors import AqaError
 from aqa.evaluation.scorer import Predictions, selection_measure, summary
-from aqa.features.batches import Rows, training_batches
+from aqa.features.batches import training_batches
 from aqa.features.cache import FeatureLoader
 from aqa.runs.checkpoint import describe_checkpoint
 from aqa.runs.evaluate import Result
 from aqa.runs.folder import CHECKPOINT, FIGURES, PLUGIN, PREDICTIONS, STATE, RunFolder, versions
 from aqa.runs.load import Say, load, silent
+from aqa.runs.predictions import save_predictions
 from aqa.runs.prepare import Prepared, prepare
 from aqa.runs.tracking import require_wandb, tracked
-from aqa.system.files import plain, write_table
+from aqa.system.files import plain
 from aqa.training.loop import Diverged, Progress, train
 
 
@@ -217,18 +217,6 @@ def epoch_line(row: Mapping[str, float]) -> str:
     """An epoch's row of the history in one line of the log."""
     measured = (f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
     return f"epoch {row['epoch']:.0f}: {', '.join(measured)}"
-
-
-def save_predictions(
-    path: Path, ids: Sequence[str], rows: Rows, truth: NDArray[np.float64], target: str, predictions: Predictions
-) -> None:
-    """predictions.csv: id, target, pattern, score (empty where nothing was visible), label."""
-    names = [ids[row] for row in rows]
-    by_pattern = [
-        pd.DataFrame({"id": names, "target": target, "pattern": pattern, "score": scores, "label": truth})
-        for pattern, scores in predictions.items()
-    ]
-    write_table(path, pd.concat(by_pattern))
 
 
 def draw(

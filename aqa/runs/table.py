@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-UNDEFINED = "undefined"
+UNDEFINED, TOO_FEW = "undefined", "n too small"
+MOST_NAMED = 7  # patterns of an average that are listed one by one
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -13,9 +14,16 @@ def number(value: float | None, digits: int = 3) -> str:
     return UNDEFINED if value is None else f"{value:.{digits}f}"
 
 
-def interval(low: float | None, high: float | None) -> str:
-    """A confidence interval for people; it is undefined where the correlation is, in more than a few resamples."""
-    return f"[{UNDEFINED}]" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+def interval(low: float | None, high: float | None, why_none: str | None = None) -> str:
+    """A confidence interval for people. why_none: the reason that metrics.json gives where there is none."""
+    if low is None or high is None:
+        return f"[{TOO_FEW if (why_none or '').startswith('too few') else UNDEFINED}]"
+    return f"[{low:.3f}, {high:.3f}]"
+
+
+def interval_of(scores: Mapping[str, Any]) -> str:
+    """The interval of a pattern or of the average, as in metrics.json."""
+    return interval(scores["srcc_low"], scores["srcc_high"], scores.get("why_no_interval"))
 
 
 def selection_text(selection: Mapping[str, Any]) -> str:
@@ -34,7 +42,7 @@ def result_table(metrics: Mapping[str, Any]) -> str:
     header = ["pattern", "SRCC", "95 % interval", "MSE", "R-l2 %", "n", *(["ceiling"] if known else [])]
     rows = []
     for name, s in metrics["patterns"].items():
-        row = [name, number(s["srcc"]), interval(s["srcc_low"], s["srcc_high"]), number(s["mse"]), number(s["rl2"])]
+        row = [name, number(s["srcc"]), interval_of(s), number(s["mse"]), number(s["rl2"])]
         rows.append([*row, str(s["n"]), *([number(s.get("ceiling")) if "ceiling" in s else ""] if known else [])])
     lines = align([header, *rows])
     average = metrics["average_incomplete"]
@@ -43,6 +51,7 @@ def result_table(metrics: Mapping[str, Any]) -> str:
     undefined = [f"{name} ({s['why_undefined']})" for name, s in metrics["patterns"].items() if "why_undefined" in s]
     if undefined:
         lines.append(f"SRCC undefined: {', '.join(undefined)}")
+    lines += no_interval_lines(metrics)
     unscored = {name: s["unscored"] for name, s in metrics["patterns"].items() if s["unscored"]}
     if unscored:
         listed = ", ".join(f"{name} {n}" for name, n in unscored.items())
@@ -53,12 +62,26 @@ def result_table(metrics: Mapping[str, Any]) -> str:
     return "\n".join([title, *lines])
 
 
+def no_interval_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Which numbers have no interval and why, a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, scores in {**metrics["patterns"], "the average": metrics["average_incomplete"]}.items():
+        if "why_no_interval" in scores:
+            by_reason.setdefault(scores["why_no_interval"], []).append(name)
+    return [f"no interval for {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+
+
 def average_text(average: Mapping[str, Any]) -> str:
-    """The Fisher-z average over incomplete patterns in one line."""
+    """The Fisher-z average over incomplete patterns in one line, with the tested patterns that it leaves out."""
+    count = average["patterns"]
+    over = f"the {count} incomplete patterns" if count > 1 else "the one incomplete pattern"
+    if left_out := average.get("left_out"):
+        named = ", ".join(average["over"]) if count <= MOST_NAMED else f"the {count} incomplete subsets"
+        over = f"{named}, without {', '.join(left_out)}"
     if average["undefined"]:
-        return f"average of the incomplete patterns: undefined, as is the SRCC of {', '.join(average['undefined'])}"
-    text = f"average of the {average['patterns']} incomplete patterns (Fisher z): SRCC {number(average['srcc'])}"
-    text += f" {interval(average['srcc_low'], average['srcc_high'])}, MSE {number(average['mse'])}"
+        return f"average of {over}: undefined, as is the SRCC of {', '.join(average['undefined'])}"
+    text = f"average of {over} (Fisher z): SRCC {number(average['srcc'])}"
+    text += f" {interval_of(average)}, MSE {number(average['mse'])}"
     return text + (f", ceiling {number(average['ceiling'])}" if "ceiling" in average else "")
 
 

@@ -20,6 +20,7 @@ from aqa.config.schema import TrackingConfig
 from aqa.errors import AqaError, first_line
 from aqa.runs.folder import CHECKPOINT, FIGURES, PREDICTIONS
 from aqa.runs.load import Say
+from aqa.runs.predictions import read_table
 
 # Seconds that a run may wait for a server: for any sign of it, for it to take the run, and for what is still to be sent
 # at the end. After that it goes on by itself; what was not sent lies in its folder.
@@ -113,11 +114,10 @@ class Wandb:
 
 
 def _send_files(run: Any, folder: Path) -> None:
-    import pandas as pd
     import wandb
 
     media = {f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted((folder / FIGURES).glob("*.png"))}
-    run.log({**media, "predictions": wandb.Table(dataframe=pd.read_csv(folder / PREDICTIONS))})
+    run.log({**media, "predictions": wandb.Table(dataframe=read_table(folder / PREDICTIONS))})
     artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", run.name or "run"), type="model")
     artifact.add_file(str(folder / CHECKPOINT))
     run.log_artifact(artifact)

@@ -15,6 +15,7 @@ from aqa.sweeps.folder import State, SweepFolder
 from aqa.sweeps.grid import Point
 
 States = Mapping[str, State]  # of each run, by its name
+NOT_A_NUMBER = ("patterns", "undefined", "over", "left_out", "why_no_interval")  # of what metrics.json says of SRCC
 IN_NAME = ("experiment", "data.target", "train.seed")  # axes that a run's name shows
 
 
@@ -98,6 +99,6 @@ def results(points: Sequence[Point], states: States, folder: SweepFolder) -> pd.
         about |= {key: metrics[key] for key in ("target", "model", "seed")}
         about["selected_on"] = metrics["selection"]["split"]
         for pattern, scores in {**metrics["patterns"], "average": metrics["average_incomplete"]}.items():
-            known = {key: value for key, value in scores.items() if key not in ("patterns", "undefined")}
+            known = {key: value for key, value in scores.items() if key not in NOT_A_NUMBER}
             rows.append({**about, "pattern": pattern, **known})
     return pd.DataFrame(rows)

@@ -41,7 +41,7 @@ def test_a_paired_difference_knows_that_models_err_together():
     one, other = estimate(first, drawn), estimate(second, drawn)
     difference = one - other
     assert difference.value == one.value - other.value
-    low, high, _ = difference.interval
+    low, high, *_ = difference.interval
     assert low < difference.value < high
     unpaired = np.hypot(one.interval.high - one.interval.low, other.interval.high - other.interval.low)
     assert high - low < unpaired / 2
@@ -52,17 +52,29 @@ def test_differences_hold_the_truth_about_as_often_as_they_say():
     held = 0
     for seed in range(60):
         target, first, second = predictions(80, own=0.8, seed=seed)  # equally good, by how they are made
-        low, high, _ = (estimate(first, resampled(target)) - estimate(second, resampled(target))).interval
+        low, high, *_ = (estimate(first, resampled(target)) - estimate(second, resampled(target))).interval
         held += low <= 0 <= high
     assert held >= 52
 
 
 def test_means_go_through_fisher_and_are_undefined_where_a_part_is():
-    one, other = Estimate(0.2, np.array([0.1, 0.3])), Estimate(0.8, np.array([0.7, 0.9]))
+    never = np.zeros(2, dtype=bool)
+    one, other = Estimate(0.2, np.array([0.1, 0.3]), never), Estimate(0.8, np.array([0.7, 0.9]), never)
     found = mean([one, other])
     assert found.value == pytest.approx(fisher_mean([0.2, 0.8]))
     assert found.draws == pytest.approx([fisher_mean([0.1, 0.7]), fisher_mean([0.3, 0.9])])
-    assert np.isnan(mean([one, Estimate(np.nan, np.full(2, np.nan))]).value)
+    assert np.isnan(mean([one, Estimate(np.nan, np.full(2, np.nan), never)]).value)
+
+
+def test_few_videos_in_perfect_order_leave_a_mean_and_a_difference_without_interval():
+    target = np.arange(4.0)
+    drawn = resampled(target)
+    perfect, other = estimate(target, drawn), estimate(np.array([1.0, 0.0, 3.0, 2.0]), drawn)
+    for found in (perfect, mean([perfect, other]), perfect - other):
+        assert np.isnan(found.interval.low)
+        assert np.isnan(found.interval.high)
+        assert found.interval.too_few
+        assert found.interval.why_none.startswith("too few videos: the order is perfect in ")
 
 
 def test_targets_that_share_videos_share_their_draws():

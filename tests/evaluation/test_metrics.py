@@ -153,7 +153,7 @@ def test_bootstrap_is_the_plain_one():
 def test_bootstrap_in_several_blocks():
     n = resampling.BLOCK // 4
     x, y = gaussian(n, 0.5, np.random.default_rng(0))
-    low, high, undefined = bootstrap({"V": x}, y, ["V"], resamples=6).patterns["V"]
+    low, high, undefined, *_ = bootstrap({"V": x}, y, ["V"], resamples=6).patterns["V"]
     assert low < high
     assert (low, high) == pytest.approx((srcc(x, y),) * 2, abs=0.02)
     assert undefined == 0
@@ -176,7 +176,7 @@ def test_intervals_cover_the_true_value_about_as_often_as_they_say():
     covered = 0
     for _ in range(300):
         x, y = gaussian(100, 0.7, rng)
-        low, high, _ = bootstrap({"V": x}, y, ["V"], resamples=300).patterns["V"]
+        low, high, *_ = bootstrap({"V": x}, y, ["V"], resamples=300).patterns["V"]
         covered += low <= truth <= high
     assert 0.90 <= covered / 300 <= 0.99
 
@@ -184,7 +184,7 @@ def test_intervals_cover_the_true_value_about_as_often_as_they_say():
 def test_resamples_are_the_same_for_every_pattern():
     # Opposite predictions cancel in every resample only when the resamples are one.
     x, y = gaussian(50, 0.6, np.random.default_rng(3))
-    low, high, _ = bootstrap({"V": x, "A": -x}, y, ["V", "A"]).average
+    low, high, *_ = bootstrap({"V": x, "A": -x}, y, ["V", "A"]).average
     assert (low, high) == pytest.approx((0, 0), abs=1e-12)
 
 
@@ -204,8 +204,31 @@ def test_bootstrap_of_what_is_never_defined():
     y = np.arange(10.0)
     found = bootstrap({"V": np.full(10, NAN), "A": np.ones(10), "F": y}, y, ["V", "A"], resamples=20)
     assert found.patterns["V"].undefined == found.patterns["A"].undefined == found.average.undefined == 20
-    assert found.patterns["F"] == (1, 1, 0)
+    assert found.patterns["F"].perfect == 20
+    assert math.isnan(found.patterns["F"].low)
     assert math.isnan(bootstrap({"V": []}, [], []).average.low)
+
+
+def test_an_interval_that_would_end_at_one_is_not_given_and_says_why():
+    rng = np.random.default_rng(8)
+    y = np.arange(6.0)
+    predictions = {name: rng.permutation(6) + 0.0 for name in ("VA", "VF", "AF", "A", "F")} | {"V": y}
+    found = summarise(predictions, y, list(predictions), 0, 5)
+    for scores in (found["patterns"]["V"], found["average_incomplete"]):
+        assert math.isnan(scores["srcc_low"])
+        assert math.isnan(scores["srcc_high"])
+        assert scores["why_no_interval"].startswith("too few videos: the order is perfect in ")
+    wide = summarise({"V": gaussian(60, 0.8, rng)[0]}, np.arange(60.0), ["V"], 0, 59)
+    assert "why_no_interval" not in wide["patterns"]["V"]
+    assert "why_no_interval" not in wide["average_incomplete"]
+
+
+def test_no_interval_ends_at_a_perfect_order():
+    rng = np.random.default_rng(9)
+    for n in (4, 5, 6, 8, 12):
+        x, y = gaussian(n, 0.9, rng)
+        low, high, *_ = bootstrap({"V": x}, y, ["V"]).patterns["V"]
+        assert math.isnan(high) or -1 < low <= high < 1
 
 
 def test_summary_of_patterns_and_their_average():
@@ -225,7 +248,7 @@ def test_summary_of_patterns_and_their_average():
     average = summary["average_incomplete"]
     assert average["srcc"] == fisher_mean([half["srcc"], -1.0])
     assert average["mse"] == pytest.approx((half["mse"] + visual["mse"]) / 2)
-    assert (average["patterns"], average["undefined"]) == (2, [])
+    assert (average["patterns"], average["undefined"], average["over"]) == (2, [], ["VA", "V"])
 
 
 def test_summary_names_what_is_undefined():

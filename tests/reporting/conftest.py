@@ -9,7 +9,7 @@ from aqa.config.load import load_experiment
 from aqa.evaluation.metrics import summarise
 from aqa.modalities import subsets
 from aqa.runs.folder import PREDICTIONS, RunFolder
-from aqa.runs.run import save_predictions
+from aqa.runs.predictions import save_predictions
 from aqa.system.files import plain
 
 MODALITIES = ("visual", "audio", "flow")
@@ -31,7 +31,8 @@ def write_finished():
     """A function that writes a finished run's folder and returns it.
 
     noise: how far its predictions are from the truth. absent: videos without flow. settings: dotted keys of the
-    experiment. predictions, truth, ids: instead of made-up ones. metrics: changes to metrics.json.
+    experiment. predictions, truth, ids: instead of made-up ones. metrics: changes to metrics.json. tested:
+    the patterns that it was tested under, all subsets of its modalities by default.
     """
 
     def write(
@@ -50,6 +51,8 @@ def write_finished():
         ids=None,
         router=True,
         metrics=None,
+        modalities=MODALITIES,
+        tested=None,
     ):
         content = {
             "name": "{target}-{seed}",
@@ -60,17 +63,22 @@ def write_finished():
         }
         folder = RunFolder.start(path, load_experiment(content, list(settings)).resolved(), False)
         truth = truth_of(target) if truth is None else np.asarray(truth, dtype=float)
-        names, rng = subsets(MODALITIES), np.random.default_rng([seed, *path.name.encode()])
+        names, rng = subsets(modalities), np.random.default_rng([seed, *path.name.encode()])
         if predictions is None:
             predictions = {k: truth + noise / sum(s) * rng.normal(size=len(truth)) for k, s in names.items()}
-            predictions["F"][:absent] = np.nan
-        incomplete = [k for k in predictions if k in names and k != "VAF"]
+            predictions.get("F", truth)[:absent] = np.nan
+            predictions = {k: predictions[k] for k in tested or predictions}
+        incomplete = [k for k in predictions if k in names and not all(names[k])]
         found = summarise(predictions, truth, incomplete, 0, 40, resamples=50)
         ids = [f"{data_set} {i}" for i in range(len(truth))] if ids is None else ids
         save_predictions(folder.path / PREDICTIONS, ids, np.arange(len(truth)), truth, target, predictions)
-        about = {"data_set": data_set, "target": target, "model": model, "seed": seed, "modalities": MODALITIES}
+        about = {"data_set": data_set, "target": target, "model": model, "seed": seed, "modalities": modalities}
         selection = {"split": split, "metric": "srcc", "pattern": "complete", "epoch": 3, "value": 0.5, "epochs": 9}
-        weights = {k: rng.dirichlet([5, 5, 5], size=3).tolist() for k in predictions} if router else {}
+        weights = (
+            {k: rng.dirichlet([5] * len(modalities), size=len(modalities)).tolist() for k in predictions}
+            if router
+            else {}
+        )
         folder.finish(plain({**found, **about, "selection": selection, "router_weights": weights, **(metrics or {})}))
         return folder.path
 

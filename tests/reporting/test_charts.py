@@ -7,7 +7,7 @@ import pytest
 
 from aqa.evaluation.comparison import draw_videos, rank_models
 from aqa.reporting import charts
-from aqa.reporting.collect import entries, find_runs, read_scores
+from aqa.reporting.collect import find_runs, read_scores, runs_by_model
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import target_section
 
@@ -36,9 +36,9 @@ def section(finished, tmp_path):
         for seed in (0, 1):
             finished(f"{model}{seed}", model=model, seed=seed)
     finished("best", noise=1, split="test")
-    by_place, _ = entries(find_runs([tmp_path / "runs"])[0])
+    by_place, _ = runs_by_model(find_runs([tmp_path / "runs"])[0])
     ((place, found),) = by_place.items()
-    counts = draw_videos({place.target: read_scores(found[0].first.folder).ids})
+    counts = draw_videos({place.target: read_scores(found[0].first).ids})
     return target_section(place, found, counts[place.target])
 
 
@@ -80,7 +80,7 @@ def test_published_numbers_are_marks(section, drawn):
 def test_what_there_is_nothing_of_is_not_drawn(finished, tmp_path):
     truth = np.arange(9.0)
     finished("a", truth=truth, predictions={"VA": truth, "V": truth}, router=False)
-    by_place, _ = entries(find_runs([tmp_path / "runs"])[0])
+    by_place, _ = runs_by_model(find_runs([tmp_path / "runs"])[0])
     ((place, found),) = by_place.items()
     section = target_section(place, found, draw_videos({"TES": [str(i) for i in range(9)]})["TES"])
     assert charts.worth_of_modalities(section) is None

@@ -218,8 +218,9 @@ def test_names_are_escaped_in_tables_for_papers_and_in_figures(hostile):
 
 def test_control_characters_of_a_strangers_run_are_shown_escaped(finished, tmp_path):
     escape, half = "\x1b[2J", "\udc80"
-    metrics = {"data_set": f"set{escape}", "target": f"t{escape}\u202e"}
-    finished("a", metrics=metrics)
+    folder = finished("a", metrics={"data_set": f"set{escape}", "target": f"t{escape}\u202e"})
+    predictions = folder / "predictions.csv"
+    predictions.write_text(predictions.read_text().replace(",TES,", f",t{escape}\u202e,"))
     os.rename(tmp_path / "runs" / "a", tmp_path / "runs" / f"a{escape}{half}")
     page = report([tmp_path / "runs"], tmp_path / "out")
     for path in (page, page.parent / "tables.md", page.parent / "tables.csv", page.parent / "tables.tex"):

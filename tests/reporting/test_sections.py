@@ -8,8 +8,9 @@ import pytest
 from aqa.errors import AqaError
 from aqa.evaluation.comparison import draw_videos
 from aqa.evaluation.metrics import fisher_mean, srcc
-from aqa.reporting.collect import entries, find_runs, read_scores
-from aqa.reporting.sections import AVERAGE, differences, mean_section, missing_curve, target_section
+from aqa.reporting.collect import find_runs, read_scores, runs_by_model
+from aqa.reporting.sections import AVERAGE, differences, mean_section, missing_curve, target_section, verdict
+from aqa.reporting.writers import notes_of
 
 
 def metrics_of(folder):
@@ -17,8 +18,8 @@ def metrics_of(folder):
 
 
 def sections_of(folder):
-    by_place, _ = entries(find_runs([folder])[0])
-    counts = draw_videos({place.target: read_scores(found[0].first.folder).ids for place, found in by_place.items()})
+    by_place, _ = runs_by_model(find_runs([folder])[0])
+    counts = draw_videos({place.target: read_scores(found[0].first).ids for place, found in by_place.items()})
     return {place.target: target_section(place, found, counts[place.target]) for place, found in by_place.items()}
 
 
@@ -38,7 +39,7 @@ def test_a_row_is_the_mean_over_its_seeds(finished, section):
         assert row.srcc[pattern].value == pytest.approx(fisher_mean(values))
         assert row.deviation(pattern) == pytest.approx(np.std(values, ddof=1))
         assert row.mse[pattern] == pytest.approx(np.mean([m["patterns"][pattern]["mse"] for m in found]))
-        low, high, _ = row.srcc[pattern].interval
+        low, high, *_ = row.srcc[pattern].interval
         assert low <= row.srcc[pattern].value <= high
     averages = [m["average_incomplete"]["srcc"] for m in found]
     assert row.srcc[AVERAGE].value == pytest.approx(fisher_mean(averages))
@@ -80,7 +81,7 @@ def test_what_a_modality_is_worth_is_on_the_videos_that_are_scored_both_ways(fin
 def test_runs_on_different_videos_are_not_compared(finished, section):
     finished("a")
     finished("b", seed=1, ids=[f"other {i}" for i in range(40)])
-    with pytest.raises(AqaError, match="different videos or labels of fisv TES"):
+    with pytest.raises(AqaError, match="do not compare on fisv TES: they were tested on different videos"):
         section()
 
 
@@ -135,3 +136,74 @@ def test_the_curve_over_missing_modalities_is_by_count_or_by_tested_rate(finishe
     assert [share for share, _ in curve] == [0, 0.1, 0.5]
     assert curve[0][1].value == 1
     assert AVERAGE not in found.columns
+
+
+def test_seeds_tested_under_other_patterns_leave_cells_empty_and_say_so(finished, section):
+    finished("a0", seed=0)
+    finished("a1", seed=1, tested=["VAF", "V"])
+    found = section()
+    (row,) = found.rows
+    assert found.columns == ["VAF", "VA", "VF", "AF", "V", "A", "F"]
+    assert set(row.srcc) == {"VAF", "V"}
+    assert row.untested == dict.fromkeys(["VA", "VF", "AF", "A", "F"], (1,))
+    assert set(row.router) == {"VAF", "V"}
+    assert notes_of(found, []) == ["mcmoe: seed 1 not tested under VA, VF, AF, A, F (cells with -)"]
+
+
+def test_a_row_without_every_incomplete_pattern_has_no_mean_and_says_so(finished, section):
+    finished("a")
+    finished("b", model="late_fusion", tested=["VAF", "V"])
+    notes = notes_of(section(), [])
+    assert "late_fusion: not tested under VA, VF, AF, A, F (cells with -)" in notes
+    assert "late_fusion: no mean of incomplete, which is over VA, VF, AF, V, A, F" in notes
+
+
+def test_a_mean_names_the_tested_patterns_that_it_leaves_out(finished, section):
+    truth = np.arange(15.0)
+    noisy = {
+        name: truth + np.random.default_rng(i).normal(0, 5, 15) for i, name in enumerate(("VAF", "V", "rates(0.3)"))
+    }
+    finished("a", truth=truth, predictions=noisy)
+    assert notes_of(section(), []) == ["mean of incomplete: over V, without rates(0.3)"]
+
+
+def test_runs_of_three_and_of_two_modalities_stand_in_one_table(finished, section):
+    finished("three")
+    finished("two", model="late_fusion", modalities=("visual", "flow"))
+    found = section()
+    assert found.modalities == ("visual", "audio", "flow")
+    two = next(row for row in found.rows if row.label == "late_fusion")
+    assert set(two.srcc) == {"VF", "V", "F"}
+    assert np.isnan(two.router["V"][1]).all()  # it has no audio
+    assert np.isfinite(two.router["V"][[0, 0, 2, 2], [0, 2, 0, 2]]).all()
+
+
+def test_modalities_whose_patterns_have_other_meanings_do_not_compare(finished, section):
+    finished("three")
+    finished("two", model="late_fusion", modalities=("video", "flow"))
+    with pytest.raises(AqaError, match="do not compare: patterns of visual, audio, flow and of video, flow"):
+        section()
+
+
+def test_labels_that_differ_between_runs_are_named(finished, section):
+    truth = np.arange(12.0)
+    finished("a", truth=truth)
+    finished("b", seed=1, truth=truth + (np.arange(12) == 7))
+    with pytest.raises(AqaError, match="the label of 'fisv 7' is 7 in one and 8 in the other; report them apart"):
+        section()
+
+
+def test_the_best_is_better_by_the_paired_test_and_not_by_a_digit(finished, section):
+    truth = np.arange(60.0)
+    noise = np.random.default_rng(3).normal(size=60)
+    near = {"VAF": truth + 12 * noise}
+    finished("a", truth=truth, predictions=near)
+    finished(
+        "b", truth=truth, predictions={"VAF": near["VAF"] + np.where(np.arange(60) < 4, 4, 0)}, model="late_fusion"
+    )
+    found = section()
+    one, other = (row.srcc["VAF"].value for row in found.rows)
+    assert 0 < abs(one - other) < 0.02
+    assert found.best("VAF") == set()
+    ((_, _, difference),) = differences(found, "VAF")
+    assert verdict(difference) == "not told apart"

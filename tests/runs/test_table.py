@@ -37,7 +37,7 @@ def test_a_line_a_pattern_with_interval_and_n():
     assert complete.split() == ["VAF", "0.500", "[0.400,", "0.600]", "12.000", "1.500", "30"]
     assert visual.split()[0] == "V"
     assert visual.split()[-1] == "20"
-    assert average == "average of the 1 incomplete patterns (Fisher z): SRCC 0.250 [0.100, 0.400], MSE 12.000"
+    assert average == "average of the one incomplete pattern (Fisher z): SRCC 0.250 [0.100, 0.400], MSE 12.000"
 
 
 def test_selection_on_test_is_shouted():
@@ -65,7 +65,7 @@ def test_an_undefined_correlation_is_said_and_takes_the_average_with_it():
     metrics["average_incomplete"].update(srcc=None, undefined=["V"])
     table = result_table(metrics)
     assert "undefined" in table.splitlines()[4]
-    assert table.splitlines()[-1] == "average of the incomplete patterns: undefined, as is the SRCC of V"
+    assert table.splitlines()[-1] == "average of the one incomplete pattern: undefined, as is the SRCC of V"
 
 
 def test_samples_without_every_modality_of_a_pattern_are_counted():
@@ -85,6 +85,24 @@ def test_numbers(value, text):
 def test_intervals():
     assert interval(None, 0.3) == interval(0.3, None) == "[undefined]"
     assert interval(-0.1234, 1) == "[-0.123, 1.000]"
+
+
+def test_an_average_names_the_tested_patterns_that_it_leaves_out():
+    average = {**METRICS["average_incomplete"], "over": ["V"], "left_out": ["rates(0.3)", "gaps(0.5)"]}
+    assert average_text(average).startswith("average of V, without rates(0.3), gaps(0.5) (Fisher z): SRCC 0.250")
+    many = {**average, "patterns": 14, "over": [f"P{i}" for i in range(14)]}
+    assert average_text(many).startswith("average of the 14 incomplete subsets, without rates(0.3), gaps(0.5)")
+
+
+def test_a_number_without_an_interval_says_why():
+    reason = "too few videos: the order is perfect in 210 of 1000 resamples"
+    none = {"srcc_low": None, "srcc_high": None, "why_no_interval": reason}
+    metrics = changed("patterns", "V", {**SCORES, **none})
+    metrics["average_incomplete"].update(none)
+    lines = result_table(metrics).splitlines()
+    assert "[n too small]" in lines[4]
+    assert "[n too small]" in lines[6]
+    assert lines[-1] == f"no interval for V, the average: {reason}"
 
 
 def test_columns_are_aligned():

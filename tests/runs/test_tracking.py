@@ -109,7 +109,7 @@ def test_wandb_reads_the_predictions_the_figures_and_the_checkpoint_back(config,
     step = server.lines["wandb-history.jsonl"][-1]
 
     table = json.loads(server.files[step["predictions"]["path"]])
-    predictions = pd.read_csv(result.folder / "predictions.csv")
+    predictions = pd.read_csv(result.folder / "predictions.csv", dtype={"id": str})
     pd.testing.assert_frame_equal(pd.DataFrame(table["data"], columns=table["columns"]), predictions)
 
     drawn = sorted((result.folder / "figures").glob("*.png"))

@@ -1,0 +1,123 @@
+"""predictions.csv of a run: written and read in this one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aqa.errors import AqaError, brief, first_line, printable
+from aqa.system.files import has_file, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Ids, targets and patterns are text: `030`, `NA` and `null` are names, not numbers and not missing.
+COLUMNS = ("id", "target", "pattern", "score", "label")
+
+
+@dataclass(frozen=True)
+class RecordedScores:
+    """What a run predicted: ids and labels of its test videos (n,), scores by pattern (n,), NaN where not scored."""
+
+    ids: tuple[str, ...]
+    truth: NDArray[np.float64]
+    by_pattern: dict[str, NDArray[np.float64]]
+    target: str
+
+
+def save_predictions(
+    path: Path,
+    ids: Sequence[str],
+    rows: NDArray[np.int64],
+    truth: NDArray[np.float64],
+    target: str,
+    predictions: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """Write predictions.csv: id, target, pattern, score (empty where nothing was visible), label."""
+    import pandas as pd
+
+    names = [ids[row] for row in rows]
+    by_pattern = [
+        pd.DataFrame({"id": names, "target": target, "pattern": pattern, "score": scores, "label": truth})
+        for pattern, scores in predictions.items()
+    ]
+    write_table(path, pd.concat(by_pattern))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """predictions.csv as a table: names stay text as they were written, numbers are the same bits.
+
+    AqaError, one line, where it is not a table of predictions.
+    """
+    import pandas as pd
+
+    if not has_file(path):
+        raise AqaError(f"{path} is missing")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        missing = [name for name in COLUMNS if name not in table]
+        if missing:
+            raise ValueError(f"it has no column {missing[0]}")
+        scores = table["score"].to_numpy(object)
+        # pandas itself, before version 3, reads numbers to within their last digit.
+        table["score"] = np.where(scores == "", "nan", scores).astype(np.float64)
+        table["label"] = table["label"].to_numpy(object).astype(np.float64)
+    except (OSError, ValueError) as error:
+        raise AqaError(f"{path} does not hold a run's predictions: {first_line(error)}") from None
+    return table
+
+
+def read_predictions(path: Path) -> RecordedScores:
+    """predictions.csv of a run; AqaError, one line, where it is not one or contradicts itself."""
+    table = read_table(path)
+    scores, labels = table["score"].to_numpy(), table["label"].to_numpy()
+    pattern, ids = table["pattern"].to_numpy(object), table["id"].to_numpy(object)
+    rows = {str(name): np.flatnonzero(pattern == name) for name in table["pattern"].unique()}
+    problem = _problem(ids, labels, scores, rows) or _one_target(list(table["target"].unique()))
+    if problem:
+        raise AqaError(f"{path} does not hold a run's predictions: {problem}")
+    first = next(iter(rows.values()))
+    by_pattern = {name: scores[own] for name, own in rows.items()}
+    return RecordedScores(tuple(ids[first]), labels[first], by_pattern, str(table["target"].iloc[0]))
+
+
+def _one_target(targets: Sequence[str]) -> str | None:
+    return None if len(targets) == 1 else f"rows of {len(targets)} targets"
+
+
+def _problem(
+    ids: NDArray[np.object_],
+    labels: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    rows: Mapping[str, NDArray[np.int64]],
+) -> str | None:
+    """What contradicts itself in predictions; rows: by pattern, the lines of the table."""
+    if not rows:
+        return "it is empty"
+    if not np.isfinite(labels).all():
+        return f"the label of {_quoted(ids[~np.isfinite(labels)][0])} is not a finite number"
+    if np.isinf(scores).any():
+        return f"the score of {_quoted(ids[np.isinf(scores)][0])} is infinite"
+    base_name, base = next(iter(rows.items()))
+    for name, own in rows.items():
+        if len(set(ids[own])) < len(own):
+            twice = next(each for each in ids[own] if (ids[own] == each).sum() > 1)
+            return f"{_quoted(twice)} has more than one row under {printable(name)}"
+        if list(ids[own]) != list(ids[base]):
+            return f"{printable(base_name)} and {printable(name)} have different videos"
+        if not np.array_equal(labels[own], labels[base]):
+            at = np.flatnonzero(labels[own] != labels[base])[0]
+            return (
+                f"the label of {_quoted(ids[own][at])} is {labels[base][at]:g} under {printable(base_name)} and "
+                f"{labels[own][at]:g} under {printable(name)}"
+            )
+    return None
+
+
+def _quoted(name: object) -> str:
+    return printable(brief(str(name)))
