@@ -11,9 +11,13 @@ MOST_MODALITIES = 10  # subsets are enumerated: 2 ** 10 is still cheap
 
 
 def initials(modalities: Sequence[str]) -> list[str]:
-    """What each modality is called in pattern names: its initial, or its name where two share an initial."""
+    """What each modality is called in pattern names: its initial, or its name where initials do not tell them apart.
+
+    That is where two share an initial, or one begins with a mark or a space. No name holds "+" (`aqa.names`), which
+    joins them, so that no two subsets have one name.
+    """
     first = [m[0].upper() for m in modalities]
-    return first if len(set(first)) == len(first) else list(modalities)
+    return first if len(set(first)) == len(first) and all(map(str.isalnum, first)) else list(modalities)
 
 
 def subset_name(modalities: Sequence[str], subset: Sequence[bool]) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from aqa.errors import AqaError, nearest, printable
-from aqa.store.hdf5 import LONGEST_NAME
+from aqa.names import LONGEST_NAME
 from aqa.store.store import Modality, Target
 from aqa.store.write import write_store
 from aqa.system.files import refuse_existing

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: The folders of the pipeline in the order in which data moves, what all of them stand on first.
 ORDER = (
-    "errors", "version", "modalities", "plugins", "registry",
+    "errors", "names", "version", "modalities", "plugins", "registry",
     "system", "config", "store", "missing", "features", "layers", "models", "training", "evaluation",
     "runs", "sweeps", "reporting", "usage", "cli",
 )  # fmt: skip

@@ -31,3 +31,8 @@ def test_subsets_of_any_number_of_modalities(count):
 def test_too_many_modalities_to_list_are_refused_in_words():
     with pytest.raises(AqaError, match="11 modalities have too many subsets"):
         subsets([f"m{i}" for i in range(11)])
+
+
+def test_names_stand_for_initials_that_are_no_letters():
+    assert list(subsets(["[x", "audio"])) == ["[x+audio", "[x", "audio"]
+    assert list(subsets(["1rgb", "2flow"])) == ["12", "1", "2"]

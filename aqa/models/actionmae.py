@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import before_padding, scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
 from aqa.layers.transformer import Encoder
@@ -119,7 +120,7 @@ class ActionMAE(AQAModel):
         def blocks(n_layer: int, dropout: float = 0.0) -> nn.Module:
             return transformer(hidden_dim, n_head, n_layer, feedforward_dim, dropout)
 
-        self.temporal = nn.ModuleDict(
+        self.temporal = ByModality(
             {m: TemporalEncoder(width, hidden_dim, blocks(n_temporal, dropout)) for m, width in widths.items()}
         )
         self.memory = learned_tokens(n_memory, hidden_dim)

@@ -37,6 +37,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import clip_mean, real_clips, scatter_rows
 from aqa.layers.grade_decoder import xavier
 from aqa.layers.transformer import Encoder
@@ -170,10 +171,10 @@ class DIMML(AQAModel):
         self.mask_padding, self.n_query, self.n_grade = mask_padding, n_query, n_grade
         feedforward = feedforward_dim or 2 * hidden_dim
 
-        self.encoders = nn.ModuleDict(
+        self.encoders = ByModality(
             {m: ClipEncoder(width, hidden_dim, n_encoder, n_head, feedforward, dropout) for m, width in widths.items()}
         )
-        self.own_heads = nn.ModuleDict({m: nn.Linear(hidden_dim, n_query) for m in widths})
+        self.own_heads = ByModality({m: nn.Linear(hidden_dim, n_query) for m in widths})
         self.shared_head = nn.Linear(hidden_dim, n_query)
         self.joined_head = nn.Sequential(
             nn.Linear(len(widths) * (hidden_dim + 1), hidden_dim),

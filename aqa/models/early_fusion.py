@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import on_clips, real_clips
 from aqa.layers.grade_decoder import GradeTransformer, projection
 from aqa.layers.losses import hardest_triplet
@@ -46,7 +47,7 @@ class EarlyFusion(AQAModel):
         super().__init__(widths)
         self.alpha, self.margin, self.mask_padding = alpha, margin, mask_padding
         self.hidden_dim, streams = hidden_dim, len(widths)
-        self.projections = nn.ModuleDict({m: projection(width, hidden_dim) for m, width in widths.items()})
+        self.projections = ByModality({m: projection(width, hidden_dim) for m, width in widths.items()})
         if streams > 1:
             self.join = nn.Linear(streams * hidden_dim + (streams if self.tells_visible else 0), hidden_dim)
         self.network = GradeTransformer(hidden_dim, n_head, n_encoder, n_decoder, n_query, feedforward_dim, dropout)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import before_padding, on_clips, scatter_rows
 from aqa.layers.grade_decoder import GradeTransformer, projection
 from aqa.layers.losses import hardest_triplet
@@ -49,8 +50,8 @@ class LateFusion(AQAModel):
     ):
         super().__init__(widths)
         self.alpha, self.margin, self.mask_padding = alpha, margin, mask_padding
-        self.projections = nn.ModuleDict({m: projection(width, hidden_dim) for m, width in widths.items()})
-        self.networks = nn.ModuleDict(
+        self.projections = ByModality({m: projection(width, hidden_dim) for m, width in widths.items()})
+        self.networks = ByModality(
             {
                 m: GradeTransformer(hidden_dim, n_head, n_encoder, n_decoder, n_query, feedforward_dim, dropout)
                 for m in widths

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import clip_mean, on_clips, real_clips, scatter_rows, works_on_all
 from aqa.layers.grade_decoder import GradeDecoder, projection, sinusoid, xavier
 from aqa.layers.losses import channel_divergence, hardest_triplet, squared_error
@@ -134,13 +135,13 @@ class MCMoE(AQAModel):
         self.generator_queries = generator_queries
         feedforward_dim = feedforward_dim or 3 * hidden_dim
 
-        self.projections = nn.ModuleDict({m: projection(width, hidden_dim) for m, width in widths.items()})
+        self.projections = ByModality({m: projection(width, hidden_dim) for m, width in widths.items()})
         self.encoder = Encoder(n_encoder, hidden_dim, n_head, feedforward_dim, dropout)
         self.use_generator, self.use_experts = use_generator, use_experts
         if use_generator:
-            self.generators = nn.ModuleDict({m: GatedGenerator(hidden_dim, generator_queries) for m in widths})
+            self.generators = ByModality({m: GatedGenerator(hidden_dim, generator_queries) for m in widths})
         if use_experts:
-            self.experts = nn.ModuleDict({m: Expert(hidden_dim) for m in widths})
+            self.experts = ByModality({m: Expert(hidden_dim) for m in widths})
             self.router = nn.Sequential(
                 nn.Linear(hidden_dim, hidden_dim // 2), nn.GELU(), nn.Linear(hidden_dim // 2, len(widths))
             )

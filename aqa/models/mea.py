@@ -40,6 +40,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import before_padding, clip_mean, on_clips
 from aqa.layers.grade_decoder import sinusoid
 from aqa.models import register
@@ -227,11 +228,11 @@ class MEA(AQAModel):
         self.discriminator_rate, self.mask_padding = discriminator_rate, mask_padding
         feedforward_dim = feedforward_dim or 2 * hidden_dim
 
-        self.projections = nn.ModuleDict({m: nn.Conv1d(d, hidden_dim, 3, padding=1) for m, d in widths.items()})
-        self.norms = nn.ModuleDict({m: nn.BatchNorm1d(hidden_dim) for m in widths})
-        self.exclusive_encoders = nn.ModuleDict({m: nn.Linear(hidden_dim, hidden_dim) for m in widths})
+        self.projections = ByModality({m: nn.Conv1d(d, hidden_dim, 3, padding=1) for m, d in widths.items()})
+        self.norms = ByModality({m: nn.BatchNorm1d(hidden_dim) for m in widths})
+        self.exclusive_encoders = ByModality({m: nn.Linear(hidden_dim, hidden_dim) for m in widths})
         self.agnostic_encoder = nn.Linear(hidden_dim, hidden_dim)
-        self.self_attention = nn.ModuleDict(
+        self.self_attention = ByModality(
             {m: PredictiveEncoder(hidden_dim, n_head, n_encoder, feedforward_dim, dropout, prediction) for m in widths}
         )
         self.cross_modal_levels = nn.ModuleList(

@@ -38,6 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import before_padding, clip_mean, scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
 from aqa.layers.transformer import Encoder
@@ -163,7 +164,7 @@ class MoME(AQAModel):
         self.expert_weight, self.self_weight, self.mutual_weight = expert_weight, self_weight, mutual_weight
         self.mask_padding, self.use_gate = mask_padding, use_gate
         feedforward = feedforward_dim or 3 * hidden_dim
-        self.experts = nn.ModuleDict(
+        self.experts = ByModality(
             {m: Expert(d, hidden_dim, n_head, n_encoder, n_query, feedforward, dropout) for m, d in widths.items()}
         )
         if use_gate:

@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import clip_mean, real_clips, scatter_rows
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
@@ -120,14 +121,14 @@ class MoMKE(AQAModel):
         feedforward_dim = feedforward_dim or hidden_dim
         joint = len(widths) * hidden_dim
 
-        self.projections = nn.ModuleDict(
+        self.projections = ByModality(
             {m: nn.Sequential(nn.Linear(width, hidden_dim), nn.Dropout(dropout)) for m, width in widths.items()}
         )
-        self.experts = nn.ModuleDict(
+        self.experts = ByModality(
             {m: Expert(hidden_dim, n_head, n_encoder, feedforward_dim, dropout) for m in widths}
         )
         self.own_scores = nn.Linear(hidden_dim, len(widths))  # row i scores what expert i says of its own stream
-        self.routers = nn.ModuleDict({m: mlp(hidden_dim, feedforward_dim, len(widths), dropout) for m in widths})
+        self.routers = ByModality({m: mlp(hidden_dim, feedforward_dim, len(widths), dropout) for m in widths})
         self.joint = nn.Sequential(nn.Linear(joint, joint), nn.ReLU(), nn.Dropout(dropout))
         self.joint_score = nn.Linear(joint, 1)
 

@@ -45,6 +45,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import on_clips, real_clips, scatter_rows
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
@@ -137,7 +138,7 @@ class AdaptiveFusion(nn.Module):
 
     def __init__(self, modalities: tuple[str, ...], hidden_dim: int, n_fusion: int):
         super().__init__()
-        self.weigh = nn.ModuleDict(
+        self.weigh = ByModality(
             {
                 m: nn.Sequential(
                     nn.Linear(hidden_dim, hidden_dim),
@@ -275,7 +276,7 @@ class PAMFN(AQAModel):
             raise AqaError(f"model 'pamfn': n_fusion must be 1 or more, got {n_fusion}")
         self.branch_epochs, self.mask_padding = branch_epochs, mask_padding
         self.stage: Literal["both", "branches", "mixed"] = "both"
-        self.branches = nn.ModuleDict({m: Branch(width, hidden_dim, dropout) for m, width in widths.items()})
+        self.branches = ByModality({m: Branch(width, hidden_dim, dropout) for m, width in widths.items()})
         self.mixed = MixedBranch(self.modalities, hidden_dim, n_head, n_fusion, dropout)
 
     def start_epoch(self, epoch: int) -> None:

@@ -36,6 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
+from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import before_padding, clip_mean, scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
 from aqa.layers.transformer import Encoder
@@ -71,7 +72,7 @@ class Gate(nn.Module):
 
     def __init__(self, widths: Mapping[str, int], hidden_dim: int):
         super().__init__()
-        self.embeddings = nn.ModuleDict({m: nn.Linear(width, hidden_dim) for m, width in widths.items()})
+        self.embeddings = ByModality({m: nn.Linear(width, hidden_dim) for m, width in widths.items()})
         self.weigh = nn.Sequential(
             nn.GELU(),
             nn.Linear(len(widths) * hidden_dim, hidden_dim),
@@ -120,7 +121,7 @@ class SimMLM(AQAModel):
         self.mofe_weight, self.expert_epochs, self.mask_padding = mofe_weight, expert_epochs, mask_padding
         self.experts_alone = False
         feedforward_dim = feedforward_dim or 3 * hidden_dim
-        self.experts = nn.ModuleDict(
+        self.experts = ByModality(
             {m: Expert(width, hidden_dim, n_head, n_encoder, feedforward_dim, dropout) for m, width in widths.items()}
         )
         self.gate = Gate(widths, hidden_dim)

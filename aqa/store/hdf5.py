@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aqa.errors import AqaError, printable
+from aqa.names import check_name
 
 MOST_MEMBERS = 1000  # of a group: targets, splits
 MOST_ROWS = 10_000_000  # of ids and all that goes with them
-LONGEST_NAME = 250  # characters of an id, a target ...
 LONGEST_TEXT = 65_536  # characters of an attribute
 AT_ONCE = 2**28  # bytes that ids read together may take, whatever they say
 UNPACKED = 2**30  # bytes: what a compressed array may always unpack to
@@ -62,6 +62,8 @@ def dataset(file: h5py.File, name: str, ndim: int) -> h5py.Dataset:
     found = _member(file, name)
     if found is None:
         raise AqaError(f"{file.filename}: '{name}' is missing")
+    if isinstance(found, h5py.Group):
+        raise AqaError(f"{file.filename}: '{name}' is a group, not an array; a name with '/' makes one, and is refused")
     if not isinstance(found, h5py.Dataset) or found.ndim != ndim:
         raise AqaError(f"{file.filename}: '{name}' is not an array of {ndim} dimension{'s' * (ndim > 1)}")
     if found.external or found.is_virtual:
@@ -211,14 +213,6 @@ def _member(file: h5py.File, name: str) -> Any:
 def _own(file: h5py.File, parent: h5py.Group, key: str, name: str) -> None:
     if not isinstance(parent.get(key, getlink=True), h5py.HardLink):
         raise AqaError(f"{file.filename}: {name} is a link; a store holds its own data")
-
-
-def check_name(name: str, where: str) -> None:
-    """AqaError for what cannot be the name of a video, modality, target or split."""
-    if len(name) > LONGEST_NAME:
-        raise AqaError(f"{where}, '{printable(name[:20])}...', has {len(name)} characters; {LONGEST_NAME} are the most")
-    if printable(name) != name:
-        raise AqaError(f"{where}, '{printable(name)}', holds control characters or is no UTF-8")
 
 
 def _checked_text(value: Any, where: str) -> str:

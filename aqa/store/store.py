@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aqa.errors import AqaError, first_line, nearest
+from aqa.names import check_modalities
 from aqa.store import hdf5
 from aqa.system.files import has_file
 
@@ -169,6 +170,7 @@ class FeatureStore:
             raise AqaError(f"{self.path}: no modality under 'features'")
         if len(names) > MOST_MODALITIES:
             raise AqaError(f"{self.path}: features has {len(names)} modalities; {MOST_MODALITIES} are the most")
+        check_modalities(names, str(self.path))
         stated = hdf5.attribute(self._file, "features", "modalities", (len(names),))
         if stated is None:
             first = [m for m in BENCHMARK_ORDER if m in names]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aqa.errors import AqaError
-from aqa.store import hdf5
+from aqa.names import check_id, check_key, check_modalities
 from aqa.store.store import ABOUT_MODALITY, CRC, FORMAT, SCHEMA, Modality, Target, crc_of, crc_of_texts
 from aqa.system.files import refuse_existing, sink, written_whole
 from aqa.system.signals import stop_here_if_asked
@@ -41,9 +41,7 @@ def write_store(
     """
     path = Path(path)
     refuse_existing(path, overwrite)
-    for kind, names in (("id", ids), ("modality", modalities), ("target", targets), ("split", splits)):
-        for each in names:
-            hdf5.check_name(each, f"{path}: {kind}")
+    check_names(ids, modalities, targets, splits, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def done(streams: int) -> None:
@@ -54,6 +52,18 @@ def write_store(
 
     with written_whole(path) as partial, sink(partial) as output, h5py.File(output, "w", libver=FORMAT) as file:
         _write(file, name, source, ids, modalities, targets, splits, read, dtype, done)
+
+
+def check_names(
+    ids: Iterable[str], modalities: Iterable[str], targets: Iterable[str], splits: Iterable[str], where: str
+) -> None:
+    """AqaError, with the name, for one that the rules of `aqa.names` refuse."""
+    for each in ids:
+        check_id(each, f"{where}: id")
+    check_modalities(modalities, where)
+    for kind, names in (("target", targets), ("split", splits)):
+        for each in names:
+            check_key(each, f"{where}: {kind}")
 
 
 def _write(

@@ -78,6 +78,20 @@ def score(model, features, visible):
         return model.score(features, visible, lengths(rows, features))
 
 
+ODD_NAMES = ["a.b", "forward", "__class__", "training", "c d"]
+
+
+@EVERY_MODEL
+def test_modalities_may_have_any_name_that_stores_take(name):
+    odd, plain = ({prefix + m: 4 for m in ODD_NAMES} for prefix in ("", "plain"))
+    names = dict(zip(plain, odd, strict=True))
+    features = inputs(3, plain)
+    expected = score(small(name, plain), features, counted_in_binary(3, plain))
+    found = score(small(name, odd), {names[m]: x for m, x in features.items()}, counted_in_binary(3, odd))
+    assert torch.equal(found, expected)
+
+
+
 @EVERY_MODEL
 def test_scores_lie_in_the_unit_interval_for_every_visibility(name):
     scores = score(small(name), inputs(7), SUBSETS)

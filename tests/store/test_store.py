@@ -227,3 +227,42 @@ def test_a_number_that_the_files_type_cannot_hold_is_refused(tmp_path, dtype, nu
     with pytest.raises(AqaError, match=rf"visual of 'c' holds {number:g}".replace("+", r"\+") + f", which {dtype}"):
         write(tmp_path / "large.h5", dtype=dtype, read=lambda modality, row: clips[modality][row])
     assert not (tmp_path / "large.h5").exists()
+
+
+@pytest.mark.parametrize("name", ["", " ", "/", "a/b", ".", "..", "a\nb", "https://judge"])
+@pytest.mark.parametrize("what", ["modalities", "targets", "splits"])
+def test_names_that_no_store_can_hold_are_refused_before_anything_is_written(tmp_path, what, name):
+    content = {
+        "modalities": {name: Modality(4, np.array(LENGTHS["visual"]))},
+        "targets": {name: Target(np.array([1, 2, np.nan, 4.0]), 0, 10)},
+        "splits": {name: [0]},
+    }
+    with pytest.raises(AqaError, match=r"x\.h5: (modality|target|split), '") as error:
+        write(tmp_path / "new" / "x.h5", **{what: content[what]})
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["NO", "null", "1", "1_000", "2024-01-01", "~", "<<", "a: b", "#2", "[x]", "@", "`"])
+def test_odd_names_of_targets_are_read_as_they_were_written(tmp_path, name):
+    write(tmp_path / "x.h5", targets={name: Target(np.array([1, 2, np.nan, 4.0]), 0, 10)})
+    with FeatureStore(tmp_path / "x.h5") as store:
+        assert list(store.targets) == [name]
+
+
+def test_modalities_whose_patterns_would_have_one_name_are_refused(path, tmp_path):
+    streams = {name: Modality(4, np.array(LENGTHS["visual"])) for name in ("rgb", "flow", "rgb+flow")}
+    with pytest.raises(AqaError, match=r"modality, 'rgb\+flow', holds '\+', which joins modalities"):
+        write(tmp_path / "new.h5", modalities=streams)
+    with h5py.File(path, "r+") as file:  # as another program may have written it
+        file.move("features/audio", "features/visual+audio")
+        del file["features"].attrs["modalities"]
+    with pytest.raises(AqaError, match=r"x\.h5: modality, 'visual\+audio', holds '\+'"):
+        FeatureStore(path)
+
+
+def test_a_target_that_is_a_path_is_refused_in_words(path):
+    with h5py.File(path, "r+") as file:
+        file["targets/https:/judge"] = file["targets/TES"][()]
+    with pytest.raises(AqaError, match="'targets/https:' is a group, not an array; a name with '/' makes one"):
+        FeatureStore(path)
