@@ -56,7 +56,7 @@ def in_a_process(function: Callable[..., int], *arguments: object) -> int:
 def streamed(path: Path, memory: float, batch: int, device: torch.device) -> dict[str, StreamedFeatures]:
     """The features of a store, read ahead and read at need."""
     with FeatureStore(path) as store:
-        ahead = load_features(store, device=device, memory=memory, batch_size=batch, clips=CLIPS)
+        ahead = load_features(store, device=device, memory=memory, batch_size=batch, window=CLIPS)
     if not isinstance(ahead, StreamedFeatures):
         raise SystemExit(f"streaming: the store fits into {memory:g} GiB")
     at_need = ahead.copy()

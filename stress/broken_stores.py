@@ -213,7 +213,7 @@ def _everything(path: Path) -> dict[str, Any]:
         streamed = load_features(store, align="none", memory=2e-6)
         rows = np.arange(len(store))
         parts: dict[str, list[bytes]] = {m: [] for m in store.modalities}
-        for _, held in streamed.portions(rows):
+        for _, held in streamed.portions(rows, streamed.available):
             for m in store.modalities:
                 parts[m].append(held.values[m].numpy().tobytes())
         for m in store.modalities:

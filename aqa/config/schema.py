@@ -45,9 +45,9 @@ class DataConfig(Section):
     store: Name  # an HDF5 feature store; relative to the experiment file or the working folder
     target: Name  # the score to predict, a name under `targets` in the store
     synthetic: str | None = None  # a preset of `aqa prepare synthetic`, made at `store` where there is no file yet
-    clips: int | None = Field(None, ge=1, lt=MOST)  # window length; the longest video's where it is not given
+    clips: int | None = Field(None, ge=1, lt=MOST)  # window length; the longest training video's where it is not given
     modalities: list[str] | None = Field(None, min_length=1)  # which streams, in which order; the store's by default
-    align: Literal["shortest", "none"] = "shortest"  # cut the streams of a video to its shortest one
+    align: Literal["shortest", "none", "time"] = "shortest"  # how streams of different lengths go together
     standardize: bool = False  # channels to zero mean and unit deviation, by the training split's statistics
     validation: float = Field(0.2, gt=0, lt=1)  # share of train cut off for validation where the store has no `valid`
     memory: float | None = Field(None, gt=0, lt=MOST)  # GiB that features may take; a larger store is read in blocks

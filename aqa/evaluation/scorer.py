@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,10 +55,10 @@ class Scorer:
         self.model.eval()
         by_row = {name: np.full(len(self.features.ids), np.nan) for name in patterns}
         routed: dict[str, list[NDArray[np.float64]]] = {name: [] for name in patterns}
-        for names in self._scored_together(rows, patterns):
+        for names, taken in self._scored_together(rows, patterns):
             together = [patterns[name] for name in names]
             for batch in scoring_batches(
-                self.features, rows, together, clips=self.clips, size=self.batch_size, seed=self.seed
+                self.features, taken, together, clips=self.clips, size=self.batch_size, seed=self.seed
             ):
                 with torch.inference_mode(), float32_products("float32"):
                     found = self.model.score_patterns(batch.features, batch.visible, batch.lengths, diagnose=diagnose)
@@ -75,20 +75,38 @@ class Scorer:
         predictions = {name: scores[rows] for name, scores in by_row.items()}
         return predictions, {name: np.concatenate(weights).mean(axis=0) for name, weights in routed.items() if weights}
 
-    def _scored_together(self, rows: Rows, patterns: Mapping[str, MissingPattern]) -> list[list[str]]:
-        """Names of the patterns that one pass over the rows can score: those that leave the features as they are.
+    def _scored_together(self, rows: Rows, patterns: Mapping[str, MissingPattern]) -> list[tuple[list[str], Rows]]:
+        """Names of the patterns that one pass over some of the rows can score, and these rows.
 
-        A model that numbers the rows of a batch needs the same rows in it under each pattern, too.
+        One pass has one window for all its patterns. Patterns that damage features have a pass each. The others go
+        together where they score the same rows and show them alike, so that neither rows nor windows follow from what
+        a pattern hides. A model whose patterns share work is given all of them at once for the rows on which they
+        agree, which are all rows where no video has streams of different lengths.
         """
-        groups: dict[Hashable, list[str]] = {}
+        decisive: dict[str, NDArray[np.float64]] = {}  # (n, 2), 0 for a row of which a pattern leaves nothing
         for name, pattern in patterns.items():
-            same: Hashable = None
-            if pattern.damages:
-                same = name
-            elif self.model.numbers_rows:
-                same = scoring_visibility(self.features, rows, pattern, self.seed).any(axis=1).tobytes()
-            groups.setdefault(same, []).append(name)
-        return list(groups.values())
+            if not pattern.damages:
+                visible = scoring_visibility(self.features, rows, pattern, self.seed)
+                decisive[name] = self.features.alignment.decisive(rows, visible, self.clips)
+        found = []
+        agree = np.zeros(len(rows), bool)
+        if decisive and self.model.shares_patterns and not self.model.numbers_rows:
+            agree = _agreed(np.stack(list(decisive.values())))
+            found.append((list(decisive), rows[agree]))
+        if not agree.all():
+            alike: dict[bytes, list[str]] = {}
+            for name, part in decisive.items():
+                alike.setdefault(part[~agree].tobytes(), []).append(name)
+            found += [(names, rows[~agree]) for names in alike.values()]
+        return found + [([name], rows) for name, pattern in patterns.items() if pattern.damages]
+
+
+def _agreed(decisive: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The rows (n,) that all patterns which leave something of them show alike. decisive: (P, n, 2)."""
+    seen = decisive[:, :, :1] > 0
+    most = np.where(seen, decisive, -np.inf).max(axis=0)
+    least = np.where(seen, decisive, np.inf).min(axis=0)
+    return np.asarray((most <= least).all(axis=1))
 
 
 def incomplete(patterns: Mapping[str, MissingPattern]) -> list[str]:
@@ -99,6 +117,10 @@ def incomplete(patterns: Mapping[str, MissingPattern]) -> list[str]:
 def selection_patterns(pattern: str, modalities: tuple[str, ...]) -> dict[str, MissingPattern]:
     """The patterns behind `select.pattern`: complete, a subset's name, or average (the incomplete subsets)."""
     named = subsets(modalities)
+    if pattern == "average" and len(modalities) == 1:
+        raise AqaError(
+            f"select.pattern: average is over the incomplete subsets, and {modalities[0]} alone has none; use complete"
+        )
     if pattern == "average":
         return {name: Subset(modalities, subset) for name, subset in named.items() if not all(subset)}
     if pattern != "complete" and pattern not in named:

@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aqa.errors import AqaError, nearest
+from aqa.features.alignment import Align, Alignment, Counted, Rows, resampled
 from aqa.features.loading import allocate, disk_type, fill, shaped
+from aqa.features.statistics import Moments, Statistics, standardised
 from aqa.missing import Draws, MissingPattern, sample_keys
 from aqa.store.store import FeatureStore
 from aqa.system.devices import on_device
 
-ROUNDING = 2.0**-24  # of a channel's mean: a deviation that small is what float32 leaves of a constant
-Rows = NDArray[np.int64]
-Statistics = dict[str, tuple[Tensor, Tensor]]  # modality -> mean (D,), standard deviation (D,)
 Window = tuple[dict[str, Tensor], dict[str, Tensor]]  # modality -> (B, T, D), modality -> (B,)
 
 
@@ -58,7 +57,8 @@ class Features:
 
     modalities: which, and in which order; all of the store's by default. A modality that the store does not have is
     absent from every sample, if its width is given in `widths`.
-    align: "shortest" cuts the streams of a video to the shortest one it has; "none" leaves them.
+    align: how streams of different lengths are brought together (`alignment`). clips: `data.clips`, to which "time"
+    resamples every video, where it is given.
     """
 
     def __init__(
@@ -67,7 +67,8 @@ class Features:
         *,
         modalities: Sequence[str] | None = None,
         widths: dict[str, int] | None = None,
-        align: Literal["shortest", "none"] = "shortest",
+        align: Align = "shortest",
+        clips: int | None = None,
         device: torch.device | str = "cpu",
     ):
         self.device = torch.device(device)
@@ -75,15 +76,12 @@ class Features:
         self.keys = sample_keys(store.ids)
         self.modalities = tuple(modalities or store.modalities)
         self.widths = self._widths(store, widths or {})
+        self.alignment = Alignment.of(store, self.modalities, align, clips)
+        self.stored = self.alignment.stored  # clips of each stream in the store, (N, M)
         absent = np.zeros(len(store) + 1, np.int64)
         offsets = np.stack([store.offsets.get(m, absent) for m in self.modalities], axis=1)
-        self.offsets, self.stored = offsets[:-1], np.diff(offsets, axis=0)  # in and of the store's clips, (N, M) both
+        self.offsets = offsets[:-1]  # where each stream begins among the store's clips, (N, M)
         self.available: NDArray[np.bool_] = self.stored > 0
-        self.lengths = self.stored
-        if align == "shortest":
-            shortest = np.where(self.available, self.stored, np.iinfo(np.int64).max).min(axis=1, keepdims=True)
-            self.lengths = np.minimum(self.stored, shortest)
-        self.cut = int((self.lengths != self.stored).any(axis=1).sum())  # videos that lost clips to the alignment
         self.values = self._load(store)
 
     def _load(self, store: FeatureStore) -> dict[str, Tensor]:
@@ -107,28 +105,43 @@ class Features:
                 raise AqaError(f"{store.path}: {m} has {found[m]} channels, the model was trained on {widths[m]}")
         return found
 
-    def portions(self, rows: Rows) -> Iterator[tuple[slice, Held]]:
-        """A sequence of rows in successive stretches, each with what holds its features; valid until the next."""
+    def portions(self, rows: Rows, counted: Counted) -> Iterator[tuple[slice, Held]]:
+        """A sequence of rows in successive stretches, each with what holds its features; valid until the next.
+
+        counted: (n, M), which streams of each row are wanted.
+        """
         if len(rows):
             yield slice(0, len(rows)), Held(self.values, self.offsets)
 
-    def order(self, rows: Rows, seed: int, epoch: int) -> NDArray[np.int64]:
+    def order(self, rows: Rows, counted: Counted, seed: int, epoch: int) -> NDArray[np.int64]:
         """The order in which an epoch of training takes the rows, as places in `rows`: here, any of all orders."""
         return np.random.default_rng([seed, epoch]).permutation(len(rows))
 
-    def statistics(self, rows: Rows, available: NDArray[np.bool_]) -> Statistics:
-        """Mean and standard deviation of each channel over the clips of some samples, where available (n, M)."""
+    def statistics(self, rows: Rows, available: Counted, clips: int | None = None) -> Statistics:
+        """Mean and standard deviation of each channel over the clips of some samples, where available (n, M).
+
+        Of clips as they are once aligned. clips: of the window, to which "time" may resample.
+        """
         for i, m in enumerate(self.modalities):
             if not available[:, i].any():
                 raise AqaError(f"data.standardize: no training video has {m}; leave it out of data.modalities")
+        lengths = self.alignment.lengths(rows, available, clips)
         # Video after video, so that the sums are the same however many videos are in memory at once.
-        sums = {m: _Moments(width, self.device) for m, width in self.widths.items()}
-        for stretch, held in self.portions(rows):
-            for i, m in enumerate(self.modalities):
-                taken = rows[stretch][available[stretch, i]]
-                for first, length in zip(held.offsets[taken, i], self.lengths[taken, i], strict=True):
-                    sums[m].add(held.values[m][first : first + length])
-        return {m: moments.mean_and_deviation() for m, moments in sums.items()}
+        sums = {m: Moments(width, self.device) for m, width in self.widths.items()}
+        for stretch, held in self.portions(rows, available):
+            for at in range(len(rows))[stretch]:
+                for m, clip_values in self._aligned(held, rows[at], available[at], lengths[at]).items():
+                    sums[m].add(clip_values)
+        return {m: moments.mean_and_deviation(m) for m, moments in sums.items()}
+
+    def _aligned(self, held: Held, row: int, counted: Counted, lengths: NDArray[np.int64]) -> dict[str, Tensor]:
+        """The clips (n, D) of those streams of a row that count (M,), once aligned to so many clips (M,)."""
+        chosen = {m: i for i, m in enumerate(self.modalities) if counted[i]}
+        if self.alignment.kind == "time":
+            window, _ = self._window(held, np.array([row]), counted[None], int(lengths.max()), None)
+            return {m: window[m][0] for m in chosen}
+        begin = held.offsets[row]
+        return {m: held.values[m][begin[i] : begin[i] + lengths[i]] for m, i in chosen.items()}
 
     def copy(self) -> Features:
         """The same features, that may be standardised apart."""
@@ -141,55 +154,66 @@ class Features:
         for m in statistics:
             self.values[m] = standardised(self.values[m], statistics[m])
 
-    def window(self, rows: Rows, clips: int, place: NDArray[np.float64] | None = None) -> Window:
+    def window(
+        self, rows: Rows, clips: int, place: NDArray[np.float64] | None = None, counted: Counted | None = None
+    ) -> Window:
         """`clips` clips of each sample: features (B, clips, D) in float32 and lengths (B,) by modality.
 
-        A video with longer streams is cropped: the middle, or at `place` (B,) in [0, 1) between the first and the last
-        possible start, the same for all its streams. Of streams that differ in length the longest fills the window and
-        the others keep the same share of their clips, so that all show the same stretch of the video. Shorter streams
-        are followed by zeros.
+        A video with longer streams is cropped or resampled, as `Alignment.spans` says. Shorter streams are followed by
+        zeros. counted: (B, M), the streams to show; by default all that the sample has. Others are zeros throughout,
+        of length 0.
         """
-        return next(self.windows([rows], clips, None if place is None else [place]))
+        chosen = self.available[rows] if counted is None else counted
+        return next(self.windows([rows], clips, [chosen], None if place is None else [place]))
 
     def windows(
-        self, batches: Sequence[Rows], clips: int, places: Sequence[NDArray[np.float64]] | None = None
+        self,
+        batches: Sequence[Rows],
+        clips: int,
+        counted: Sequence[Counted],
+        places: Sequence[NDArray[np.float64]] | None = None,
     ) -> Iterator[Window]:
         """The window of each of some batches of rows, one after the other, features read as their turn comes."""
         if not batches:
             return
-        rows = np.concatenate(batches)
+        rows, chosen = np.concatenate(batches), np.concatenate(counted)
         place = None if places is None else np.concatenate(places)
         ends = np.cumsum([len(batch) for batch in batches])
         pieces: list[Window] = []
         start = 0
-        for stretch, held in self.portions(rows):
+        for stretch, held in self.portions(rows, chosen):
             while start < stretch.stop:
                 end = ends[np.searchsorted(ends, start, "right")]
                 piece = slice(start, min(end, stretch.stop))
-                pieces.append(self._window(held, rows[piece], clips, None if place is None else place[piece]))
+                crop = None if place is None else place[piece]
+                pieces.append(self._window(held, rows[piece], chosen[piece], clips, crop))
                 start = piece.stop
                 if start == end:
                     yield self._joined(pieces)
                     pieces = []
 
-    def _window(self, held: Held, rows: Rows, clips: int, place: NDArray[np.float64] | None) -> Window:
-        length = self.lengths[rows]  # (B, M)
-        longest = np.maximum(length.max(axis=1, keepdims=True), 1)
-        keep = -(-length * np.minimum(longest, clips) // longest)  # rounded up
-        spare = length - keep
-        start = spare // 2 if place is None else np.floor(place[:, None] * (spare + 1)).astype(np.int64)
-        first = on_device(held.offsets[rows] + start, self.device)
-        kept = on_device(keep, self.device)
+    def _window(
+        self, held: Held, rows: Rows, counted: Counted, clips: int, place: NDArray[np.float64] | None
+    ) -> Window:
+        spans = self.alignment.spans(rows, counted, clips, place)
+        begin = held.offsets[rows]  # (B, M)
+        first = on_device(begin + spans.first.astype(np.int64), self.device)
+        kept = on_device(spans.kept, self.device)
         clip = torch.arange(clips, device=self.device)
         features, lengths = {}, {}
         for i, m in enumerate(self.modalities):
-            padding = clip >= kept[:, i, None]  # (B, T)
-            index = (first[:, i, None] + clip).masked_fill_(padding, 0)
-            values = held.values[m] if len(held.values[m]) else held.values[m].new_zeros(1, self.widths[m])
             stream = self._room(len(rows), clips, self.widths[m])
-            _gather(values, index.flatten(), stream.view(index.numel(), -1))
-            features[m] = stream if (keep[:, i] == clips).all() else stream.masked_fill_(padding.unsqueeze(-1), 0.0)
-            lengths[m] = kept[:, i]
+            lengths[m], features[m] = kept[:, i], stream
+            if not spans.kept[:, i].any():
+                stream.zero_()
+            elif (spans.step[:, i] != 1).any():
+                resampled(held.values[m], begin[:, i], spans, i, stream)
+            else:
+                padding = clip >= kept[:, i, None]  # (B, T)
+                index = (first[:, i, None] + clip).masked_fill_(padding, 0)
+                _gather(held.values[m], index.flatten(), stream.view(index.numel(), -1))
+                if not (spans.kept[:, i] == clips).all():
+                    stream.masked_fill_(padding.unsqueeze(-1), 0.0)
         return features, lengths
 
     def _joined(self, pieces: Sequence[Window]) -> Window:
@@ -206,35 +230,6 @@ class Features:
     def _room(self, rows: int, clips: int, width: int) -> Tensor:
         """Memory for a stream of a batch, (rows, clips, width), not set."""
         return torch.empty(rows, clips, width, device=self.device)
-
-
-class _Moments:
-    """Mean and squared deviations (D,) of the clips so far, video by video (Chan, Golub and LeVeque 1979)."""
-
-    def __init__(self, width: int, device: torch.device):
-        self.count = 0
-        self.mean = torch.zeros(width, dtype=torch.float64, device=device)
-        self.squares = torch.zeros_like(self.mean)
-
-    def add(self, clips: Tensor) -> None:
-        """Take in the clips (n, D) of one more video, n at least 1."""
-        variance, mean = torch.var_mean(clips.double(), dim=0, correction=0)
-        count = self.count + len(clips)
-        apart = mean - self.mean
-        self.squares += len(clips) * (variance + apart.square() * (self.count / count))
-        self.mean += apart * (len(clips) / count)
-        self.count = count
-
-    def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
-        deviation = (self.squares / self.count).sqrt()
-        varies = deviation > ROUNDING * self.mean.abs()
-        return self.mean.float(), torch.where(varies, deviation, 1.0).float()
-
-
-def standardised(values: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
-    """Clips (n, D) less the mean, over the deviation: in place in float32, as a new tensor where they are narrower."""
-    mean, deviation = (number.to(values.device) for number in statistics)
-    return values.float().sub_(mean).div_(deviation)
 
 
 def _gather(values: Tensor, index: Tensor, out: Tensor) -> None:
@@ -254,12 +249,16 @@ def _batches(
     draws: Draws,
     available: NDArray[np.bool_],
     visible: NDArray[np.bool_],
+    counted: Counted,
     crop: Literal["middle", "random"],
 ) -> Iterator[Batch]:
-    """The batches that hold the chosen places of `rows`, damaged as the pattern says. visible: (n, M) or (P, n, M)."""
+    """The batches that hold the chosen places of `rows`, damaged as the pattern says. visible: (n, M) or (P, n, M).
+
+    counted: (n, M), the streams that batches hold; of the others they have neither numbers nor lengths.
+    """
     places = draws.uniform("crop")[:, 0]
     crops = None if crop == "middle" else [places[at] for at in chosen]
-    windows = features.windows([rows[at] for at in chosen], clips, crops)
+    windows = features.windows([rows[at] for at in chosen], clips, [counted[at] for at in chosen], crops)
     for at in chosen:
         seen, there = visible[..., at, :], available[at]
         streams, lengths = next(windows)
@@ -289,7 +288,7 @@ def training_batches(
 
     A row that the pattern leaves without any modality is left out.
     """
-    order = features.order(rows, seed, epoch)
+    order = features.order(rows, available, seed, epoch)
     batch_number = np.empty(len(rows), np.int64)
     batch_number[order] = np.arange(len(rows)) // size
     draws = Draws(seed, epoch, features.keys[rows], batch_number)
@@ -297,7 +296,7 @@ def training_batches(
     seen: NDArray[np.bool_] = np.asarray(visible.any(axis=1))
     successive = (order[start : start + size] for start in range(0, len(rows), size))
     chosen = [at[seen[at]] for at in successive if seen[at].any()]
-    yield from _batches(features, rows, chosen, clips, pattern, draws, available, visible, crop="random")
+    yield from _batches(features, rows, chosen, clips, pattern, draws, available, visible, available, crop="random")
 
 
 def scoring_batches(
@@ -305,15 +304,15 @@ def scoring_batches(
 ) -> Iterator[Batch]:
     """The rows that some pattern leaves something of, in order, with middle crops; visible is (P, B, M).
 
-    All the patterns are given the same features: a pattern that damages features has to be the only one.
+    All the patterns are given the same features, of all streams that one of them leaves: a pattern that damages
+    features has to be the only one, and the others have to agree on windows (`Alignment.decisive`).
     """
     draws = Draws.once(seed, features.keys[rows])
     visible = np.stack([scoring_visibility(features, rows, pattern, seed) for pattern in patterns])
     scorable = np.flatnonzero(visible.any(axis=(0, 2)))
     chosen = [scorable[start : start + size] for start in range(0, len(scorable), size)]
-    yield from _batches(
-        features, rows, chosen, clips, patterns[0], draws, features.available[rows], visible, crop="middle"
-    )
+    available, counted = features.available[rows], np.asarray(visible.any(axis=0))
+    yield from _batches(features, rows, chosen, clips, patterns[0], draws, available, visible, counted, crop="middle")
 
 
 def scoring_visibility(features: Features, rows: Rows, pattern: MissingPattern, seed: int) -> NDArray[np.bool_]:

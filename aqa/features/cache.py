@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 
-from aqa.features.batches import Features, Statistics
+from aqa.features.alignment import Align
+from aqa.features.batches import Features
+from aqa.features.statistics import Statistics
 from aqa.features.streaming import load_features
 from aqa.store.store import FeatureStore
 
@@ -24,26 +25,29 @@ class FeatureLoader:
         self,
         store: FeatureStore,
         modalities: Sequence[str],
-        align: Literal["shortest", "none"],
+        align: Align,
         device: torch.device,
+        clips: int | None = None,
         memory: float | None = None,
         standardise: bool = False,
         batch_size: int = 0,
-        clips: int | None = None,
+        window: int | None = None,
     ) -> Features:
-        """Features as they are in the store; memory and what follows it: as `load_features` has them."""
-        batches = (0, None) if memory is None else (batch_size, clips)  # which matter to no features held whole
-        key = (str(store.path), tuple(modalities), align, str(device), memory, standardise, *batches)
+        """Features as they are in the store; clips and what follows it: as `load_features` has them."""
+        fill = align == "time" and clips is not None  # all that features have of `clips`
+        batches = (0, None) if memory is None else (batch_size, window)  # which matter to no features held whole
+        key = (str(store.path), tuple(modalities), align, fill, str(device), memory, standardise, *batches)
         if key not in self._loaded:
             self._loaded[key] = load_features(
                 store,
                 modalities=modalities,
                 align=align,
+                clips=clips,
                 device=device,
                 memory=memory,
                 standardise=standardise,
                 batch_size=batch_size,
-                clips=clips,
+                window=window,
             )
         return self._loaded[key]
 

@@ -1,9 +1,10 @@
 """Features of a store that is larger than the memory it may take: read in blocks, again in every epoch.
 
-The videos of a store, in their order, form blocks. An epoch takes the blocks in a random order, as many at a time as
-half of the memory holds, and shuffles the videos of those among themselves. Meanwhile a thread reads what comes next
-into the other half. That mixes less than a shuffle of all videos: two that are far apart in the store are in one batch
-only if their blocks came together.
+The training videos, in the order of the store, form blocks. An epoch takes the blocks in a random order, as many at a
+time as half of the memory holds, and shuffles the videos of those among themselves. Meanwhile a thread reads what comes
+next into the other half. That mixes less than a shuffle of all videos: two that are far apart in the store are in one
+batch only if their blocks came together. Training videos that memory would hold are shuffled all among themselves, as
+those of features in memory are: the order follows from what is trained on, and from nothing else in the store.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from threading import Event
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aqa.errors import AqaError
-from aqa.features.batches import Features, Held, Rows, Statistics, standardised
+from aqa.features.alignment import Align, Counted, Rows
+from aqa.features.batches import Features, Held
 from aqa.features.loading import ALIGNMENT, disk_type, fill, mapped, shaped
 from aqa.features.prefetch import in_turn, one_ahead
+from aqa.features.statistics import Statistics, standardised
 from aqa.store.store import FeatureStore
 from aqa.system.memory import GIB, free_memory
 
@@ -37,33 +40,36 @@ def load_features(
     *,
     modalities: Sequence[str] | None = None,
     widths: dict[str, int] | None = None,
-    align: Literal["shortest", "none"] = "shortest",
+    align: Align = "shortest",
+    clips: int | None = None,
     device: torch.device | str = "cpu",
     memory: float | None = None,
     standardise: bool = False,
     batch_size: int = 0,
-    clips: int | None = None,
+    window: int | None = None,
 ) -> Features:
     """The features of a store: all in memory, or streamed where with their batches they would take over `memory` GiB.
 
-    standardise: whether they will be, for which they are held in float32. batch_size, clips: of the batches that are
-    to be made, clips of the longest video by default. AqaError where features do not fit into the memory that is free
-    and no `memory` is given, and where batches alone would take more than `memory` or than is free.
+    align, clips: as in `Features`. standardise: whether they will be, for which they are held in float32. batch_size,
+    window: videos and clips of the batches that are to be made, clips of the longest video by default. AqaError where
+    features do not fit into the memory that is free and no `memory` is given, and where batches alone would take more
+    than `memory` or than is free.
     """
     device = torch.device(device)
     known = [m for m in modalities or store.modalities if m in store.modalities]
     needed = sum(
         int(store.offsets[m][-1]) * store.widths[m] * _held_type(store, m, standardise).itemsize for m in known
     )
-    chosen: dict[str, Any] = {"modalities": modalities, "widths": widths, "align": align, "device": device}
-    free, batch = free_memory(device), _batch(store, known, batch_size, clips)
+    chosen: dict[str, Any] = {"modalities": modalities, "widths": widths, "align": align, "clips": clips}
+    chosen["device"] = device
+    free, batch = free_memory(device), _batch(store, known, batch_size, window)
     if free is not None and batch > free:
         raise AqaError(
-            f"a batch of {min(batch_size, len(store.ids))} videos{f' of {clips} clips' if clips else ''} takes "
+            f"a batch of {min(batch_size, len(store.ids))} videos{f' of {window} clips' if window else ''} takes "
             f"{batch / GIB:.3g} GiB, {free / GIB:.3g} GiB are free on {device}; take fewer clips or smaller batches"
         )
     if memory is not None:
-        beside = _beside(store, known, batch_size, clips)
+        beside = _beside(store, known, batch_size, window)
         if needed + beside > memory * GIB:
             capacity = int(memory * GIB) - beside
             if capacity <= 0:
@@ -100,19 +106,18 @@ class StreamedFeatures(Features):
         self._store = FeatureStore(store.path)  # its own, for as long as there are epochs
         self._types = {m: _held_type(store, m, standardise) for m in self.modalities}
         self._statistics: list[Statistics] = []
+        self._allowed = capacity
         self._capacity = capacity // 2  # of what is in use, and of what is read ahead
         self.read_ahead = read_ahead
-        clip_bytes = np.array([self.widths[m] * self._types[m].itemsize for m in self.modalities])
-        self._bytes = self.stored @ clip_bytes  # (N,)
-        largest = int(self._bytes.argmax())
-        if self._bytes[largest] > self._capacity:
-            needed = self._bytes[largest] / GIB
+        self._clip_bytes = np.array([self.widths[m] * self._types[m].itemsize for m in self.modalities])
+        every = self._bytes(np.arange(len(self.ids)), self.available)
+        largest = int(every.argmax())
+        if every[largest] > self._capacity:
+            needed = every[largest] / GIB
             raise AqaError(
                 f"data.memory: '{self.ids[largest]}' of {store.path} alone takes {needed:.3g} GiB of features, and "
                 f"{self._capacity / GIB:.3g} GiB are allowed at a time, half of the memory that batches leave"
             )
-        before = np.cumsum(self._bytes) - self._bytes
-        self._block = before // max(self._capacity // BLOCKS, 1)  # (N,) the number of each video's block
 
     def _load(self, store: FeatureStore) -> dict[str, Tensor]:
         return {}
@@ -128,50 +133,66 @@ class StreamedFeatures(Features):
         if statistics:
             self._statistics.append(statistics)
 
-    def order(self, rows: Rows, seed: int, epoch: int) -> NDArray[np.int64]:
+    def _bytes(self, rows: Rows, counted: Counted) -> NDArray[np.int64]:
+        """What the streams that count take in memory, by row (n,)."""
+        taken: NDArray[np.int64] = np.where(counted, self.stored[rows], 0) @ self._clip_bytes
+        return taken
+
+    def _blocks(self, rows: Rows, counted: Counted) -> NDArray[np.int64]:
+        """The number of the block that each row is in, (n,): the rows in the order of the store, by their size."""
+        along = np.argsort(rows, kind="stable")
+        sizes = self._bytes(rows, counted)[along]
+        blocks = np.empty(len(rows), np.int64)
+        blocks[along] = (np.cumsum(sizes) - sizes) // max(self._capacity // BLOCKS, 1)
+        return blocks
+
+    def order(self, rows: Rows, counted: Counted, seed: int, epoch: int) -> NDArray[np.int64]:
         """Blocks in a random order, the videos of those that are in memory together shuffled among themselves."""
+        bytes_of = self._bytes(rows, counted)
+        if bytes_of.sum() <= self._allowed:  # as features that are all in memory have it
+            return super().order(rows, counted, seed, epoch)
         generator = np.random.default_rng([seed, epoch])
-        blocks, place = np.unique(self._block[rows], return_inverse=True)
+        blocks, place = np.unique(self._blocks(rows, counted), return_inverse=True)
         shuffled = generator.permutation(len(blocks))
-        sizes = np.bincount(place, weights=self._bytes[rows], minlength=len(blocks))[shuffled]
+        sizes = np.bincount(place, weights=bytes_of, minlength=len(blocks))[shuffled]
         together = [shuffled[part] for part in _cut(sizes, self._capacity)]
         parts = [generator.permutation(np.flatnonzero(np.isin(place, some))) for some in together]
         return np.concatenate([np.empty(0, np.int64), *parts])
 
-    def portions(self, rows: Rows) -> Iterator[tuple[slice, Held]]:
+    def portions(self, rows: Rows, counted: Counted) -> Iterator[tuple[slice, Held]]:
         """Stretches of a sequence of rows that memory holds, each row's features read once for each stretch it is in.
 
-        Memory is taken when the first is asked for, and kept to the last.
+        Streams that do not count are not read. Memory is taken when the first is asked for, and kept to the last.
         """
-        stretches = self._stretches(rows)
-        parts = [np.unique(rows[stretch]) for stretch in stretches]
-        most = max((int(self._bytes[part].sum()) for part in parts), default=0) + ALIGNMENT * len(self.modalities)
+        stretches = self._stretches(rows, counted)
+        parts = [_united(rows[stretch], counted[stretch]) for stretch in stretches]
+        most = max((int(self._bytes(*part).sum()) for part in parts), default=0) + ALIGNMENT * len(self.modalities)
         halves = [mapped(most, self.device) for _ in parts[:2]]
-        reads = [partial(self._read, part, halves[number % 2]) for number, part in enumerate(parts)]
+        reads = [partial(self._read, *part, halves[number % 2]) for number, part in enumerate(parts)]
         yield from zip(stretches, (one_ahead if self.read_ahead else in_turn)(reads), strict=True)
 
     def _room(self, rows: int, clips: int, width: int) -> Tensor:
         count = rows * clips * width
         return mapped(4 * count, self.device)[: 4 * count].view(torch.float32).view(rows, clips, width)
 
-    def _stretches(self, rows: Rows) -> list[slice]:
+    def _stretches(self, rows: Rows, counted: Counted) -> list[slice]:
         """Cuts a sequence wherever no block is needed on both sides, and where memory would not hold more."""
-        block = self._block[rows]
+        block, sizes = self._blocks(rows, counted), self._bytes(rows, counted)
         places = np.arange(len(rows))
-        last = np.zeros(int(self._block.max(initial=0)) + 1, np.int64)
+        last = np.zeros(int(block.max(initial=0)) + 1, np.int64)
         np.maximum.at(last, block, places)
         found, start = [], 0
         for stop in np.flatnonzero(np.maximum.accumulate(last[block]) == places) + 1:
-            parts = _cut(self._bytes[rows[start:stop]], self._capacity)
+            parts = _cut(sizes[start:stop], self._capacity)
             found += [slice(start + part.start, start + part.stop) for part in parts]
             start = int(stop)
         return found
 
-    def _read(self, rows: Rows, memory: Tensor, unwanted: Event) -> Held:
-        """The features of some rows, in rising order, packed into the memory given; not all of them once unwanted."""
+    def _read(self, rows: Rows, counted: Counted, memory: Tensor, unwanted: Event) -> Held:
+        """Streams of some rows, in rising order, packed into the memory given; not all of them once unwanted."""
         values, offsets, used = {}, np.zeros_like(self.offsets), 0
         for i, m in enumerate(self.modalities):
-            present = rows[self.stored[rows, i] > 0]
+            present = rows[counted[:, i] & (self.stored[rows, i] > 0)]
             first, length = self.offsets[present, i], self.stored[present, i]
             place = np.cumsum(length) - length
             offsets[present, i] = place
@@ -191,16 +212,24 @@ class StreamedFeatures(Features):
         return Held(values, offsets)
 
 
-def _beside(store: FeatureStore, modalities: Sequence[str], batch_size: int, clips: int | None) -> int:
+def _united(rows: Rows, counted: Counted) -> tuple[Rows, Counted]:
+    """Rows (n,) in rising order, each once, and the streams (n, M) that count wherever the row occurs."""
+    unique, place = np.unique(rows, return_inverse=True)
+    wanted = np.zeros((len(unique), counted.shape[1]), bool)
+    np.logical_or.at(wanted, place, counted)
+    return unique, wanted
+
+
+def _beside(store: FeatureStore, modalities: Sequence[str], batch_size: int, window: int | None) -> int:
     """Bytes that batches take, and HDF5 where arrays lie in chunks."""
     chunks = {m: store.chunk(m) for m in modalities}
     read = [CHUNK_CACHE + n * store.widths[m] * disk_type(store, m).itemsize for m, n in chunks.items() if n > 1]
-    return BATCHES * _batch(store, modalities, batch_size, clips) + sum(read)
+    return BATCHES * _batch(store, modalities, batch_size, window) + sum(read)
 
 
-def _batch(store: FeatureStore, modalities: Sequence[str], batch_size: int, clips: int | None) -> int:
+def _batch(store: FeatureStore, modalities: Sequence[str], batch_size: int, window: int | None) -> int:
     """Bytes of a batch."""
-    clips = clips or int(store.lengths.max(initial=0))
+    clips = window or int(store.lengths.max(initial=0))
     return min(batch_size, len(store.ids)) * clips * sum(4 * store.widths[m] for m in modalities)
 
 

@@ -48,6 +48,8 @@ class AQAModel(nn.Module):
 
     #: Whether streams of different lengths T may be given; the others get streams cut to the shortest.
     takes_unaligned = False
+    #: Whether `score_patterns` does work once for several patterns, so that many together cost less than each alone.
+    shares_patterns = False
     #: Whether a score depends on where in which batch the row is, so that patterns go together only on the same rows.
     numbers_rows = False
     #: Whether the weights come from `fit`, in one pass over the training set, and not from `loss`.

@@ -104,6 +104,7 @@ class MCMoE(AQAModel):
     """
 
     fixed_shapes = True
+    shares_patterns = True
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ def describe_checkpoint(
         "widths": scorer.features.widths,
         "clips": scorer.clips,
         "align": config.data.align,
+        "data_clips": config.data.clips,
         "statistics": dict(statistics),
         "target": {"name": config.data.target, "low": target.low, "high": target.high},
         "label_range": (float(known.min()), float(known.max())),
@@ -65,7 +66,8 @@ class _CheckpointForm(pydantic.BaseModel):
     options: dict[str, Any]
     widths: dict[str, pydantic.PositiveInt]
     clips: pydantic.PositiveInt
-    align: Literal["shortest", "none"]
+    align: Literal["shortest", "none", "time"]
+    data_clips: pydantic.PositiveInt | None = None  # as the experiment gives them; to "time" that is another window
     statistics: dict[str, tuple[torch.Tensor, torch.Tensor]]
     target: _TargetForm
     label_range: tuple[pydantic.FiniteFloat, pydantic.FiniteFloat]
@@ -139,11 +141,12 @@ def load_scorer(
         modalities=list(widths),
         widths=widths,
         align=checkpoint["align"],
+        clips=checkpoint.get("data_clips"),
         device=device,
         memory=memory,
         standardise=bool(checkpoint["statistics"]),
         batch_size=checkpoint["batch_size"],
-        clips=checkpoint["clips"],
+        window=checkpoint["clips"],
     )
     features.standardise(checkpoint["statistics"])
     with no_larger_than(checkpoint["weights"]):

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aqa.evaluation.bootstrap import FEWEST
-from aqa.store.checks import Rows
+from aqa.features.alignment import Alignment, Counted
+from aqa.store.checks import MUCH, Rows, cut_text, lost_to_shortest
 from aqa.store.store import Target
 
 
@@ -34,3 +35,20 @@ def absence_notes(modalities: Sequence[str], parts: Mapping[str, NDArray[np.bool
         for modality, has in zip(modalities, np.atleast_1d(available.any(axis=0)), strict=True)
         if not has
     ]
+
+
+def alignment_notes(streams: Alignment, modalities: Sequence[str], rows: Rows, available: Counted) -> list[str]:
+    """How much of the training videos' streams the alignment leaves out, and what would leave out less."""
+    stored = np.where(available, streams.stored[rows], 0)
+    if streams.kind == "none":
+        return []
+    lost = lost_to_shortest(stored) if streams.kind == "shortest" else streams.left_out(rows, available)
+    cut = cut_text(modalities, lost, stored.sum(axis=0))
+    if not cut:
+        return []
+    much = bool((lost > MUCH * stored.sum(axis=0)).any())
+    if streams.kind == "time":
+        advice = "; check clip_seconds in the store" if much else ""
+        return [f"data.align: time leaves out, beyond the shortest stream of each training video, {cut}{advice}"]
+    advice = "; use data.align=time, which averages over time instead" if much else ""
+    return [f"data.align: shortest cuts off {cut} of the training videos{advice}"]

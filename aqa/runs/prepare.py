@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from aqa.config.schema import Experiment
 from aqa.errors import AqaError, nearest
 from aqa.evaluation.scorer import Scorer, selection_patterns
-from aqa.features.batches import Features, Rows, Statistics
+from aqa.features.alignment import Alignment, Counted, Rows
 from aqa.features.cache import FeatureLoader
-from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns
+from aqa.features.statistics import Statistics
+from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns, sample_keys
 from aqa.models import AQAModel, build
+from aqa.runs.cost import attention_note
 from aqa.runs.load import Say
-from aqa.runs.notes import absence_notes, label_notes
+from aqa.runs.notes import absence_notes, alignment_notes, label_notes
 from aqa.store.checks import require_sound
 from aqa.store.store import FeatureStore, Target
 from aqa.store.synthetic import make_synthetic
@@ -32,13 +34,16 @@ def build_model(name: str, widths: Mapping[str, int], options: Mapping[str, Any]
     """A freshly initialised model; AqaError where it cannot take streams of different lengths and would get them."""
     model = build(name, widths=widths, **options)
     if align == "none" and not model.takes_unaligned:
-        raise AqaError(f"data.align: model '{name}' needs aligned streams; use shortest")
+        raise AqaError(f"data.align: model '{name}' needs aligned streams; use shortest or time")
     return model
 
 
 def labelled(rows: Rows, target: Target) -> Rows:
     """Those of the rows that have a label."""
     return rows[~np.isnan(target.values[rows])]
+
+
+FAR = 4  # times what the training videos have: beyond it a window is padding, a batch all videos, and both are mistakes
 
 
 class Rowsets(NamedTuple):
@@ -82,25 +87,30 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
         parts = {"train": rowsets.train, config.select.split: rowsets.select, "test": rowsets.test}
         require_sound(store, config.data.target, parts)
         notes += label_notes(target, parts)
+        streams = Alignment.of(store, modalities, config.data.align, config.data.clips)
+        available = training_availability(streams, store.ids, rowsets.train, training_pattern, config, notes.append)
+        notes += alignment_notes(streams, modalities, rowsets.train, available)
+        clips = window_clips(config.data.clips, streams, rowsets.train, available, notes.append)
+        size = batch_size(config.train.batch_size, int(available.any(axis=1).sum()), notes.append)
         features = loader.load(
             store,
             modalities,
             config.data.align,
             device,
-            config.data.memory,
-            config.data.standardize,
-            config.train.batch_size,
-            config.data.clips,
+            clips=config.data.clips,
+            memory=config.data.memory,
+            standardise=config.data.standardize,
+            batch_size=min(size, len(rowsets.train)),  # how many videos others have decides nothing in training
+            window=clips,
         )
     torch.manual_seed(config.train.seed)
     model = build_model(config.model.name, features.widths, config.model.options, config.data.align).to(device)
-    available = training_availability(features, rowsets.train, training_pattern, config.train.seed, notes.append)
     notes += absence_notes(modalities, {"train": available, "test": features.available[rowsets.test]})
     require_training_options(config, model, int(available.any(axis=1).sum()), device)
-    statistics = features.statistics(rowsets.train, available) if config.data.standardize else {}
+    statistics = features.statistics(rowsets.train, available, clips) if config.data.standardize else {}
     features = loader.standardised(features, statistics)
-    clips = config.data.clips or int(features.lengths.max())
-    scorer = Scorer(model, features, target.low, target.high, clips, config.train.batch_size, config.train.seed)
+    notes += attention_note(model, clips, streams.lengths(rowsets.train, available), size, device)
+    scorer = Scorer(model, features, target.low, target.high, clips, size, config.train.seed)
     return Prepared(
         config,
         data_set,
@@ -176,13 +186,35 @@ def split_rows(store: FeatureStore, target: Target, config: Experiment, note: Sa
 
 
 def training_availability(
-    features: Features, rows: Rows, pattern: MissingPattern, seed: int, note: Say
-) -> NDArray[np.bool_]:
+    streams: Alignment, ids: Sequence[str], rows: Rows, pattern: MissingPattern, config: Experiment, note: Say
+) -> Counted:
     """What each training video has, (n, M), once fixed patterns have taken away what is never to be seen."""
-    available = pattern.remaining(features.available[rows], Draws.once(seed, features.keys[rows]))
-    if features.cut:
-        note(f"{features.cut} videos have streams of different lengths; each is cut to its shortest")
+    keys = sample_keys(ids)[rows]
+    available = pattern.remaining(streams.stored[rows] > 0, Draws.once(config.train.seed, keys))
     without = int((~available.any(axis=1)).sum())
     if without:
         note(f"{without} of {len(rows)} training videos have no modality and are left out")
     return available
+
+
+def window_clips(asked: int | None, streams: Alignment, rows: Rows, available: Counted, note: Say) -> int:
+    """How many clips a window has: as asked for, or as many as the longest training video.
+
+    Of that video what may be seen counts, and no other split: a longer test video is cropped, or resampled. A window
+    that would be padding for the most part is no longer than that either, unless videos are resampled to fill it.
+    """
+    longest = max(int(streams.lengths(rows, available).max(initial=0)), 1)
+    if asked is None:
+        return longest
+    if asked > FAR * longest and streams.kind != "time":
+        note(f"data.clips: {asked} is taken as {longest}, the longest training video's; the rest would be padding")
+        return longest
+    return asked
+
+
+def batch_size(asked: int, videos: int, note: Say) -> int:
+    """How many videos a batch has: as asked for, or all training videos where that is many times as many."""
+    if asked > FAR * max(videos, 1):
+        note(f"train.batch_size: {asked} is taken as {videos}, all training videos; an epoch is one step")
+        return max(videos, 1)
+    return asked

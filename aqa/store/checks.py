@@ -17,6 +17,7 @@ from aqa.store.store import FeatureStore, Target
 
 Rows = NDArray[np.int64]
 SHOWN = 5
+MUCH = 0.1  # of the clips of a modality: from so large a share on, what an alignment leaves out is worth a warning
 
 
 def require_sound(store: FeatureStore, name: str, parts: Mapping[str, Rows]) -> None:
@@ -71,6 +72,22 @@ def range_problems(ids: Sequence[str], name: str, target: Target, rows: Rows) ->
         return []
     named = [f"{ids[row]} ({target.values[row]:g})" for row in outside]
     return [f"targets/{name}: outside {target.low:g} to {target.high:g} in {counted(named)}"]
+
+
+def lost_to_shortest(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Clips of each modality (M,) that are lost where streams of lengths (n, M) are cut to the shortest of a video."""
+    shortest = np.where(lengths > 0, lengths, np.iinfo(np.int64).max).min(axis=1, keepdims=True)
+    return np.asarray((lengths - np.minimum(lengths, shortest)).sum(axis=0))
+
+
+def cut_text(modalities: Sequence[str], lost: NDArray[np.int64], clips: NDArray[np.int64]) -> str:
+    """How many clips of each modality are lost, of how many (M,); empty where none is."""
+    parts = [
+        f"{gone} of {total} clips of {modality} ({100 * gone / total:.3g} %)"
+        for modality, gone, total in zip(modalities, lost, clips, strict=True)
+        if gone
+    ]
+    return ", ".join(parts)
 
 
 def counted(ids: Sequence[str]) -> str:

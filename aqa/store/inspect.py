@@ -11,7 +11,17 @@ import numpy as np
 
 from aqa.errors import printable
 from aqa.modalities import subset_name
-from aqa.store.checks import counted, first, range_problems, repeated_ids, similar_ids, split_problems
+from aqa.store.checks import (
+    MUCH,
+    counted,
+    cut_text,
+    first,
+    lost_to_shortest,
+    range_problems,
+    repeated_ids,
+    similar_ids,
+    split_problems,
+)
 from aqa.store.scan import LARGEST, LEAK, Scan, alike, leaks, scan, split_of
 from aqa.store.store import FeatureStore, Target, differ_in_length
 
@@ -66,7 +76,7 @@ def _inspection(store: FeatureStore) -> Inspection:
         if found.bad:
             problems.append(f"features/{modality}: NaN or inf in {counted([store.ids[r] for r in found.bad])}")
         warnings += _stream_warnings(store, modality, found)
-    warnings += _alike_warnings(store, scans)
+    warnings += _alike_warnings(store, scans) + _alignment_warnings(store)
     facts = [*_general(store), *_modality_facts(store), *_availability_facts(store), *_target_facts(store)]
     return Inspection(facts, problems, warnings)
 
@@ -106,6 +116,16 @@ def _alike_warnings(store: FeatureStore, scans: Mapping[str, Scan]) -> list[str]
     if within:
         warnings.append(f"features: equal streams in videos of one split: {first(within)}")
     return warnings
+
+
+def _alignment_warnings(store: FeatureStore) -> list[str]:
+    """Streams of different rates, of which data.align: shortest, the default, would leave a part."""
+    lost, clips = lost_to_shortest(store.lengths), store.lengths.sum(axis=0)
+    much = lost > MUCH * clips
+    if not much.any():
+        return []
+    cut = cut_text(store.modalities, np.where(much, lost, 0), clips)
+    return [f"features: data.align: shortest would cut off {cut}; use data.align: time, which averages over time"]
 
 
 def _id_warnings(store: FeatureStore) -> list[str]:
@@ -222,10 +242,14 @@ def _availability_facts(store: FeatureStore) -> list[str]:
     combinations = Counter(subset_name(store.modalities, row.tolist()) for row in store.available)
     counts = ", ".join(f"{name or 'nothing'}: {count}" for name, count in combinations.most_common())
     unequal = [store.ids[row] for row in np.flatnonzero(differ_in_length(store.lengths))]
-    return [
+    lines = [
         f"available {counts or 'nothing'}",
         "streams of one video differ in length: " + (f"in {counted(unequal)}" if unequal else "nowhere"),
     ]
+    if unequal:
+        cut = cut_text(store.modalities, lost_to_shortest(store.lengths), store.lengths.sum(axis=0))
+        lines.append(f"data.align: shortest cuts off {cut}")
+    return lines
 
 
 def _target_facts(store: FeatureStore) -> list[str]:

@@ -237,6 +237,11 @@ class FeatureStore:
         """Which modalities each sample has, (N, M)."""
         return self.lengths > 0
 
+    def clip_seconds(self, modality: str) -> float:
+        """How long a clip of a modality takes, NaN where the file does not say or the store lacks the modality."""
+        seconds = self.attributes.get(modality, {}).get("clip_seconds")
+        return float(seconds) if isinstance(seconds, (int, float, np.number)) and 0 < seconds < np.inf else np.nan
+
     def target(self, name: str) -> Target:
         """The target called `name`; AqaError with the nearest name otherwise."""
         if name not in self.targets:

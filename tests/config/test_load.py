@@ -287,7 +287,7 @@ def test_an_unknown_key_at_any_level_is_named_with_its_line_and_the_nearest_one(
         ),
         (
             MINIMAL + "  align: short\n",
-            "e.yaml, line 5: data.align is 'short', not one of shortest, none; did you mean 'shortest'?",
+            "e.yaml, line 5: data.align is 'short', not one of shortest, none, time; did you mean 'shortest'?",
         ),
         (MINIMAL + "targets: {PCS: {}}\n", "e.yaml: no target 'TES' under targets: known: PCS"),
     ],
@@ -397,7 +397,7 @@ def test_a_missing_file_is_named_with_the_nearest_one(file):
         ("train.sed=1", "override 'train.sed=1': unknown key 'train.sed': did you mean 'seed'?"),
         ("tran.seed=1", "override 'tran.seed=1': unknown key 'tran': did you mean 'train'?"),
         ("train.seed=x", "override 'train.seed=x': train.seed: input should be a valid integer"),
-        ("data.align=no", "override 'data.align=no': data.align is False, not one of shortest, none; "),
+        ("data.align=no", "override 'data.align=no': data.align is False, not one of shortest, none, time; "),
         ("train=5", "override 'train=5': train: a mapping of keys is needed (epochs, "),
         ("data.target=TSE", "e.yaml: no target 'TSE' under targets: did you mean 'TES'?"),
     ],

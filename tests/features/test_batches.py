@@ -58,25 +58,16 @@ def rows_of(batches):
 def test_availability_and_lengths_follow_the_store(load):
     features = load(align="none")
     own = np.array(list(LENGTHS.values())).T
-    np.testing.assert_array_equal(features.lengths, own)
+    np.testing.assert_array_equal(features.stored, own)
     np.testing.assert_array_equal(features.available, own > 0)
     assert features.modalities == tuple(WIDTHS)
     assert features.widths == WIDTHS
-    assert features.cut == 0
-
-
-def test_alignment_cuts_to_the_shortest_stream_that_a_video_has(load):
-    features = load(align="shortest")
-    own = np.array(list(LENGTHS.values())).T
-    np.testing.assert_array_equal(features.lengths, np.where(own > 0, np.array(SHORTEST)[:, None], 0))
-    np.testing.assert_array_equal(features.available, own > 0)
-    assert features.cut == 2  # videos 1 and 2
 
 
 def test_modalities_choose_and_order_the_streams(load):
     features = load(modalities=["flow", "visual"])
     assert features.modalities == ("flow", "visual")
-    np.testing.assert_array_equal(features.lengths[:3], [[4, 4], [5, 5], [2, 2]])
+    np.testing.assert_array_equal(features.stored[:3], [[4, 4], [5, 6], [2, 2]])
     window, _ = features.window(np.array([7]), 7)
     assert {m: tuple(x.shape) for m, x in window.items()} == {"flow": (1, 7, 1), "visual": (1, 7, 3)}
 
@@ -85,7 +76,7 @@ def test_a_stream_that_the_store_lacks_is_absent_where_its_width_is_given(load):
     lengths = {"visual": [3, 2]}
     features = load(lengths=lengths, modalities=["visual", "pose"], widths={"visual": 3, "pose": 9})
     assert features.available.tolist() == [[True, False], [True, False]]
-    assert features.lengths.tolist() == [[3, 0], [2, 0]]
+    assert features.stored.tolist() == [[3, 0], [2, 0]]
     window, kept = features.window(np.array([0, 1]), 4)
     assert window["pose"].shape == (2, 4, 9)
     assert not window["pose"].any()

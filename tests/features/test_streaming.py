@@ -166,9 +166,9 @@ def test_the_order_follows_from_seed_and_epoch_alone(both):
 
 
 def test_an_epoch_mixes_blocks_from_anywhere_and_videos_within_memory(both):
-    _, streamed = both(capacity=6000)
+    _, streamed = both(capacity=4000)
     rows = np.arange(COUNT)
-    order = rows[streamed.order(rows, 0, 1)]
+    order = rows[streamed.order(rows, streamed.available, 0, 1)]
     assert sorted(order) == rows.tolist()
     first = order[:20]
     assert np.ptp(first) > COUNT / 2
@@ -259,7 +259,7 @@ def test_what_comes_next_is_read_while_what_is_there_is_used_and_no_more(both, m
             read.append((m, first, threading.current_thread())),
         ),
     )
-    portions = streamed.portions(np.arange(COUNT))
+    portions = streamed.portions(np.arange(COUNT), streamed.available)
     next(portions)
     wait_for(lambda: len(read) == 6)
     assert [(m, first) for m, first, _ in read] == [(m, k) for k in (0, 4) for m in ("visual", "audio", "flow")]
@@ -282,7 +282,7 @@ def test_what_is_given_up_leaves_no_thread_and_reads_little_more(both, monkeypat
         plain(store, modality, first, out, **how)
 
     monkeypatch.setattr(streaming, "fill", slow)
-    portions = streamed.portions(np.arange(COUNT))
+    portions = streamed.portions(np.arange(COUNT), streamed.available)
     next(portions)
     assert begun.wait(60)
     threading.Timer(0.1, go_on.set).start()
@@ -352,7 +352,7 @@ def test_batches_count_as_memory(tiny_store):
     with FeatureStore(tiny_store()) as store:
         needed = sum(int(store.offsets[m][-1]) * store.widths[m] * 4 for m in store.modalities)
         batches = 4 * 2 * 5 * 6 * 4  # four of two videos of five clips and six channels
-        options = {"batch_size": 2, "clips": 5}
+        options = {"batch_size": 2, "window": 5}
         assert type(load_features(store, memory=(needed + batches) / GIB, **options)) is Features
         assert type(load_features(store, memory=(needed + batches - 1) / GIB, **options)) is StreamedFeatures
         with pytest.raises(AqaError, match=r"^data\.memory: .* GiB are allowed, and batches of 2 videos alone take"):
@@ -366,7 +366,7 @@ def test_memory_is_taken_once_a_pass_and_within_what_is_allowed(tiny_store, monk
     rows = np.arange(300)
     asked = []
     monkeypatch.setattr(streaming, "mapped", lambda count, device: asked.append(count) or mapped(count, device))
-    for stretch, held in streamed.portions(rows[streamed.order(rows, 0, 1)]):
+    for stretch, held in streamed.portions(rows[streamed.order(rows, streamed.available, 0, 1)], streamed.available):
         taken = sum(values.nbytes for values in held.values.values())
         assert taken <= 200_000  # the other half is read ahead
         assert (np.diff([stretch.start, stretch.stop]) == taken // 9600).all()
@@ -411,7 +411,7 @@ def test_a_batch_larger_than_free_memory_is_one_line(tiny_store, memory):
         FeatureStore(tiny_store()) as store,
         pytest.raises(AqaError, match=r"^a batch of 2 videos of 1000000000000 cl"),
     ):
-        load_features(store, memory=memory, batch_size=2, clips=10**12)
+        load_features(store, memory=memory, batch_size=2, window=10**12)
 
 
 def test_a_video_that_takes_more_than_is_allowed_is_named(tiny_store):

@@ -128,6 +128,37 @@ def test_a_score_does_not_depend_on_hidden_values(name, poison):
     assert torch.equal(score(model, features, SUBSETS), score(model, poisoned, SUBSETS))
 
 
+def padded(rows):
+    """Videos of 3 to CLIPS clips, and features with zeros after them."""
+    length = 3 + torch.arange(rows) % (CLIPS - 2)
+    real = torch.arange(CLIPS) < length.unsqueeze(1)
+    return {m: x * real.unsqueeze(-1) for m, x in inputs(rows).items()}, length
+
+
+def poisoned_lengths(length, seen, poison):
+    """Lengths of streams (B,), another number where they are not seen (B, M)."""
+    return {m: torch.where(seen[:, i], length, poison) for i, m in enumerate(WIDTHS)}
+
+
+@EVERY_MODEL
+@pytest.mark.parametrize("mask", [False, True])
+def test_a_score_does_not_depend_on_hidden_lengths(name, mask):
+    model, (features, length) = small(name, mask_padding=mask), padded(7)
+    patterns = torch.stack([SUBSETS, SUBSETS & torch.tensor([True, True, False])])
+    patterns[:, ~patterns[1].any(dim=1)] = torch.tensor([True, False, False])
+
+    def scores(poison):
+        clips = poisoned_lengths(length, SUBSETS, poison)
+        together = poisoned_lengths(length, patterns.any(dim=0), poison)
+        with torch.no_grad():
+            alone, found = model.score(features, SUBSETS, clips), model.score_patterns(features, patterns, together)
+        return torch.cat([alone, found.score.flatten()])
+
+    expected = scores(CLIPS)
+    for poison in (0, 1, 10 * CLIPS):
+        assert torch.equal(scores(poison), expected)
+
+
 @EVERY_MODEL
 def test_patterns_together_are_scored_as_each_alone_and_nothing_hidden_in_one_leaks_from_another(name):
     model, features = small(name), inputs(7)
@@ -166,24 +197,26 @@ def test_the_loss_is_finite_and_its_gradient_reaches_every_parameter(name):
 
 
 @EVERY_MODEL
-def test_the_loss_never_looks_at_what_is_not_available(name):
+@pytest.mark.parametrize("poison_of_lengths", [CLIPS, 0, 1, 10 * CLIPS])
+def test_the_loss_never_looks_at_what_is_not_available(name, poison_of_lengths):
     available = SUBSETS.repeat(2, 1)
     visible = available & torch.tensor([True, True, False])
     visible[~visible.any(dim=1)] = available[~visible.any(dim=1)]
     target = torch.rand(14, generator=torch.Generator().manual_seed(2))
 
-    def total(poison):
-        features = {
-            m: x.masked_fill(~available[:, i].view(-1, 1, 1), poison) for i, (m, x) in enumerate(inputs(14).items())
-        }
-        model = small(name, dropout=0.0).train()
-        loss = learn(model, features, target, visible, available)
+    (sound, length), mask = padded(14), poison_of_lengths != CLIPS
+
+    def total(poison, clips):
+        features = {m: x.masked_fill(~available[:, i].view(-1, 1, 1), poison) for i, (m, x) in enumerate(sound.items())}
+        model = small(name, dropout=0.0, mask_padding=mask).train()
+        loss = learn(model, features, target, visible, available, poisoned_lengths(length, available, clips))
         if name in CLOSED_FORM:
             return loss, torch.cat([buffer.flatten() for buffer in model.buffers()])
         loss.backward()
-        return loss.detach(), torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None])
+        learned = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+        return loss.detach(), torch.stack(learned + [buffer.double().norm() for buffer in model.buffers()])
 
-    (clean, clean_learned), (poisoned, poisoned_learned) = total(0.0), total(float("nan"))
+    (clean, clean_learned), (poisoned, poisoned_learned) = total(0.0, CLIPS), total(float("nan"), poison_of_lengths)
     assert torch.equal(clean, poisoned)
     assert torch.equal(clean_learned, poisoned_learned)
 

@@ -16,7 +16,7 @@ WIDTHS = {"visual": 4, "audio": 2, "flow": 3}
 
 def write(path, lengths=None, change=None, **parts):
     """Six samples; `change(modality, row, clips)` may spoil features on their way into the file."""
-    lengths = {"visual": [3, 3, 0, 4, 3, 2], "audio": [3, 5, 2, 4, 3, 2], "flow": [3, 3, 0, 4, 3, 0]} | (lengths or {})
+    lengths = {"visual": [3, 3, 0, 4, 3, 2], "audio": [3, 4, 2, 4, 3, 2], "flow": [3, 3, 0, 4, 3, 0]} | (lengths or {})
     rng = np.random.default_rng(0)
 
     def read(modality, row):
@@ -48,10 +48,11 @@ def test_sound_store(tmp_path):
         "samples   6",
         "splits    test 2, train 4",
         "modality  visual: width 4, float16, clips 2 / 3 / 4 (min / median / max), in 5 of 6, VST",
-        "modality  audio: width 2, float16, clips 2 / 3 / 5 (min / median / max), in 6 of 6",
+        "modality  audio: width 2, float16, clips 2 / 3 / 4 (min / median / max), in 6 of 6",
         "modality  flow: width 3, float16, clips 3 / 3 / 4 (min / median / max), in 4 of 6",
         "available VAF: 4, A: 1, VA: 1",
         "streams of one video differ in length: in 1 sample: b",
+        "data.align: shortest cuts off 1 of 18 clips of audio (5.56 %)",
         "target    TES: 6 of 6 labelled, range 0 to 10, 1 / 3.5 / 6 (min / mean / max), best possible SRCC "
         "VAF 0.912, A 0.500",
         "no problem found",
@@ -108,6 +109,10 @@ WARNINGS = {
     "no split": ({"splits": {}}, "splits: none; the videos can be predicted"),
     "no target": ({"targets": {}}, "targets: none; the videos can be predicted"),
     "in no split": ({"splits": {"train": [0, 1, 2, 3]}}, "splits: no split names 2 samples: e, f"),
+    "other rates": (
+        {"lengths": {"audio": [30, 40, 2, 40, 30, 20]}},
+        "features: data.align: shortest would cut off 145 of 162 clips of audio (89.5 %); use data.align: time",
+    ),
     "unlabelled": (target(1, 2, 3, np.nan, 5, 6), "targets: none for 1 sample: d; such samples can be predicted"),
 }
 
