@@ -1,4 +1,4 @@
-"""What modalities, targets, splits, groups, ids and runs may be called: one rule for each, and names of files from them."""
+"""What modalities, targets, splits, groups, ids and runs may be called, and file names made of them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def check_file_name(name: str, where: str) -> None:
     if not name.strip():
         raise AqaError(f"{where}: '{name}' is empty; a name has at least one character that is not a space")
     if name.strip() in (".", "..", "~") or re.search(r"[/\\]", name):
-        raise AqaError(f"{where}: '{name}' is a path; a name holds no '/' and no '\\', and `output` says where to write")
+        raise AqaError(
+            f"{where}: '{name}' is a path; a name holds no '/' and no '\\', and `output` says where to write"
+        )
     if len(name.encode()) > LONGEST_FILE_NAME:
         shown = f"{name[:20]}...{name[-20:]}"
         raise AqaError(f"{where}: '{shown}' has {len(name.encode())} bytes; {LONGEST_FILE_NAME} are the most")

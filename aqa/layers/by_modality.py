@@ -6,6 +6,7 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping
 
 from torch import nn
 
+
 def parameter_key(modality: str) -> str:
     """What a modality is called in the names of parameters: its name, escaped where torch would refuse it.
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import before_padding, on_clips, scatter_rows

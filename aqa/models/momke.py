@@ -124,9 +124,7 @@ class MoMKE(AQAModel):
         self.projections = ByModality(
             {m: nn.Sequential(nn.Linear(width, hidden_dim), nn.Dropout(dropout)) for m, width in widths.items()}
         )
-        self.experts = ByModality(
-            {m: Expert(hidden_dim, n_head, n_encoder, feedforward_dim, dropout) for m in widths}
-        )
+        self.experts = ByModality({m: Expert(hidden_dim, n_head, n_encoder, feedforward_dim, dropout) for m in widths})
         self.own_scores = nn.Linear(hidden_dim, len(widths))  # row i scores what expert i says of its own stream
         self.routers = ByModality({m: mlp(hidden_dim, feedforward_dim, len(widths), dropout) for m in widths})
         self.joint = nn.Sequential(nn.Linear(joint, joint), nn.ReLU(), nn.Dropout(dropout))

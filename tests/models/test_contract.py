@@ -91,7 +91,6 @@ def test_modalities_may_have_any_name_that_stores_take(name):
     assert torch.equal(found, expected)
 
 
-
 @EVERY_MODEL
 def test_scores_lie_in_the_unit_interval_for_every_visibility(name):
     scores = score(small(name), inputs(7), SUBSETS)

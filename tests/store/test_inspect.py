@@ -83,7 +83,6 @@ PROBLEMS = {
     ),
     "inf": ({"change": spoiled("flow", [3], np.inf)}, "features/flow: NaN or inf in 1 sample: d"),
     "id twice": ({"ids": list("abcdea")}, "ids: used more than once: a"),
-    "id empty": ({"ids": ["a", "", "c", "d", " ", "f"]}, "ids: empty: row 1, row 4"),
     "overlap": ({"splits": {"test": [3, 4], "train": [0, 1, 2, 3]}}, "splits/test and splits/train share 1 sample: d"),
     "row twice": ({"splits": {"train": [0, 1, 1]}}, "splits/train: names more than once 1 sample: b"),
     "empty split": ({"splits": {"train": range(6), "test": []}}, "splits/test: empty"),
@@ -102,6 +101,15 @@ def test_problem(tmp_path, parts, line):
     assert [problem.startswith(line) for problem in inspection.problems] == [True]
     assert f"problems:\n  {line}" in str(inspection)
     assert str(inspection).endswith("\n1 found: not usable as it is")
+
+
+def test_empty_ids_are_a_problem(tmp_path):
+    """write_store refuses them; a store may come from elsewhere."""
+    write(tmp_path / "x.h5", ids=["a", "(1)", "c", "d", "(4)", "f"])
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        del file["ids"]
+        file["ids"] = np.array([b"a", b"", b"c", b"d", b" ", b"f"])
+    assert "ids: empty: row 1, row 4" in inspect_store(tmp_path / "x.h5").problems
 
 
 WARNINGS = {
