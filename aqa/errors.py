@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 SHOWN = 200  # characters of a value, at most, in a message
@@ -42,12 +42,15 @@ class NotANumber(AqaError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a name that is not known: the closest one, or the list of all.
 
-    Returns ``"did you mean 'x'?"``, or ``"known: a, b"`` where nothing is close.
+    Returns ``"did you mean 'x'?"``, or ``"known: a, b"`` where nothing is close. The same letters in another order are
+    the closest ("AV" for "VA").
     """
-    known = [str(k) for k in known]
+    known = list(dict.fromkeys(str(k) for k in known))
     # Case is a common slip ("tes" for "TES"), so it does not count against closeness.
     by_lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
+    asked = str(name).lower()
+    close = [key for key in by_lower if sorted(key) == sorted(asked)]
+    close = close or difflib.get_close_matches(asked, by_lower, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{by_lower[close[0]]}'?"
     return "known: " + (", ".join(known) if known else "none")
@@ -60,6 +63,53 @@ def brief(value: Any) -> str:
     except ValueError:  # Python writes no whole number of more than 4300 digits
         return "a number of thousands of digits"
     return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-SHOWN // 4 :]}"
+
+
+#: What is needed where a value is of another type, by what pydantic calls the mistake.
+_NEEDED = {
+    "int": "a whole number",
+    "float": "a number",
+    "decimal": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a mapping (key: value)",
+    "mapping": "a mapping (key: value)",
+    "model": "a mapping (key: value)",
+    "finite": "a finite number",
+    "none": "null",
+}
+
+
+def needed(mistake: Mapping[str, Any]) -> str:
+    """What is needed in the place of a wrong value, and what was given; mistake: an entry of pydantic's `errors()`."""
+    kind, bounds, given = mistake["type"], mistake.get("ctx", {}), brief(mistake["input"])
+    if kind == "missing":
+        return "is missing"
+    if kind == "value_error":
+        problem = mistake["msg"].removeprefix("Value error, ")
+    elif kind == "literal_error":
+        problem = f"must be {bounds['expected']}"
+    elif kind == "greater_than_equal":
+        problem = f"must be {bounds['ge']:g} or more"
+    elif kind == "less_than_equal":
+        problem = f"must be {bounds['le']:g} or less"
+    elif kind == "greater_than":
+        problem = f"must be more than {bounds['gt']:g}"
+    elif kind == "less_than":
+        most = bounds["lt"]
+        problem = f"must be less than {most if isinstance(most, int) else format(most, 'g')}"
+    elif kind in ("too_short", "too_long"):
+        bound, entries = ("least", bounds["min_length"]) if kind == "too_short" else ("most", bounds["max_length"])
+        problem = f"needs at {bound} {entries} {'entry' if entries == 1 else 'entries'}"
+    elif kind == "is_instance_of":
+        problem = f"must be a {str(bounds['class']).lower()}"
+    elif kind == "invalid_key":
+        problem = "keys must be text"
+    else:
+        problem = f"must be {_NEEDED.get(kind.partition('_')[0], 'of another kind')}"
+    return f"{problem}, got {given}"
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ import pydantic
 from pydantic import Field
 
 from aqa import plugins
-from aqa.errors import AqaError, brief, nearest
+from aqa.errors import AqaError, nearest, needed
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -115,7 +115,7 @@ def check_options(
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"])
-        raise AqaError(f"{where}, option '{option}': {first['msg'].lower()}, got {brief(first['input'])}") from None
+        raise AqaError(f"{where}, option '{option}': {needed(first)}") from None
     return {name: getattr(checked, name) for name in schema.model_fields}
 
 

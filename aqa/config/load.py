@@ -13,7 +13,7 @@ import yaml
 
 from aqa.config.schema import Experiment, ModelConfig
 from aqa.config.yaml import parse_value, read_yaml, split_by_shell
-from aqa.errors import AqaError, brief, nearest
+from aqa.errors import AqaError, brief, nearest, needed
 
 S = TypeVar("S", bound=pydantic.BaseModel)
 #: From the names of two models and of options, those of the options that the second model lacks.
@@ -36,6 +36,8 @@ def load_experiment(
     else:
         where = str(source)
         content, lines = read_yaml(Path(source))
+        if "experiments" in content and "data" not in content:
+            raise AqaError(f"{where} is a sweep file; run it with: aqa sweep {where}")
     if whole := split_by_shell(overrides):
         raise AqaError(f"the shell splits at spaces what is not quoted: write {whole}")
     changes = [_override(text) for text in overrides]
@@ -66,7 +68,7 @@ def validated(kind: type[S], content: Mapping[str, Any], where: str, places: Map
     try:
         return kind.model_validate(content)
     except pydantic.ValidationError as error:
-        raise AqaError(_explain(error, kind, where, places)) from None
+        raise AqaError(_explain(error, kind, content, where, places)) from None
 
 
 def _override(text: str) -> tuple[list[str], Any]:
@@ -136,11 +138,15 @@ def _locate(store: str, folder: Path | None) -> Path:
 
 
 def _explain(
-    error: pydantic.ValidationError, kind: type[pydantic.BaseModel], where: str, places: Mapping[str, str]
+    error: pydantic.ValidationError,
+    kind: type[pydantic.BaseModel],
+    content: Mapping[str, Any],
+    where: str,
+    places: Mapping[str, str],
 ) -> str:
     """The worst mistake of a file in one line; a misspelt key goes before the one it leaves missing."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    path = [str(part) for part in first["loc"]]
+    path = _path(first, content)
     key = ".".join(path)
     around = (".".join(path[:i]) for i in range(len(path), 0, -1))
     place = next((places[name] for name in around if name in places), where)
@@ -157,8 +163,19 @@ def _explain(
         return (
             f"{place}: {key}: a mapping of keys is needed ({', '.join(_keys(kind, path))}), got {brief(first['input'])}"
         )
-    problem = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {key}: {problem[0].lower()}{problem[1:]}, got {brief(first['input'])}"
+    return f"{place}: {key}: {needed(first)}"
+
+
+def _path(mistake: Mapping[str, Any], content: Any) -> list[str]:
+    """Where in the content a mistake is; pydantic also names which of several types it tried, which is left out."""
+    path = []
+    for part in mistake["loc"]:
+        if (isinstance(content, Mapping) and part in content) or (isinstance(content, list) and isinstance(part, int)):
+            content = content[part]
+        elif not (mistake["type"] in ("missing", "invalid_key") and part == mistake["loc"][-1]):
+            continue
+        path.append(str(part))
+    return path
 
 
 def _keys(kind: type[pydantic.BaseModel], path: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,7 @@ from aqa.system.files import has_file
 
 MOST_BYTES = 2**20  # of a YAML file
 MOST_DIGITS = 40  # of a whole number in it
+MOST_LISTED = 8  # files in a hint
 DEEPEST = 50  # how far its mappings and lists may be nested
 
 
@@ -51,8 +53,7 @@ class _PlainLoader(yaml.SafeLoader):
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """A YAML file's mapping and the line of each dotted key; plain data only, no tags, no key twice."""
     if not has_file(path):
-        here = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise AqaError(f"no experiment file at {path}; {nearest(str(path), here)}")
+        raise AqaError(f"there is no file {path}; {_nearest_file(path)}")
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise AqaError(f"{path} has {size} bytes; a YAML file has {MOST_BYTES} at most")
@@ -62,7 +63,11 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         root = loader.get_single_node()
         _walk(root, "", lines, path)
         content = loader.construct_document(root) if root is not None else None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no such day as 2025-13-40
+    except UnicodeDecodeError:
+        raise AqaError(f"{path}: not valid YAML: it is not text in UTF-8") from None
+    except RecursionError:
+        raise AqaError(f"{path}: not valid YAML: nested more than {DEEPEST} deep") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no such day as 2025-13-40
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or first_line(error)
@@ -70,6 +75,21 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if not isinstance(content, dict):
         raise AqaError(f"{path}: an experiment file is a mapping of keys ({', '.join(Experiment.model_fields)})")
     return content, lines
+
+
+def _nearest_file(path: Path) -> str:
+    """A hint for a YAML file that is not there: the same name in a folder nearby, or the nearest name beside it."""
+    beside = [str(file) for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+    if not beside:  # the folder is misspelt, or left out
+        above = next((folder for folder in path.parents if folder.is_dir()), Path())
+        beside = [str(file) for file in (*above.glob("*.y*ml"), *above.glob("*/*.y*ml"))]
+    else:
+        beside += [str(file) for file in path.parent.glob(f"*/{glob.escape(path.name)}")]
+    same = [file for file in beside if Path(file).name == path.name]
+    if len(same) == 1:
+        return f"did you mean '{same[0]}'?"
+    hint = nearest(str(path), sorted(beside)) if beside else "there is no YAML file nearby"
+    return hint if len(beside) <= MOST_LISTED or hint.startswith("did") else f"there are {len(beside)} others nearby"
 
 
 def _walk(node: yaml.Node | None, prefix: str, lines: dict[str, int], path: Path, depth: int = 0) -> None:

@@ -15,7 +15,7 @@ import pydantic
 import yaml
 
 from aqa.config.yaml import in_one_line
-from aqa.errors import AqaError, printable
+from aqa.errors import AqaError, needed, printable
 from aqa.evaluation import metrics as measures
 from aqa.runs.folder import CONFIG, ERRORS, METRICS, PREDICTIONS, RunFolder, flat
 from aqa.runs.predictions import RecordedScores, read_predictions
@@ -145,7 +145,7 @@ def _read_run(path: Path) -> FinishedRun | str | None:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = printable(".".join(map(str, first["loc"])))
-        return f"{METRICS} is not what a run writes ({where}: {first['msg'].lower()}), left out"
+        return f"{METRICS} is not what a run writes ({where}: {needed(first)}), left out"
     return FinishedRun(path, metrics, _settings(config))
 
 

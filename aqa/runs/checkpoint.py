@@ -12,7 +12,7 @@ import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from aqa.config.schema import Experiment
-from aqa.errors import AqaError, first_line
+from aqa.errors import AqaError, first_line, needed
 from aqa.evaluation.scorer import Scorer
 from aqa.features.streaming import load_features
 from aqa.models import MODELS, build
@@ -86,7 +86,7 @@ def read_checkpoint(folder: RunFolder) -> dict[str, Any]:
         known = _CheckpointForm.model_validate(checkpoint)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise AqaError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
+        raise AqaError(f"{path}: {'.'.join(map(str, first['loc']))}: {needed(first)}") from None
     for modality, pair in known.statistics.items():
         width = known.widths.get(modality)
         if any(part.shape != (width,) or not part.is_floating_point() or not part.isfinite().all() for part in pair):

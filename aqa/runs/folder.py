@@ -195,6 +195,11 @@ class RunFolder:
 
     def load_checkpoint(self) -> dict[str, Any]:
         """The selected weights and all that scoring with them needs."""
+        if not has_file(self.path / CHECKPOINT):
+            raise AqaError(
+                f"{self.path} has no {CHECKPOINT}: it was deleted, and nothing can be scored without it; "
+                "train again with the same `aqa run` and --overwrite"
+            )
         return load_torch(self.path / CHECKPOINT)
 
     def _save(self, name: str, content: Mapping[str, Any]) -> None:

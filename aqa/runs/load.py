@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from aqa.config.load import load_experiment
 from aqa.config.schema import Experiment
+from aqa.data_prep import DATASETS
+from aqa.errors import AqaError
 from aqa.models import MODELS, check
 from aqa.registry import option_names
 from aqa.store.synthetic import find_preset
@@ -37,6 +40,17 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence
         find_preset(experiment.data.synthetic)
     check(experiment.model.name, experiment.model.options)
     return experiment
+
+
+def require_prepared(store: str) -> None:
+    """AqaError where a store is not there that `aqa prepare` makes, by its name, from a published data set."""
+    path = Path(store)
+    if path.stem in DATASETS.names() and not path.exists():
+        shown = os.path.relpath(path)
+        raise AqaError(
+            f"no feature store at {shown}; make it first from the published files in a folder: "
+            f"aqa prepare {path.stem} --source FOLDER --out {shown}"
+        )
 
 
 def only_of(old: str, new: str, options: Collection[str]) -> list[str]:

@@ -20,7 +20,7 @@ from aqa.features.statistics import Statistics
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns, sample_keys
 from aqa.models import AQAModel, build
 from aqa.runs.cost import attention_note
-from aqa.runs.load import Say
+from aqa.runs.load import Say, require_prepared
 from aqa.runs.notes import absence_notes, alignment_notes, label_notes
 from aqa.store.checks import require_sound
 from aqa.store.store import FeatureStore, Target
@@ -77,6 +77,7 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
     device = pick_device(config.train.device, config.train.threads)
     notes = require_precision(config.train.precision, device)
     make_store(config, say)
+    require_prepared(config.data.store)
     with FeatureStore(config.data.store) as store:
         data_set, fingerprint, target = store.name, store.fingerprint(), store.target(config.data.target)
         modalities = chosen_modalities(store, config.data.modalities)

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import ssl
 import threading
 import time
@@ -174,7 +175,7 @@ def require_wandb(settings: TrackingConfig) -> None:
         import wandb  # noqa: F401
     except ImportError:
         raise AqaError(
-            f"tracking.wandb is {settings.wandb}, but the package is not installed: pip install 'aqa[wandb]'"
+            f"tracking.wandb is {settings.wandb}, but the package is not installed: pip install wandb"
         ) from None
 
 
@@ -204,11 +205,13 @@ def tracked(
         yield tracker
     finally:
         tracker.finish()
+        if settings.wandb == "offline" and not tracker.broken:
+            say(_tracked_offline(folder))
 
 
 def _tracked_offline(folder: Path) -> str:
     """How a run that is tracked offline is sent later."""
-    return f"tracked offline: wandb sync {folder}/wandb/offline-run-*"
+    return f"tracked offline: wandb sync {shlex.quote(str(folder))}/wandb/offline-run-*"
 
 
 def _start(settings: TrackingConfig, name: str, config: Mapping[str, Any], folder: Path, say: Say) -> Any:

@@ -17,7 +17,7 @@ from aqa.config.load import load_experiment, validated
 from aqa.config.schema import Experiment, Section
 from aqa.config.yaml import in_one_line, read_yaml
 from aqa.errors import AqaError
-from aqa.runs.load import Say, load, silent
+from aqa.runs.load import Say, load, require_prepared, silent
 from aqa.store.store import FeatureStore
 
 EVERY = "all"  # in place of a list of targets: every target of the experiment
@@ -97,6 +97,8 @@ def load_sweep(path: str | os.PathLike[str]) -> Sweep:
     """A sweep from a YAML file; AqaError, one line naming the file, the key and the nearest right one."""
     path = Path(path)
     content, lines = read_yaml(path)
+    if "data" in content and "experiments" not in content:
+        raise AqaError(f"{path} is an experiment file; run it with: aqa run {path}")
     return validated(Sweep, content, str(path), {key: f"{path}, line {line}" for key, line in lines.items()})
 
 
@@ -160,6 +162,8 @@ def _values(axis: str, values: Any, path: Path, common: Settings) -> dict[str, S
         if axis != "data.target":
             raise AqaError(f"grid.{axis}: 'all' stands for every target and goes with data.target only")
         values = _targets(path, common)
+    if not values:
+        raise AqaError(f"grid.{axis} lists no value; give one or more, or leave it out")
     if isinstance(values, Mapping):
         return {str(name): dict(settings) for name, settings in values.items()}
     return {in_one_line(value): {axis: value} for value in values}
@@ -171,6 +175,7 @@ def _targets(path: Path, common: Settings) -> list[str]:
     if isinstance(listed, Mapping):
         return list(listed)
     experiment = load_experiment(path, _overrides(common))
+    require_prepared(experiment.data.store)
     with FeatureStore(experiment.data.store) as store:
         return sorted(store.targets)
 

@@ -78,7 +78,7 @@ def _require_ray() -> None:
     try:
         import ray  # noqa: F401
     except ImportError:
-        raise AqaError("launcher.ray: the package is not installed: pip install 'aqa[ray]'") from None
+        raise AqaError("launcher.ray: the package is not installed: pip install ray") from None
 
 
 def _require_answer(address: str) -> None:

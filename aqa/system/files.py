@@ -63,7 +63,9 @@ def has_file(path: str | os.PathLike[str]) -> bool:
 def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
     """AqaError where a file is there already that would be replaced unasked."""
     if os.path.exists(path) and not overwrite:
-        raise AqaError(f"{path} exists; choose another --out, or replace it with --overwrite")
+        raise AqaError(
+            f"{path} exists; choose another name, or replace it with --overwrite (in Python: overwrite=True)"
+        )
 
 
 @contextlib.contextmanager

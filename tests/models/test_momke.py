@@ -182,7 +182,7 @@ def test_padded_clips_do_not_count_unless_asked_to():
     ("options", "message"),
     [
         ({"hidden_dim": 15}, "hidden_dim 15 must be a multiple of n_head 2"),
-        ({"stage_epochs": -1}, "'stage_epochs': input should be greater than or equal to 0, got -1"),
+        ({"stage_epochs": -1}, "'stage_epochs': must be 0 or more, got -1"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message):

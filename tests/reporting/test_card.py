@@ -51,7 +51,7 @@ def test_nothing_is_overwritten_unasked(finished, capsys, tmp_path):
     written = folder / "MODEL_CARD.md"
     written.write_text("answered")
     assert main(["card", str(folder)]) == 2
-    assert "exists; choose another --out" in capsys.readouterr().err
+    assert "exists; choose another name" in capsys.readouterr().err
     assert written.read_text() == "answered"
     assert main(["card", str(folder), "--out", str(tmp_path / "new" / "card.md")]) == 0
     assert main(["card", str(folder), "--overwrite"]) == 0

@@ -282,10 +282,13 @@ def test_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path, plain_pick
     assert (tmp_path / "hacked").exists()
 
 
-def test_a_missing_checkpoint_is_one_clear_line(tmp_path):
-    with pytest.raises(AqaError, match=r"no checkpoint at .*checkpoint\.pt$") as error:
-        RunFolder.start(tmp_path, CONFIG, overwrite=False).load_checkpoint()
-    assert "\n" not in str(error.value)
+def test_a_deleted_checkpoint_is_said_plainly(tmp_path):
+    with pytest.raises(AqaError) as error:
+        RunFolder(tmp_path).load_checkpoint()
+    assert str(error.value) == (
+        f"{tmp_path} has no checkpoint.pt: it was deleted, and nothing can be scored without it; "
+        "train again with the same `aqa run` and --overwrite"
+    )
 
 
 @pytest.mark.parametrize("zipped", [True, False])

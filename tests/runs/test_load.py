@@ -103,3 +103,17 @@ def test_a_run_says_it_and_a_sweep_says_it_once(tiny_store, tmp_path):
     (tmp_path / "s.yaml").write_text(yaml.safe_dump({**sweep, "set": {"model.n_qeury": 3}}))
     with pytest.raises(AqaError, match="model 'mcmoe' has no option 'n_qeury': did you mean 'n_query'"):
         aqa.sweep(tmp_path / "s.yaml", dry_run=True)
+
+
+def test_a_published_data_set_that_is_not_prepared_yet_is_told_how(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    how = "make it first from the published files in a folder: aqa prepare fs1000 --source FOLDER --out data/fs1000.h5"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "fisv.h5").touch()
+    with pytest.raises(AqaError) as error:
+        aqa.run(ROOT / "fs1000.yaml")
+    assert str(error.value) == f"no feature store at data/fs1000.h5; {how}"
+    (tmp_path / "e.yaml").write_text("name: x\ndata: {store: data/fs1000.h5, target: TES}\n")
+    (tmp_path / "s.yaml").write_text("name: s\nexperiments: [e.yaml]\ngrid: {data.target: all}\n")
+    with pytest.raises(AqaError, match=r"^no feature store at data/fs1000\.h5; make it first"):
+        aqa.sweep(tmp_path / "s.yaml")

@@ -340,7 +340,7 @@ CHECKPOINTS = {
     "no weights": (_without("weights"), "checkpoint.pt: weights: field required"),
     "weights of text": (
         _with("weights", {"a": "b"}),
-        "checkpoint.pt: weights.a: input should be an instance of tensor",
+        "checkpoint.pt: weights.a: must be a tensor",
     ),
     "other model": (_with("model", "late_fusion"), "the checkpoint's weights do not fit model 'late_fusion': "),
     "unknown model": (_with("model", "mcmoee"), "unknown model 'mcmoee': did you mean 'mcmoe'"),
@@ -351,10 +351,10 @@ CHECKPOINTS = {
     "a weight too few": (lambda c: c["weights"].popitem(), "the checkpoint's weights do not fit model 'mcmoe': "),
     "wrong shape": (_weight(lambda w: _first(w, lambda v: v[:1, :1])), "size mismatch for"),
     "NaN": (_weight(lambda w: _first(w, lambda v: v * torch.nan)), "hold NaN"),
-    "widths": (_with("widths", {"visual": -1}), "checkpoint.pt: widths.visual: input should be greater than 0"),
+    "widths": (_with("widths", {"visual": -1}), "checkpoint.pt: widths.visual: must be more than 0"),
     "endless target": (
         lambda c: c["target"].update(low=-torch.inf),
-        "checkpoint.pt: target.low: input should be a finite number",
+        "checkpoint.pt: target.low: must be a finite number",
     ),
     "statistics": (
         _with("statistics", {"visual": (torch.ones(2), torch.ones(1))}),

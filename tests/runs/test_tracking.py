@@ -160,6 +160,15 @@ def test_a_server_that_answers_but_takes_no_run_is_left_for_offline(tmp_path, mo
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
 
 
+def test_a_run_that_is_to_be_offline_says_how_to_send_it_too(tmp_path):
+    pytest.importorskip("wandb")
+    said, folder = [], tmp_path / "a run"
+    folder.mkdir()
+    with tracked(TrackingConfig(wandb="offline"), "name", {}, folder, said.append) as tracker:
+        tracker.epoch({"epoch": 1.0})
+    assert said == [f"tracked offline: wandb sync '{folder}'/wandb/offline-run-*"]
+
+
 def test_any_answer_is_a_sign(sync_server):
     assert gives_a_sign(sync_server.address, 5)
     assert gives_a_sign(f"{sync_server.address}/nowhere", 5)
@@ -168,7 +177,7 @@ def test_any_answer_is_a_sign(sync_server):
 
 def test_wandb_asked_for_but_not_installed_is_said_at_once(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(AqaError, match=r"pip install 'aqa\[wandb\]'"):
+    with pytest.raises(AqaError, match=r"the package is not installed: pip install wandb$"):
         require_wandb(TrackingConfig(wandb="offline"))
     require_wandb(TrackingConfig(wandb="disabled"))
 

@@ -207,7 +207,7 @@ def test_failure_while_replacing_keeps_the_old_file(path):
 
 def test_existing_file_is_not_replaced(path):
     before = path.read_bytes()
-    with pytest.raises(AqaError, match="exists; choose another --out, or replace it with --overwrite"):
+    with pytest.raises(AqaError, match="exists; choose another name, or replace it with --overwrite"):
         write(path)
     assert path.read_bytes() == before
     write(path, overwrite=True, name="second")

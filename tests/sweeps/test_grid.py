@@ -129,7 +129,13 @@ def test_what_a_wandb_sweep_cannot_say_is_refused(folder, what):
         ("name: s\nexperiments: [on.yaml]\n", "on.yaml; did you mean"),
         ("name: s\nexperiments: [one.yaml]\ngrid: {train.sed: [1]}\n", "unknown key 'train.sed': did you mean 'seed'?"),
         ("name: s\nexperiments: [one.yaml]\ngrid: {train.seed: all}\n", "goes with data.target only"),
-        ("name: s\nexperiments: [one.yaml]\ngrid: {train.seed: []}\n", "has no run"),
+        (
+            "name: s\nexperiments: [one.yaml]\ngrid: {train.seed: []}\n",
+            "grid.train.seed lists no value; give one or more",
+        ),
+        ("name: s\nexperiments: [one.yaml]\ngrid: {train.seed: 5}\n", "line 3: grid.train.seed: must be a list, got 5"),
+        ("name: s\nexperiments: one.yaml\n", "s.yaml, line 2: experiments: must be a list, got 'one.yaml'"),
+        ("name: s\ndata: {store: tiny.h5}\n", "s.yaml is an experiment file; run it with: aqa run "),
         ("name: s\nexperiments: [one.yaml]\nrules: [{wen: {}, set: {}}]\n", "unknown key 'rules.0.wen': did you mean"),
     ],
 )
