@@ -86,7 +86,7 @@ def needed(mistake: Mapping[str, Any]) -> str:
     """What is needed in the place of a wrong value, and what was given; mistake: an entry of pydantic's `errors()`."""
     kind, bounds, given = mistake["type"], mistake.get("ctx", {}), brief(mistake["input"])
     if kind == "missing":
-        return "is missing"
+        return "it is missing"
     if kind == "value_error":
         problem = mistake["msg"].removeprefix("Value error, ")
     elif kind == "literal_error":

@@ -86,7 +86,7 @@ def test_options_get_their_types_and_defaults():
         ({"dmi": 8}, "thing 'x' has no option 'dmi': did you mean 'dim'?"),
         ({"widths": 8}, "thing 'x' has no option 'widths': known: dim, rate, kind"),
         ({3: 8}, "thing 'x' has no option '3': known: dim, rate, kind"),
-        ({}, "thing 'x', option 'dim': is missing"),
+        ({}, "thing 'x', option 'dim': it is missing"),
         ({"dim": 1.5}, "thing 'x', option 'dim': must be a whole number, got 1.5"),
         ({"dim": "many"}, "thing 'x', option 'dim': must be a whole number"),
         ({"dim": 8, "kind": "firm"}, "thing 'x', option 'kind': must be 'soft' or 'hard', got 'firm'"),

@@ -336,8 +336,8 @@ def _first(weights, value):
 
 CHECKPOINTS = {
     "format": (_with("format", 2), "checkpoint format 2 is not 1, which this version reads"),
-    "no target": (_without("target"), "checkpoint.pt: target: field required"),
-    "no weights": (_without("weights"), "checkpoint.pt: weights: field required"),
+    "no target": (_without("target"), "checkpoint.pt: target: it is missing"),
+    "no weights": (_without("weights"), "checkpoint.pt: weights: it is missing"),
     "weights of text": (
         _with("weights", {"a": "b"}),
         "checkpoint.pt: weights.a: must be a tensor",
