@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
+from aqa.config.schema import Experiment
 from aqa.config.yaml import in_one_line
 from aqa.errors import AqaError
 from aqa.models import MODELS
@@ -61,7 +62,7 @@ def facts(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, An
         entry = MODELS.get(metrics["model"])
         model |= {"summary": entry.summary, "paper": entry.about.get("paper", ""), "year": entry.about.get("year", "")}
     return {
-        "title": config["name"],
+        "title": title(config),
         "model": {key: in_one_line(value) if key == "options" else value for key, value in model.items()},
         "metrics": metrics,
         "parameters": f"{metrics['parameters']:,}",
@@ -73,6 +74,14 @@ def facts(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, An
         "average": average(metrics["average_incomplete"]),
         "limits": limits(metrics),
     }
+
+
+def title(config: Mapping[str, Any]) -> str:
+    """The experiment's name with its placeholders filled in; as it is written where the experiment is not valid now."""
+    try:
+        return Experiment.model_validate(dict(config)).title
+    except (AqaError, ValueError):
+        return str(config["name"])
 
 
 def row(name: str, scores: Mapping[str, Any]) -> list[str]:

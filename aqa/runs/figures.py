@@ -13,7 +13,9 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from aqa.runs.table import number, selection_text
@@ -101,21 +103,24 @@ def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[s
     """The loss and its parts by epoch, and the selection metrics with the epoch that was kept."""
     epochs = [row["epoch"] for row in history]
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), layout="constrained")
+    marker = "o" if len(epochs) == 1 else None  # a line of one point is not seen
     for name in dict.fromkeys(name for row in history for name in row):  # stages of training may have their own parts
         values = [row.get(name, np.nan) for row in history]
         if name.startswith("loss"):
-            left.plot(epochs, values, label=name.removeprefix("loss_"), linewidth=2 if name == "loss" else 1)
-    if any(row["loss"] > 0 for row in history):
-        left.set_yscale("log")
-    left.set_xlabel("epoch")
+            width = 2 if name == "loss" else 1
+            left.plot(epochs, values, label=name.removeprefix("loss_"), linewidth=width, marker=marker)
+    _log_where_it_helps(left)
     left.set_ylabel("training loss")
     left.legend(fontsize=8, frameon=False)
     metric = f"{selection['split']}_{selection['metric']}"
-    right.plot(epochs, [row[metric] for row in history], color=COMPLETE)
+    right.plot(epochs, [row[metric] for row in history], color=COMPLETE, marker=marker)
     right.axvline(
         selection["epoch"], color=CEILING, linewidth=1, linestyle="--", label=f"kept: epoch {selection['epoch']}"
     )
-    right.set_xlabel("epoch")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     label = {"srcc": "SRCC", "mse": "MSE"}[selection["metric"]]
     right.set_ylabel(f"{label} on {selection['split']} ({selection['pattern']})")
     right.legend(fontsize=8, frameon=False)
@@ -124,12 +129,25 @@ def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[s
     _save(figure, path)
 
 
+def _log_where_it_helps(axes: Axes) -> None:
+    """A logarithmic scale with plain numbers, where all that is drawn is positive and spans more than a decade."""
+    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn) or drawn.min() <= 0 or drawn.max() < 10 * drawn.min():
+        return
+    axes.set_yscale("log")
+    steps = (1, 2, 5) if drawn.max() < 1000 * drawn.min() else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=12))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
 @_plain_text()
 def router_weights(weights: Mapping[str, NDArray[np.float64]], modalities: Sequence[str], path: Path) -> None:
     """A heat map a pattern: how much each stream (row) listens to each modality's expert (column)."""
     shown = list(weights)[:8]
     figure, axes = plt.subplots(
-        1, len(shown), figsize=(1.5 * len(shown) + 1.2, 2.2), squeeze=False, sharey=True, layout="constrained"
+        1, len(shown), figsize=(1.5 * len(shown) + 1.2, 2.4), squeeze=False, sharey=True, layout="constrained"
     )
     for axis, name in zip(axes.flat, shown, strict=True):
         image = axis.imshow(weights[name], vmin=0, vmax=1, cmap="Blues")
@@ -140,6 +158,7 @@ def router_weights(weights: Mapping[str, NDArray[np.float64]], modalities: Seque
         axis.set_yticks(range(len(modalities)), modalities, fontsize=7)
         axis.set_title(name, fontsize=8)
     axes[0, 0].set_ylabel("stream", fontsize=8)
+    figure.supxlabel("expert", fontsize=8)
     figure.colorbar(image, ax=list(axes.flat), shrink=0.8).set_label("router weight of the expert", fontsize=7)
     _save(figure, path)
 

@@ -22,8 +22,8 @@ from aqa.system.signals import uninterrupted
 from aqa.training.random_state import random_state, set_random_state
 from aqa.training.step import TrainingStep
 
+BAR = "{desc} {bar} {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 SECONDS_BETWEEN_SAVES = 30.0  # where an experiment does not say
-NOT_SHOWN = ("epoch", "learning_rate")  # on the progress bar
 
 
 @dataclass
@@ -100,7 +100,7 @@ def train(
                         on_epoch(row)
                     random, in_order = random_state(), True
                     bar.update()
-                    bar.set_postfix({name: value for name, value in row.items() if name not in NOT_SHOWN})
+                    bar.set_postfix_str(shown_values(row, measured_on, metric))
                     if time.monotonic() - last_save > interval:
                         keep()
     except KeyboardInterrupt:
@@ -133,8 +133,20 @@ def _resumed(
 
 def _bar(done: int, epochs: int, shown: bool) -> tqdm:
     """A progress bar, where there is a terminal to show it."""
-    disable = None if shown else True
-    return tqdm(total=epochs, initial=done, unit="epoch", desc="training", disable=disable, dynamic_ncols=True)
+    return tqdm(
+        total=epochs,
+        initial=done,
+        unit="epoch",
+        desc="training",
+        disable=None if shown else True,
+        dynamic_ncols=True,
+        bar_format=BAR,
+    )
+
+
+def shown_values(row: Mapping[str, float], measured_on: str, metric: str) -> str:
+    """The loss and the selection metric of an epoch, as the progress bar has room for."""
+    return f"loss {row['loss']:.3g}, {measured_on} {metric.upper()} {row[f'{measured_on}_{metric}']:.3f}"
 
 
 def _epoch(

@@ -60,3 +60,8 @@ def test_nothing_is_overwritten_unasked(finished, capsys, tmp_path):
         card(finished("old"))
     with pytest.raises(AqaError, match="is no run's folder"):
         card(tmp_path)
+
+
+def test_the_title_has_its_placeholders_filled_in(finished):
+    text = card(finished("one", seed=3, metrics=ABOUT))[0].read_text(encoding="utf-8")
+    assert text.startswith("# Model card: TES-3\n")

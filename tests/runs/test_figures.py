@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from aqa.runs import figures
 
@@ -78,6 +79,49 @@ def test_router_weights_are_written_in_their_cells(tmp_path, kept):
     first = kept[0].axes[0]
     assert [t.get_text() for t in first.texts] == ["0.75", "0.25", "0.50", "0.50"]
     assert [t.get_text() for t in first.get_xticklabels()] == ["visual", "audio"]
+
+
+def words(figure):
+    """Every text that a figure shows."""
+    figure.canvas.draw()
+    return [t.get_text() for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5, 7, 60, 500])
+@pytest.mark.parametrize("decades", [0, 1, 6])
+def test_training_curves_have_whole_epochs_and_plain_numbers(tmp_path, kept, epochs, decades):
+    losses = np.geomspace(1, 10.0**-decades, epochs)
+    history = [{"epoch": e, "loss": loss, "valid_srcc": 0.1} for e, loss in enumerate(losses, start=1)]
+    figures.training_curves(history, METRICS["selection"], tmp_path / "figure.png")
+    kept[0].canvas.draw()
+    for axes in kept[0].axes:
+        shown = [t.get_text() for t in axes.get_xticklabels() if t.get_text()]
+        assert shown
+        assert all(label.lstrip("\N{MINUS SIGN}").isdigit() for label in shown)
+        assert axes.get_xlabel() == "epoch"
+    numbers = [t.get_text() for t in kept[0].axes[0].get_yticklabels()]
+    assert len(numbers) >= 2
+    assert all(np.isfinite(float(n.replace("\N{MINUS SIGN}", "-"))) for n in numbers)
+
+
+def test_no_figure_shows_markup_or_lacks_a_label(tmp_path, kept):
+    selection = {**METRICS["selection"], "split": "test"}
+    metrics = {**METRICS, "target": "$x^2$ {seed}", "selection": selection}
+    truth = np.arange(5.0)
+    history = [{"epoch": e, "loss": 10.0**-e, "loss_mse": 10.0**-e, "test_srcc": 0.1 * e} for e in (1, 2, 3)]
+    path = tmp_path / "figure.png"
+    figures.srcc_by_pattern(metrics, path)
+    figures.predicted_against_true(metrics, {"VAF": truth, "VA": truth, "F": truth}, truth, path)
+    figures.training_curves(history, selection, path)
+    figures.router_weights({"VAF": np.full((2, 2), 0.5)}, ["visual", "audio"], path)
+    for figure in kept:
+        shown = words(figure)
+        assert not [text for text in shown if "mathdefault" in text or "\\" in text]
+        assert not [text for text in shown if "{" in text.replace("$x^2$ {seed}", "")]
+    assert kept[0].axes[0].get_ylabel().startswith("SRCC")
+    assert {"true $x^2$ {seed}", "predicted"} <= set(words(kept[1]))
+    assert {"epoch", "training loss", "SRCC on test (complete)"} <= set(words(kept[2]))
+    assert {"stream", "expert", "router weight of the expert"} <= set(words(kept[3]))
 
 
 def test_saved_figures_are_closed(tmp_path):

@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from aqa.config.schema import TrainConfig
 from aqa.errors import AqaError, NotANumber
 from aqa.features.batches import Batch
 from aqa.models import AQAModel, Loss
-from aqa.training.loop import Diverged, parameter_groups, train
+from aqa.training.loop import BAR, Diverged, parameter_groups, shown_values, train
 
 
 class Line(AQAModel):
@@ -238,3 +239,18 @@ def test_a_part_learns_at_its_own_rate():
 def test_a_rate_for_a_part_that_is_not_there_is_a_mistake():
     with pytest.raises(AttributeError, match="fats"):
         parameter_groups(TwoRates("fats"), 0.01)
+
+
+def test_the_progress_bar_can_be_read_at_100_columns_with_loss_and_validation():
+    row = {"epoch": 127, "loss": 0.0123456, "loss_mse": 0.01, "valid_srcc": 0.61234, "valid_mse": 12.0}
+    values = shown_values(row, "valid", "srcc")
+    assert values == "loss 0.0123, valid SRCC 0.612"
+    line = tqdm.format_meter(
+        n=127, total=460, elapsed=754, ncols=100, prefix="training", unit="epoch", bar_format=BAR, postfix=values
+    )
+    assert len(line) == 100
+    assert "127/460" in line
+    assert values in line
+    drawn = line.removeprefix("training").partition("127/460")[0].strip("| ")
+    assert len(line.partition("127/460")[0]) >= 40
+    assert drawn.startswith("\N{FULL BLOCK}" * 5)
