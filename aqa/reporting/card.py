@@ -17,6 +17,7 @@ from aqa.config.schema import Experiment
 from aqa.config.yaml import in_one_line
 from aqa.errors import AqaError
 from aqa.models import MODELS
+from aqa.reporting import escaping
 from aqa.runs.folder import RunFolder
 from aqa.runs.table import interval_of, no_interval_lines, number, selection_text
 from aqa.system.files import refuse_existing, write_text
@@ -26,6 +27,7 @@ QUESTION = "_To be answered by whoever publishes the model:_"
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("aqa.reporting"), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
+TEMPLATES.filters |= {"md": escaping.markdown, "code": escaping.code}
 
 
 class Card(NamedTuple):
@@ -102,8 +104,8 @@ def average(found: Mapping[str, Any]) -> str:
 
 
 def limits(metrics: Mapping[str, Any]) -> list[str]:
-    """What the numbers themselves say that a reader must not overlook."""
-    patterns, seed = metrics["patterns"], metrics["seed"]
+    """What the numbers themselves say that a reader must not overlook, as Markdown."""
+    patterns, seed = {escaping.markdown(name): s for name, s in metrics["patterns"].items()}, metrics["seed"]
     found = [f"One training run, seed {seed}: how far seeds differ is not in these numbers."]
     if metrics["selection"]["split"] == "test":
         found.insert(
@@ -121,7 +123,7 @@ def limits(metrics: Mapping[str, Any]) -> list[str]:
     undefined = [name for name, s in patterns.items() if s["srcc"] is None]
     if undefined:
         found.append(f"SRCC undefined (constant predictions, or fewer than three videos): {', '.join(undefined)}.")
-    found += [f"{line[0].upper()}{line[1:]}." for line in no_interval_lines(metrics)]
+    found += [escaping.markdown(f"{line[0].upper()}{line[1:]}.") for line in no_interval_lines(metrics)]
     unscored = [f"{name} {s['unscored']}" for name, s in patterns.items() if s["unscored"]]
     if unscored:
         found.append(f"Videos not scored, for want of every modality of the pattern: {', '.join(unscored)}.")

@@ -1,10 +1,12 @@
-"""The figures of a report, one function a figure. They are SVG: the page colours their ink for light and for dark."""
+"""The figures of a report, a function for each: SVG, whose ink the page colours for light and for dark, and PDF."""
 
 from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -20,7 +22,7 @@ from aqa.evaluation.comparison import Estimate, Ranking
 from aqa.evaluation.metrics import srcc
 from aqa.modalities import initials
 from aqa.reporting.published import PublishedRow
-from aqa.reporting.sections import ReportSection, Row, missing_curve
+from aqa.reporting.sections import AVERAGE, ReportSection, Row, missing_curve
 from aqa.runs.table import number
 from aqa.system.files import plain
 
@@ -31,6 +33,7 @@ COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#d
 MOST_PANELS, MOST_ROUTERS = 8, 3
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # fonts that journals take, and whose text can be searched
     "text.parse_math": False,  # names come from files, and a dollar in one is a dollar
     "font.size": 9,
     "text.color": INK,
@@ -46,7 +49,15 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def srcc_by_pattern(section: ReportSection, published: Sequence[PublishedRow]) -> str:
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as an SVG element, for the page, and as a PDF file, for LaTeX."""
+
+    svg: str
+    pdf: bytes
+
+
+def srcc_by_pattern(section: ReportSection, published: Sequence[PublishedRow]) -> Drawing:
     """Bars by pattern and model with their intervals; published numbers and the best possible as marks."""
     columns, rows = section.columns, section.rows
     width = 0.8 / len(rows)
@@ -69,14 +80,15 @@ def srcc_by_pattern(section: ReportSection, published: Sequence[PublishedRow]) -
             if name in section.ceiling:
                 label = "best possible" if x == 0 else "_"
                 axes.hlines(section.ceiling[name], x - 0.42, x + 0.42, color="#c0392b", linewidth=1.5, label=label)
-        axes.set_xticks(range(len(columns)), columns, rotation=40 if long else 0, ha="right" if long else "center")
+        shown = ["mean" if name == AVERAGE else name for name in columns]
+        axes.set_xticks(range(len(columns)), shown, rotation=40 if long else 0, ha="right" if long else "center")
         axes.set_ylabel("SRCC, 95 % interval")
         axes.axhline(0, color=INK, linewidth=0.8)
         _legend(axes)
-        return _svg(figure, f"patterns {section.title}")
+        return _finished(figure, "patterns", *_key(section))
 
 
-def srcc_by_missing(section: ReportSection) -> str | None:
+def srcc_by_missing(section: ReportSection) -> Drawing | None:
     """SRCC against the share of modalities that is missing in testing, a line a model."""
     curves = [(i, row, missing_curve(row, section.modalities)) for i, row in enumerate(section.rows)]
     curves = [(i, row, curve) for i, row, curve in curves if len(curve) > 1]
@@ -93,10 +105,10 @@ def srcc_by_missing(section: ReportSection) -> str | None:
         axes.set_xlabel("missing rate in testing (share of modalities)")
         axes.set_ylabel("SRCC, 95 % interval")
         _legend(axes)
-        return _svg(figure, f"missing {section.title}")
+        return _finished(figure, "missing", *_key(section))
 
 
-def worth_of_modalities(section: ReportSection) -> str | None:
+def worth_of_modalities(section: ReportSection) -> Drawing | None:
     """What SRCC loses when one modality goes, bars by modality and model."""
     rows = [(i, row) for i, row in enumerate(section.rows) if row.worth]
     if not rows:
@@ -115,10 +127,10 @@ def worth_of_modalities(section: ReportSection) -> str | None:
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_ylabel("SRCC lost without it")
         _legend(axes)
-        return _svg(figure, f"worth {section.title}")
+        return _finished(figure, "worth", *_key(section))
 
 
-def predicted_against_true(section: ReportSection) -> str | None:
+def predicted_against_true(section: ReportSection) -> Drawing | None:
     """A panel a model: the score of every test video over its label, everything visible, the lowest seed's run."""
     rows = [(i, row, shown) for i, (row, shown) in enumerate(zip(section.rows, section.shown, strict=False))]
     rows = [(i, row, shown) for i, row, shown in rows if not np.isnan(shown).all()][:MOST_PANELS]
@@ -142,12 +154,12 @@ def predicted_against_true(section: ReportSection) -> str | None:
             value = number(plain(srcc(shown[scored], section.truth[scored])))
             axes.set_title(f"{_short(_name(row))}\nseed {row.seeds[0]}, SRCC {value}", fontsize=8)
             axes.tick_params(labelleft=column == 0, labelbottom=place + columns >= len(rows))
-        figure.supxlabel(f"true {section.target}", fontsize=9)
+        figure.supxlabel(f"true {_short(str(section.target))}", fontsize=9)
         figure.supylabel("predicted", fontsize=9)
-        return _svg(figure, f"predicted {section.title}")
+        return _finished(figure, "predicted", *_key(section))
 
 
-def router_weights(section: ReportSection) -> str | None:
+def router_weights(section: ReportSection) -> Drawing | None:
     """Heat maps, a line a model and a block a pattern: how much each stream listens to each modality's expert."""
     rows = [row for row in section.rows if row.router][:MOST_ROUTERS]
     if not rows:
@@ -180,17 +192,17 @@ def router_weights(section: ReportSection) -> str | None:
             axes.spines[:].set_visible(False)
             axes.tick_params(length=0)
         axes.set_xlabel("expert", fontsize=7)
-        return _svg(figure, f"router {section.title}")
+        return _finished(figure, "router", *_key(section))
 
 
-def critical_difference(ranking: Ranking, title: str) -> str:
+def critical_difference(ranking: Ranking, title: str) -> Drawing:
     """Mean ranks of models; a bar joins those that Nemenyi's test cannot tell apart."""
     import scikit_posthocs  # it takes seconds to import
 
     with plt.rc_context(STYLE):
         side = 0.5 + 0.085 * max(map(len, ranking.ranks.index))  # inches for a label
         height = 0.6 + 0.28 * len(ranking.ranks)
-        figure, axes = _laid_out(4.5 + 2 * side, height, left=side, right=side, below=0.1, above=0.4)
+        figure, axes = _laid_out(4.5 + 2 * side, height, left=side, right=side, below=0.1, above=0.6)
         scikit_posthocs.critical_difference_diagram(
             ranking.ranks,
             ranking.pairs,
@@ -200,7 +212,9 @@ def critical_difference(ranking: Ranking, title: str) -> str:
             label_fmt_left="{label} ({rank:.2f})",
             label_fmt_right="({rank:.2f}) {label}",
         )
-        return _svg(figure, f"ranks {title}")
+        axes.xaxis.set_label_position("top")
+        axes.set_xlabel("mean rank, 1 is best", fontsize=8)
+        return _finished(figure, "ranks", title)
 
 
 def _axes(width: float, names: Sequence[str], below: float = 0.5) -> tuple[Figure, Axes]:
@@ -225,6 +239,10 @@ def _values(found: Sequence[Estimate]) -> list[float]:
 def _whiskers(axes: Axes, places: Sequence[float], found: Sequence[Estimate]) -> None:
     ends = np.array([estimate.interval[:2] for estimate in found])
     axes.vlines(places, ends[:, 0], ends[:, 1], color=INK, linewidth=0.9, zorder=2)
+
+
+def _key(section: ReportSection) -> tuple[str, str]:
+    return section.data_set, str(section.target)
 
 
 def _colour(i: int) -> str:
@@ -254,11 +272,13 @@ def _legend(axes: Axes) -> None:
         axes.figure.legend(handles, labels, loc="lower left", ncols=_legend_columns(labels), fontsize=8)
 
 
-def _svg(figure: Figure, salt: str) -> str:
-    """The figure as an SVG element. salt: makes the ids in it its own, among all figures of a page."""
-    text = io.StringIO()
-    with plt.rc_context({"svg.hashsalt": salt}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
+def _finished(figure: Figure, *salt: str) -> Drawing:
+    """The figure as a drawing; it is closed. salt: makes the ids in its SVG its own, among all figures of a page."""
+    svg, pdf = io.StringIO(), io.BytesIO()
+    with plt.rc_context({"svg.hashsalt": repr(salt)}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # the SVG has the text itself
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     plt.close(figure)
-    drawn = text.getvalue()
-    return re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
+    text = svg.getvalue()
+    return Drawing(re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL), pdf.getvalue())

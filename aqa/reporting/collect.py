@@ -166,6 +166,9 @@ class _SelectionForm(pydantic.BaseModel):
     split: str
     epoch: int
     epochs: int
+    metric: str = ""
+    pattern: str = ""
+    value: float | None = None
 
 
 class _DataForm(pydantic.BaseModel):

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 
 from aqa.errors import printable
-from aqa.evaluation.comparison import RESAMPLES, Estimate, Ranking
+from aqa.evaluation.comparison import RESAMPLES, Ranking
 from aqa.reporting import charts, writers
 from aqa.reporting.collect import FinishedRun
-from aqa.reporting.sections import ReportSection, Row, differences, verdict
-from aqa.reporting.writers import Published
+from aqa.reporting.naming import unique_names
+from aqa.reporting.sections import ReportSection, Row
+from aqa.reporting.tables import further_tables, heading, runs_table, selected_value, settings_text
+from aqa.reporting.writers import PublishedNumbers
 from aqa.runs.table import number
 from aqa.version import __version__
 
@@ -31,11 +32,16 @@ TEMPLATES = jinja2.Environment(
 
 @dataclass(frozen=True)
 class Figure:
-    """An SVG element, the name of its file, and what it shows."""
+    """A drawing, what it is of (kind, data set, target), and what it shows."""
 
-    name: str
+    key: tuple[str, ...]
     caption: str
-    svg: str
+    drawing: charts.Drawing
+
+    @property
+    def svg(self) -> str:
+        """The drawing as an SVG element."""
+        return self.drawing.svg
 
     @property
     def wide(self) -> bool:
@@ -57,7 +63,7 @@ def render(
     title: str,
     sections: Sequence[tuple[ReportSection, Sequence[Figure]]],
     rankings: Sequence[Ranked],
-    published: Published,
+    published: PublishedNumbers,
     runs: Sequence[FinishedRun],
     warnings: Sequence[str],
 ) -> str:
@@ -69,9 +75,9 @@ def render(
         summary=f"{len(runs)} runs; {targets} target{'s' * (targets > 1)} of {', '.join(names)}",
         on_test=any(row.on_test for section, _ in sections for row in section.rows),
         warnings=list(map(printable, warnings)),
-        data_sets=[_data_set(name, sections, published) for name in names],
+        data_sets=_data_sets(names, sections, published),
         rankings=[{"title": r.title, "text": _ranking_text(r.ranking), "svg": _inline(r.figure.svg)} for r in rankings],
-        runs=_runs_table(runs),
+        runs=runs_table(runs),
         resamples=RESAMPLES,
         version=__version__,
         date=datetime.date.today().isoformat(),
@@ -99,33 +105,45 @@ def _inline(svg: str) -> Markup:
     return Markup(svg.replace(charts.INK, "currentColor"))
 
 
-def _data_set(
-    name: str, sections: Sequence[tuple[ReportSection, Sequence[Figure]]], published: Published
+def _data_sets(
+    names: Sequence[str], sections: Sequence[tuple[ReportSection, Sequence[Figure]]], published: PublishedNumbers
+) -> list[dict[str, Any]]:
+    own = {name: [pair for pair in sections if pair[0].data_set == name] for name in names}
+    targets = [(name, section.target) for name in names for section, _ in own[name] if section.target is not None]
+    keys = [*((name,) for name in names), *targets]
+    anchors = dict(zip(keys, unique_names(keys, taken=("runs", "ranks")), strict=True))
+    found = []
+    for name in names:
+        views = [
+            {
+                **_section(section, figures, published, is_only=len(own[name]) == 1),
+                "anchor": anchors.get((name, str(section.target))),
+                "is_mean": section.target is None,
+            }
+            for section, figures in own[name]
+        ]
+        mean = next((view for view in views if view["is_mean"]), None)
+        targets_of = [view for view in views if not view["is_mean"]]
+        found.append({"name": name, "anchor": anchors[name,], "mean": mean, "targets": targets_of})
+    return found
+
+
+def _section(
+    section: ReportSection, figures: Sequence[Figure], published: PublishedNumbers, is_only: bool
 ) -> dict[str, Any]:
-    own = [(section, figures) for section, figures in sections if section.data_set == name]
-    views = [_section(section, figures, published, is_only=len(own) == 1) for section, figures in own]
-    return {
-        "name": name,
-        "anchor": name,
-        "mean": next((view for view, (section, _) in zip(views, own, strict=True) if section.target is None), None),
-        "targets": [view for view, (section, _) in zip(views, own, strict=True) if section.target is not None],
-    }
-
-
-def _section(section: ReportSection, figures: Sequence[Figure], published: Published, is_only: bool) -> dict[str, Any]:
     columns = section.columns
     return {
         "title": section.title,
         "name": section.target or f"mean of {section.targets} targets",
-        "anchor": f"{section.data_set}-{section.target}",
         "open": is_only,
-        "headings": [writers.heading(column) for column in columns],
+        "headings": [heading(column) for column in columns],
         "n": [writers.counts(section, column) for column in columns],
         "groups": [[_row(section, row) for row in group] for group in section.groups()],
         "published": [_published(section, row) for row in writers.of_section(published, section)],
         "notes": writers.notes_of(section, published),
         "figures": [{"caption": f.caption, "svg": _inline(f.svg), "wide": f.wide} for f in figures],
-        "tables": [table for table in (_differences(section), _errors(section)) if table["lines"]],
+        "settings": settings_text(section),
+        "tables": further_tables(section),
     }
 
 
@@ -135,6 +153,7 @@ def _row(section: ReportSection, row: Row) -> dict[str, Any]:
         "label": row.label,
         "on_test": row.on_test,
         "selected_on": row.selected_on,
+        "selected_value": selected_value(row),
         "seeds": writers.seeds(row),
         "cells": [_cell(section, row, place, column) for column in section.columns],
     }
@@ -160,74 +179,6 @@ def _published(section: ReportSection, row: Any) -> dict[str, Any]:
     return {"label": row.label, "on_test": row.on_test, "selected_on": row.selected_on, "cells": cells}
 
 
-def _differences(section: ReportSection) -> dict[str, Any]:
-    """Every pair of comparable models, everything visible and on average."""
-    columns = [c for c in (section.complete, writers.AVERAGE) if c in section.columns]
-    pairs: dict[tuple[str, str], dict[str, Estimate]] = {}
-    for column in columns:
-        for one, other, difference in differences(section, column):
-            pairs.setdefault((one.label, other.label), {})[column] = difference
-    lines = [
-        [_text(f"{one} - {other}"), *(cell for column in columns for cell in _difference(found.get(column)))]
-        for (one, other), found in pairs.items()
-    ]
-    headings = [h for column in columns for h in (writers.heading(column), "95 % interval")]
-    return {
-        "title": "Model against model",
-        "caption": "Differences of SRCC, paired on the same test videos",
-        "headings": ["models", *headings],
-        "lines": lines,
-    }
-
-
-def _difference(found: Estimate | None) -> list[dict[str, Any]]:
-    if found is None:
-        return [_text(""), _text("")]
-    low, high = found.interval[:2]
-    shown = f"{found.value:+.3f}" if not np.isnan(found.value) else writers.text(found.value)
-    bounds = f"[{low:+.3f}, {high:+.3f}]" if not np.isnan(low) else f"[{verdict(found)}]"
-    return [_number(found.value, shown), _number(low, bounds)]
-
-
-def _errors(section: ReportSection) -> dict[str, Any]:
-    """Mean squared error and relative L2, means over seeds."""
-    patterns = section.patterns
-    lines = []
-    for row in section.rows:
-        for name, found in (("MSE", row.mse), ("R-l2 %", row.rl2)):
-            if found:
-                cells = [_number(found[p], f"{found[p]:.3f}") if p in found else _text("") for p in patterns]
-                lines.append([_text(row.label + (" †" if row.on_test else "")), _text(name), *cells])
-    return {
-        "title": "MSE and relative L2",
-        "caption": "Means over seeds; MSE in squared units of the target",
-        "headings": ["model", "error", *patterns],
-        "lines": lines,
-    }
-
-
-def _runs_table(runs: Sequence[FinishedRun]) -> dict[str, Any]:
-    lines = []
-    for run in runs:
-        metrics, selection = run.metrics, run.metrics["selection"]
-        first, scores = next(iter(metrics["patterns"].items()))
-        average = metrics["average_incomplete"]
-        lines.append(
-            [
-                _text(printable(str(run.folder))),
-                _text(f"{run.place.data_set} {run.place.target}"),
-                _text(str(metrics["model"])),
-                _number(run.seed, str(run.seed)),
-                _text("TEST †" if run.selected_on == "test" else run.selected_on),
-                _number(selection["epoch"], f"{selection['epoch']} of {selection['epochs']}"),
-                _number(scores["srcc"], f"{first} {number(scores['srcc'])}"),
-                _number(average["srcc"], number(average["srcc"]) if average["patterns"] else ""),
-            ]
-        )
-    headings = ["run", "target", "model", "seed", "selected on", "epoch", "SRCC, first pattern", "mean of incomplete"]
-    return {"caption": "As each run reported them", "headings": headings, "lines": lines}
-
-
 def _ranking_text(found: Ranking) -> str:
     words = f"{found.targets} targets, {len(found.ranks)} models. Friedman's chi square {found.statistic:.2f}, "
     words += f"p = {found.p_value:.2g}. Critical difference of mean ranks {found.critical_difference:.2f}. Mean ranks: "
@@ -235,11 +186,3 @@ def _ranking_text(found: Ranking) -> str:
     if found.left_out:
         words += f" Left out, for want of a number for every model: {', '.join(found.left_out)}."
     return words
-
-
-def _text(words: str) -> dict[str, Any]:
-    return {"text": words, "value": None}
-
-
-def _number(value: float | None, words: str) -> dict[str, Any]:
-    return {"text": words, "value": "NaN" if value is None else value}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,18 +12,20 @@ import pandas as pd
 
 from aqa.evaluation.bootstrap import Floats
 from aqa.evaluation.comparison import draw_videos, rank_models
-from aqa.reporting import charts, writers
+from aqa.reporting import charts, latex, writers
 from aqa.reporting.collect import ModelRuns, Place, find_runs, read_scores, runs_by_model
+from aqa.reporting.naming import unique_names
 from aqa.reporting.page import Figure, Ranked, render
 from aqa.reporting.published import load_published
 from aqa.reporting.sections import ReportSection, mean_section, target_section
-from aqa.reporting.writers import Published
-from aqa.system.files import refuse_existing_together, write_table, write_text, written_together
+from aqa.reporting.writers import PublishedNumbers
+from aqa.system.files import refuse_existing_together, write_table, write_text, written_together, written_whole
 
 Drawn = tuple[ReportSection, list[Figure]]
 
 MANY = 100  # runs, from which on it is worth starting processes
 PAGE, MARKDOWN, LATEX, CSV, FIGURES = "index.html", "tables.md", "tables.tex", "tables.csv", "figures"
+ALL_TARGETS = "all_targets.tex"
 
 
 def report(
@@ -42,7 +43,7 @@ def report(
     overwritten unless asked.
     """
     out = Path(out)
-    refuse_existing_together(out, (PAGE, MARKDOWN, LATEX, CSV, FIGURES), overwrite)
+    refuse_existing_together(out, (PAGE, MARKDOWN, LATEX, ALL_TARGETS, CSV, FIGURES), overwrite)
     known = [*load_published(), *(load_published(published) if published is not None else [])]
     found, warnings = find_runs(runs)
     by_place, repeated = runs_by_model(found)
@@ -52,10 +53,14 @@ def report(
     rankings = rankings_of(sections)
     with written_together(out, last=PAGE) as parts:
         (parts / FIGURES).mkdir()
-        for figure in [*(figure for _, own in drawn for figure in own), *(ranked.figure for ranked in rankings)]:
-            write_text(parts / FIGURES / f"{figure.name}.svg", figure.svg.replace(charts.INK, "black"))
+        figures = [*(figure for _, own in drawn for figure in own), *(ranked.figure for ranked in rankings)]
+        for figure, name in zip(figures, unique_names([figure.key for figure in figures]), strict=True):
+            write_text(parts / FIGURES / f"{name}.svg", figure.svg.replace(charts.INK, "black"))
+            with written_whole(parts / FIGURES / f"{name}.pdf") as partial:
+                partial.write_bytes(figure.drawing.pdf)
         write_text(parts / MARKDOWN, writers.markdown(sections, known))
-        write_text(parts / LATEX, writers.latex(sections, known))
+        write_text(parts / LATEX, latex.tables(sections, known))
+        write_text(parts / ALL_TARGETS, latex.all_targets(sections))
         write_table(parts / CSV, writers.table(sections, known))
         write_text(parts / PAGE, render(title, drawn, rankings, known, found, [*warnings, *repeated]))
     return out / PAGE
@@ -66,7 +71,7 @@ def _by_data_set(by_place: Mapping[Place, list[ModelRuns]]) -> list[dict[Place, 
     return [{place: found for place, found in by_place.items() if place.data_set == name} for name in names]
 
 
-def _drawn_sections(by_place: Mapping[Place, list[ModelRuns]], published: Published, jobs: int) -> list[Drawn]:
+def _drawn_sections(by_place: Mapping[Place, list[ModelRuns]], published: PublishedNumbers, jobs: int) -> list[Drawn]:
     """A data set's sections with their figures: the mean over its targets, where there are several, then each."""
     counts = draw_videos({place.target: read_scores(own[0].first).ids for place, own in by_place.items()})
     tasks = (
@@ -77,15 +82,15 @@ def _drawn_sections(by_place: Mapping[Place, list[ModelRuns]], published: Publis
     return [*([_drawn(whole, published)] if whole is not None and whole.rows else []), *targets]
 
 
-def _drawn_target(place: Place, found: list[ModelRuns], counts: Floats, published: Published) -> Drawn:
+def _drawn_target(place: Place, found: list[ModelRuns], counts: Floats, published: PublishedNumbers) -> Drawn:
     return _drawn(target_section(place, found, counts), published)
 
 
-def _drawn(section: ReportSection, published: Published) -> Drawn:
+def _drawn(section: ReportSection, published: PublishedNumbers) -> Drawn:
     return section, figures_of(section, writers.of_section(published, section))
 
 
-FIGURE_KINDS: dict[str, tuple[Callable[[ReportSection], str | None], str]] = {
+FIGURE_KINDS: dict[str, tuple[Callable[[ReportSection], charts.Drawing | None], str]] = {
     "missing": (charts.srcc_by_missing, "SRCC against the missing rate in testing"),
     "worth": (charts.worth_of_modalities, "What each modality is worth: SRCC lost when it goes"),
     "predicted": (charts.predicted_against_true, "Predicted against true scores, nothing missing, lowest seed"),
@@ -93,15 +98,16 @@ FIGURE_KINDS: dict[str, tuple[Callable[[ReportSection], str | None], str]] = {
 }
 
 
-def figures_of(section: ReportSection, published: Published) -> list[Figure]:
+def figures_of(section: ReportSection, published: PublishedNumbers) -> list[Figure]:
     """The figures that a section has something for."""
-    drawn: dict[str, tuple[str | None, str]]
+    whose = (section.target,) if section.target is not None else (f"mean of {section.targets} targets", "")
+    drawn: dict[str, tuple[charts.Drawing | None, str]]
     drawn = {"patterns": (charts.srcc_by_pattern(section, published), "SRCC by missing pattern, with 95 % intervals")}
     drawn |= {kind: (draw(section), caption) for kind, (draw, caption) in FIGURE_KINDS.items()}
     return [
-        Figure(_file_name(f"{kind} {section.title}"), caption, svg)
-        for kind, (svg, caption) in drawn.items()
-        if svg is not None
+        Figure((kind, section.data_set, *whose), caption, drawing)
+        for kind, (drawing, caption) in drawn.items()
+        if drawing is not None
     ]
 
 
@@ -121,8 +127,8 @@ def rankings_of(sections: Sequence[ReportSection]) -> list[Ranked]:
                 ranking = rank_models(_scores(own, on_test, column))
                 if ranking is not None:
                     title = f"{name}, {words}" + (", selected on TEST †" if on_test else "")
-                    svg = charts.critical_difference(ranking, title)
-                    found.append(Ranked(title, ranking, Figure(_file_name(f"ranks {title}"), title, svg)))
+                    drawing = charts.critical_difference(ranking, title)
+                    found.append(Ranked(title, ranking, Figure(("ranks", title), title, drawing)))
     return found
 
 
@@ -137,10 +143,6 @@ def _scores(sections: Sequence[ReportSection], on_test: bool, column: str | None
         for section in sections
         for name in [column or section.complete]
     }
-    table = pd.DataFrame.from_dict(lines, orient="index")
+    table = pd.DataFrame.from_dict(lines, orient="index").dropna(axis=1, how="all")
     everywhere = [model for model in table if all(model in line for line in lines.values())]
     return table[everywhere]
-
-
-def _file_name(words: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", words).strip("-")

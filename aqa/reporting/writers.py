@@ -1,24 +1,27 @@
-"""The main table of a report as Markdown, LaTeX and CSV: rows models, columns patterns and their average."""
+"""The tables of a report as Markdown and CSV, and what the page and LaTeX share with them.
+
+The main table has models in rows, patterns and their average in columns.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from aqa.errors import printable
+from aqa.reporting import escaping
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import AVERAGE, ReportSection, Row
+from aqa.reporting.tables import PlainTable, further_tables, heading, marked, selected_value, settings_text
 from aqa.runs.table import UNDEFINED, interval, number
 
-Published = Sequence[PublishedRow]
+PublishedNumbers = Sequence[PublishedRow]
 NOT_TESTED = "-"  # in the cells of patterns under which a row was not tested by every seed
 ON_TEST = "† the epoch was selected on the test split: not comparable with the others"
 CAPTION = (
     "SRCC on the test split. Mean over seeds (Fisher z) ± standard deviation over seeds, and the 95 % bootstrap "
-    "interval over test videos. Best of the comparable rows in bold."
+    "interval over test videos. In bold: better than every other comparable row by the paired test."
 )
 
 
@@ -51,43 +54,62 @@ def counts(section: ReportSection, column: str) -> str:
     return "" if not n else "-".join(str(v) for v in sorted({min(n), max(n)}))
 
 
-def heading(column: str) -> str:
-    """A column's name."""
-    return "mean of incomplete" if column == AVERAGE else column
-
-
-def of_section(published: Published, section: ReportSection) -> list[PublishedRow]:
-    """Published numbers on a section's target."""
+def of_section(published: PublishedNumbers, section: ReportSection) -> list[PublishedRow]:
+    """PublishedNumbers numbers on a section's target."""
     return [row for row in published if (row.data_set, row.target) == (section.data_set, section.target)]
 
 
-def markdown(sections: Sequence[ReportSection], published: Published) -> str:
-    """A table a section."""
+def markdown(sections: Sequence[ReportSection], published: PublishedNumbers) -> str:
+    """A main table for each section, its settings, and what else is known of it."""
     parts = ["# SRCC by missing pattern", CAPTION]
     for section in sections:
         columns = section.columns
         lines = [
             ["model", *map(heading, columns), "seeds", "selected on"],
-            ["---"] * (len(columns) + 3),
-            ["*n*", *(counts(section, column) for column in columns), "", ""],
+            ["n", *(counts(section, column) for column in columns), "", ""],
         ]
         for place, row in enumerate(section.rows):
             cells = [_markdown_cell(section, row, place, column) for column in columns]
-            lines.append([_marked(row), *cells, seeds(row), row.selected_on])
+            lines.append([escaping.markdown(marked(row)), *cells, seeds(row), escaping.markdown(selected_on(row))])
         for other in of_section(published, section):
-            lines.append([f"*{_marked(other)}*", *_reported(other, section), "", other.selected_on])
-        table = "\n".join("| " + " | ".join(map(_md, line)) + " |" for line in lines)
-        parts += [f"## {_md(section.title)}", table, *map(_md, notes_of(section, published))]
+            label = f"*{escaping.markdown(marked_published(other))}*"
+            lines.append([label, *reported(other, section), "", escaping.markdown(other.selected_on)])
+        words = [*notes_of(section, published), settings_text(section)]
+        parts += [
+            f"## {escaping.markdown(section.title)}",
+            _table(lines),
+            *map(escaping.paragraph, filter(None, words)),
+        ]
+        parts += [part for table in further_tables(section) for part in _plain(table)]
     return "\n\n".join(parts) + "\n"
 
 
-def _md(words: str) -> str:
-    """Words as Markdown shows them: no cell ends in them, and no HTML begins."""
-    return printable(words).replace("|", "\\|").replace("<", "&lt;")
+def _plain(table: PlainTable) -> list[str]:
+    lines = [[escaping.markdown(cell) for cell in table.headings]]
+    lines += [[escaping.markdown(cell.text) for cell in line] for line in table.lines]
+    return [f"### {table.title}", escaping.markdown(table.caption) + ".", _table(lines)]
 
 
-def _reported(other: PublishedRow, section: ReportSection) -> list[str]:
-    """Published numbers by column."""
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells that are Markdown already; the first is the heading."""
+    heading_line, *rest = lines
+    rows = [heading_line, ["---"] * len(heading_line), *rest]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def selected_on(row: Row) -> str:
+    """The split that selected a row's epochs, and what its metric came to there."""
+    value = selected_value(row)
+    return row.selected_on + (f": {value}" if value else "")
+
+
+def marked_published(row: PublishedRow) -> str:
+    """A published row's label, with a sign where its epochs were selected on the test split."""
+    return row.label + (" †" if row.on_test else "")
+
+
+def reported(other: PublishedRow, section: ReportSection) -> list[str]:
+    """PublishedNumbers numbers by column."""
     known = other.by_column(section.modalities, section.columns)
     return [text(known[column]) if column in known else "" for column in section.columns]
 
@@ -100,7 +122,7 @@ def _markdown_cell(section: ReportSection, row: Row, place: int, column: str) ->
     return " ".join(part for part in (value, spread(row, column), bounds(row, column)) if part)
 
 
-def notes_of(section: ReportSection, published: Published) -> list[str]:
+def notes_of(section: ReportSection, published: PublishedNumbers) -> list[str]:
     """What must be said under a section's table."""
     others = of_section(published, section)
     notes = [f"{other.label}: {other.source}" + (f"; {other.note}" if other.note else "") for other in others]
@@ -127,82 +149,21 @@ def untested_notes(section: ReportSection) -> list[str]:
         for lacking, names in by_seeds.items():
             some = f"seed{'s' * (len(lacking) > 1)} {', '.join(map(str, lacking))} not tested"
             who = "not tested" if lacking == row.seeds else some
-            notes.append(f"{_marked(row)}: {who} under {', '.join(names)} (cells with {NOT_TESTED})")
+            notes.append(f"{marked(row)}: {who} under {', '.join(names)} (cells with {NOT_TESTED})")
         if AVERAGE in section.columns and AVERAGE not in row.srcc:
-            notes.append(f"{_marked(row)}: no mean of incomplete, which is over {', '.join(section.averaged)}")
+            notes.append(f"{marked(row)}: no mean of incomplete, which is over {', '.join(section.averaged)}")
     return notes
 
 
-def _any_on_test(rows: Sequence[Row] | Published) -> bool:
+def _any_on_test(rows: Sequence[Row] | PublishedNumbers) -> bool:
     return any(row.on_test for row in rows)
 
 
-def _marked(row: Row | PublishedRow) -> str:
-    return row.label + (" †" if row.on_test else "")
+def table(sections: Sequence[ReportSection], published: PublishedNumbers) -> pd.DataFrame:
+    """A line a model and target, for CSV: SRCC by column, with sd, low, high and n; full precision, undefined empty.
 
-
-def latex(sections: Sequence[ReportSection], published: Published) -> str:
-    """A booktabs table a section; each model takes two lines, the second its intervals."""
-    parts = [f"% {CAPTION}\n% \\usepackage{{booktabs}}; Mean: over the incomplete patterns"]
-    for section in sections:
-        columns = section.columns
-        lines = [
-            r"\begin{table*}",
-            r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-            rf"\caption{{{_tex(section.title)}. {_tex(' '.join([CAPTION, *notes_of(section, published)]))}}}",
-            rf"\begin{{tabular}}{{p{{2.6cm}}{'c' * len(columns)}c}}",
-            r"\toprule",
-            _tex_line(["Model", *("Mean" if column == AVERAGE else column for column in columns), "Seeds"]),
-            _tex_line(["$n$", *(counts(section, column) for column in columns), ""]),
-            r"\midrule",
-        ]
-        for place, row in enumerate(section.rows):
-            cells = [_tex_cell(section, row, place, column) for column in columns]
-            lines.append(f"{_tex(_marked(row))} & {' & '.join(cells)} & {seeds(row)} \\\\")
-            small = [rf"{{\tiny {_tight(bounds(row, c))}}}" if c in row.srcc else "" for c in columns]
-            lines.append(f" & {' & '.join(small)} & \\\\")
-        others = of_section(published, section)
-        lines += [r"\midrule"] if others else []
-        for other in others:
-            lines.append(_tex_line([_marked(other), *_reported(other, section), ""]))
-        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}"]))
-    return "\n\n".join(parts) + "\n"
-
-
-def _tex_cell(section: ReportSection, row: Row, place: int, column: str) -> str:
-    if column not in row.srcc:
-        return NOT_TESTED
-    value = text(row.srcc[column].value)
-    value = rf"\textbf{{{value}}}" if place in section.best(column) else value
-    deviation = row.deviation(column)
-    return value if np.isnan(deviation) else rf"{value}{{\tiny$\pm${_tight(f'{deviation:.3f}')}}}"
-
-
-def _tight(numbers: str) -> str:
-    """Without the zeros before points, as narrow columns want it."""
-    return re.sub(r"(?<!\d)0\.", ".", numbers)
-
-
-def _tex_line(cells: Sequence[str]) -> str:
-    return " & ".join(cell if cell == "$n$" else _tex(cell) for cell in cells) + r" \\"
-
-
-SPECIAL = {
-    "\\": r"\textbackslash{}",
-    **{c: "\\" + c for c in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "†": r"$\dagger$",
-    "±": r"$\pm$",
-}
-
-
-def _tex(words: str) -> str:
-    return "".join(SPECIAL.get(c, c) for c in printable(words))
-
-
-def table(sections: Sequence[ReportSection], published: Published) -> pd.DataFrame:
-    """A line a model and target, for CSV: SRCC by column, with sd, low, high and n; full precision, undefined empty."""
+    For people, in spreadsheets: a name that one would work out as a formula has an apostrophe before it.
+    """
     lines = []
     for section in sections:
         for place, row in enumerate(section.rows):
@@ -211,7 +172,7 @@ def table(sections: Sequence[ReportSection], published: Published) -> pd.DataFra
             lines.append(
                 {**_about(section, other, other.source), **other.by_column(section.modalities, section.columns)}
             )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).map(escaping.spreadsheet)
 
 
 def _about(section: ReportSection, row: Row | PublishedRow, source: str) -> dict[str, object]:

@@ -65,3 +65,12 @@ def test_nothing_is_overwritten_unasked(finished, capsys, tmp_path):
 def test_the_title_has_its_placeholders_filled_in(finished):
     text = card(finished("one", seed=3, metrics=ABOUT))[0].read_text(encoding="utf-8")
     assert text.startswith("# Model card: TES-3\n")
+
+
+def test_names_from_a_store_are_no_markup(finished):
+    hostile = '"><img src=x onerror=alert(1)> `rm` **b**'
+    metrics = {**ABOUT, "data_set": hostile, "target": hostile, "modalities": [hostile]}
+    text = card(finished("one", metrics=metrics))[0].read_text(encoding="utf-8")
+    outside_code = re.sub(r"(`+) ?.*?[^`]\1(?!`)", "", text)
+    assert not re.search(r"(?<!\\)<img", outside_code)
+    assert r"\<img src=x onerror=alert(1)> \`rm\` \*\*b\*\*" in text

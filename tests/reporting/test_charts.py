@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from aqa.evaluation.comparison import draw_videos, rank_models
 from aqa.reporting import charts
@@ -20,11 +21,11 @@ def drawn(monkeypatch):
     """The figures that were drawn, kept open for the test to look at; closed after it."""
     kept = []
 
-    def keep(figure, salt):
+    def keep(figure, *salt):
         kept.append(figure)
         return "<svg>"
 
-    monkeypatch.setattr(charts, "_svg", keep)
+    monkeypatch.setattr(charts, "_finished", keep)
     yield kept
     for figure in kept:
         plt.close(figure)
@@ -87,3 +88,23 @@ def test_what_there_is_nothing_of_is_not_drawn(finished, tmp_path):
     assert charts.predicted_against_true(section) is None
     assert charts.router_weights(section) is None
     assert charts.srcc_by_missing(section) is not None
+
+
+def test_no_figure_shows_markup_or_lacks_a_label(section, drawn):
+    charts.srcc_by_pattern(section, [])
+    charts.srcc_by_missing(section)
+    charts.worth_of_modalities(section)
+    charts.predicted_against_true(section)
+    charts.router_weights(section)
+    wanted = [
+        {"SRCC, 95 % interval"},
+        {"missing rate in testing (share of modalities)", "SRCC, 95 % interval"},
+        {"SRCC lost without it"},
+        {"true TES", "predicted"},
+        {"stream", "expert"},
+    ]
+    for figure, labels in zip(drawn, wanted, strict=True):
+        figure.canvas.draw()
+        shown = {text.get_text() for text in figure.findobj(Text)}
+        assert labels <= shown
+        assert not [text for text in shown if any(mark in text for mark in ("mathdefault", "{", "\\"))]

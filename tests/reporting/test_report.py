@@ -76,7 +76,7 @@ def test_what_was_selected_on_test_is_marked_everywhere_and_never_the_best(page)
     assert set(on_test["source"]) == {"aqa", "a paper"}
     assert not on_test["VAF_best"].fillna(False).any()
     markdown = (page.parent / "tables.md").read_text()
-    assert re.search(r"\| mcmoe † \|.*\| test \|", markdown)
+    assert re.search(r"\| mcmoe † \|.*\| test: SRCC 0.500 \(complete\) \|", markdown)
     assert re.search(r"\| \*Theirs & co †\* \|.*\| test \|", markdown)
     assert "selected on the test split" in markdown
     latex = (page.parent / "tables.tex").read_text()
@@ -85,25 +85,71 @@ def test_what_was_selected_on_test_is_marked_everywhere_and_never_the_best(page)
 
 
 def test_latex_is_whole(page):
-    latex = (page.parent / "tables.tex").read_text()
-    for begin, end in ((r"\begin{tabular}", r"\end{tabular}"), (r"\toprule", r"\bottomrule"), ("{", "}")):
-        assert latex.count(begin) == latex.count(end) > 0
-    for body in re.findall(r"\\midrule(.*?)\\bottomrule", latex, flags=re.DOTALL):
-        for line in filter(None, (line.strip() for line in body.replace(r"\midrule", "").splitlines())):
-            assert line.endswith(r"\\")
-            assert len(re.findall(r"(?<!\\)&", line)) == 9  # model, seven patterns, average, seeds
-    assert not re.search(r"(?<!\\)[_#]", latex.split("\n\n", 1)[1])
+    for name in ("tables.tex", "all_targets.tex"):
+        latex = (page.parent / name).read_text()
+        for begin, end in ((r"\begin{tabular}", r"\end{tabular}"), (r"\toprule", r"\bottomrule"), ("{", "}")):
+            assert latex.count(begin) == latex.count(end) > 0
+        for body in re.findall(r"\\midrule(.*?)\\bottomrule", latex, flags=re.DOTALL):
+            lines = [line.strip() for line in body.replace(r"\midrule", "").splitlines() if line.strip()]
+            assert all(line.endswith(r"\\") for line in lines)
+            assert len({len(re.findall(r"(?<!\\)&", line)) for line in lines if "multicolumn" not in line}) == 1
+        assert not re.search(r"(?<!\\)[_#]", latex.split("\n\n", 1)[1])
+        assert latex.count(r"\resizebox{\ifdim\width>\textwidth") == latex.count(r"\begin{table*}")
+
+
+def test_one_table_has_every_target_and_data_set(page):
+    latex = (page.parent / "all_targets.tex").read_text()
+    assert latex.count(r"\begin{table*}") == 1
+    assert r" & \multicolumn{1}{c}{rg} & \multicolumn{3}{c}{fisv} \\" in latex
+    assert r"\raggedright Model & Ball & mean & PCS & TES \\" in latex
+    for line in ("Nothing missing", "Mean of incomplete"):
+        assert line in latex
+    on_test = [line for line in latex.splitlines() if line.startswith(r"\raggedright mcmoe $\dagger$")]
+    assert len(on_test) == 2
+    assert all(line.count("& -") == 3 for line in on_test)
+
+
+def test_differences_errors_and_settings_are_in_the_tables_for_papers(page):
+    markdown, latex = ((page.parent / name).read_text() for name in ("tables.md", "tables.tex"))
+    assert re.search(
+        r"\| mcmoe - mcmoe, use_generator=false \| \+0\.\d{3} \| .* \| (higher|not told apart) \|", markdown
+    )
+    for title in ("Model against model", "MSE and relative L2"):
+        assert f"### {title}" in markdown
+        assert title in latex
+    for setting in (
+        "train.epochs 100",
+        "train.batch_size 32",
+        "train.learning_rate 0.0002",
+        "missing.train random_subset",
+    ):
+        assert setting in markdown
+        assert setting in page.read_text()
 
 
 def test_every_figure_is_a_file_too(page):
     names = {path.name for path in (page.parent / "figures").iterdir()}
     for kind in ("patterns", "missing", "worth", "predicted", "router"):
-        assert f"{kind}-fisv-TES.svg" in names
+        assert {f"{kind}-fisv-TES.svg", f"{kind}-fisv-TES.pdf"} <= names
     assert "patterns-fisv-mean-of-2-targets.svg" in names
     assert any(name.startswith("ranks-all-data-sets") for name in names)
     svg = (page.parent / "figures" / "patterns-fisv-TES.svg").read_text()
     assert "currentColor" not in svg
     assert "mcmoe, use_generator=false" in svg
+    assert (page.parent / "figures" / "patterns-fisv-TES.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("targets", [["x" * 190, "x" * 189 + "y"], ["**b**", "b"], ["T", "t"], ["a b", "a-b"]])
+def test_figures_of_long_and_of_similar_names_are_all_kept(finished, tmp_path, targets):
+    for place, target in enumerate(targets):
+        finished(f"run{place}", target=target, router=False)
+    page = report([tmp_path / "runs"], tmp_path / "out")
+    names = [path.name for path in (page.parent / "figures").iterdir()]
+    assert len([name for name in names if name.startswith("patterns-") and name.endswith(".svg")]) == 3  # and the mean
+    assert len({name.lower() for name in names}) == len(names)
+    assert max(map(len, names)) < 90
+    anchors = re.findall(r'<details class="target" id="([^"]+)"', page.read_text())
+    assert len(set(anchors)) == 2
 
 
 def test_nothing_is_overwritten_unasked(finished, tmp_path, capsys):
@@ -123,7 +169,7 @@ def test_nothing_is_overwritten_unasked(finished, tmp_path, capsys):
 def test_one_run_has_a_report_and_none_is_one_clear_line(finished, tmp_path, capsys):
     folder = finished("a", absent=5)
     assert main(["report", str(folder), "--out", str(tmp_path / "one")]) == 0
-    assert "| *n* | 40 | 40 | 40 | 40 | 40 | 40 | 35 |" in (tmp_path / "one" / "tables.md").read_text()
+    assert "| n | 40 | 40 | 40 | 40 | 40 | 40 | 35 |" in (tmp_path / "one" / "tables.md").read_text()
     (tmp_path / "empty").mkdir()
     assert main(["report", str(tmp_path / "empty"), "--out", str(tmp_path / "two")]) == 2
     assert "holds no finished run" in capsys.readouterr().err
@@ -207,9 +253,9 @@ def test_the_policy_stops_a_script_that_was_not_escaped(page, browser, tmp_path)
 
 def test_names_are_escaped_in_tables_for_papers_and_in_figures(hostile):
     folder = hostile[0].parent
-    assert "<script" not in (folder / "tables.md").read_text()
-    assert "<img" not in (folder / "tables.md").read_text()
-    for figure in (folder / "figures").iterdir():
+    for tag in ("<script", "<img", "<svg"):
+        assert not re.search(rf"(?<!\\){tag}", (folder / "tables.md").read_text())
+    for figure in (folder / "figures").glob("*.svg"):
         root = xml.etree.ElementTree.parse(figure).getroot()
         assert not [
             element for element in root.iter() if element.tag.endswith(("script", "}img")) or element.get("onload")
@@ -288,7 +334,7 @@ def test_the_page_opens_without_errors_or_network_and_holds_the_numbers(opened, 
                 expected = fisher_mean(m["patterns"][pattern]["srcc"] for m in runs_of)
                 assert found[model, False, pattern] == pytest.approx(expected)
     assert ("mcmoe", True, "VAF") in cells(tab, "fisv: TES")
-    assert tab.locator("figure svg").count() == len(list((runs.parent / "out" / "figures").iterdir()))
+    assert tab.locator("figure svg").count() == len(list((runs.parent / "out" / "figures").glob("*.svg")))
     assert tab.problems == []
 
 
@@ -343,3 +389,30 @@ def test_a_link_to_a_folded_section_unfolds_it(opened):
     assert section.get_attribute("open") is None
     tab.locator('nav a[href="#fisv-TES"]').click()
     tab.wait_for_function("document.getElementById('fisv-TES').open")
+
+
+def test_the_printed_page_keeps_every_column_and_opens_every_section(opened):
+    tab = opened(viewport={"width": 1040, "height": 740})  # an A4 page on its side
+    tab.emulate_media(media="print")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.locator("details:not([open])").count() == 0
+    beyond = """() => [...document.querySelectorAll("table, figure svg")].filter(
+        each => each.getBoundingClientRect().right > document.documentElement.clientWidth + 1).length"""
+    assert tab.evaluate(beyond) == 0
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.locator("details:not([open])").count() > 0
+
+
+def test_captions_are_readable_on_a_phone(opened):
+    tab = opened(viewport={"width": 390, "height": 740})
+    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    right = """() => Math.max(...[...document.querySelectorAll("caption span, figcaption")].map(
+        each => each.getBoundingClientRect().right))"""
+    assert tab.evaluate(right) <= 390
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_value_that_selected_stands_beside_the_test_values(opened):
+    tab = opened()
+    row = tab.locator('table[data-section="fisv: TES"] tr[data-model="late_fusion"]')
+    assert "SRCC 0.500 (complete)" in row.text_content()

@@ -33,3 +33,10 @@ function unfold() {
 }
 addEventListener("hashchange", unfold);
 unfold();
+// Paper has no folds: all sections are printed, and folded again after it.
+const folded = [];
+addEventListener("beforeprint", () => {
+  folded.push(...document.querySelectorAll("details:not([open])"));
+  folded.forEach((section) => (section.open = true));
+});
+addEventListener("afterprint", () => folded.splice(0).forEach((section) => (section.open = false)));
