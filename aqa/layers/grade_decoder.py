@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aqa.errors import AqaError
-from aqa.layers.transformer import Decoder, Encoder
+from aqa.layers.transformer import Decoder, Encoder, check_heads
 
 
 def sinusoid(length: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -107,8 +107,7 @@ class GradeTransformer(nn.Module):
         dropout: float,
     ):
         super().__init__()
-        if width % n_head:
-            raise AqaError(f"grade decoder: hidden_dim {width} must be a multiple of n_head {n_head}")
+        check_heads("grade decoder", width, n_head)
         if n_query < 2 or n_encoder < 1 or n_decoder < 1:
             raise AqaError(
                 f"grade decoder: n_query {n_query} must be 2 or more, n_encoder {n_encoder} and n_decoder {n_decoder} "

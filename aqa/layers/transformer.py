@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aqa.errors import AqaError
 from aqa.layers.dropout import attend_in_blocks, dropout, dropped_bytes, relu_dropout
 
 LARGE = 2**23  # numbers: attention weights of a head that are more are not kept, but computed again on the way back
@@ -174,3 +175,10 @@ class Decoder(nn.Module):
         for layer in self.layers:
             queries = layer(queries, context, padding)
         return self.norm(queries)
+
+
+def check_heads(where: str, hidden_dim: int, n_head: int, factor: int = 1) -> None:
+    """Raise AqaError unless hidden_dim is a multiple of n_head, and of a factor where the model needs one."""
+    if n_head < 1 or hidden_dim % n_head or hidden_dim % factor:
+        also = f"{factor} and of " if factor > 1 else ""
+        raise AqaError(f"{where}: hidden_dim {hidden_dim} must be a multiple of {also}n_head {n_head}")

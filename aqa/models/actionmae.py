@@ -38,7 +38,7 @@ from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import before_padding, scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
-from aqa.layers.transformer import Encoder
+from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.registry import Natural, Positive, Share
@@ -107,8 +107,7 @@ class ActionMAE(AQAModel):
         mask_padding: bool = True,
     ):
         super().__init__(widths)
-        if hidden_dim % n_head:
-            raise AqaError(f"model 'actionmae': hidden_dim {hidden_dim} must be a multiple of n_head {n_head}")
+        check_heads("model 'actionmae'", hidden_dim, n_head)
         if n_memory < 0 or n_query < 2:
             raise AqaError(
                 f"model 'actionmae': n_memory must be at least 0 and n_query at least 2, got {n_memory} and {n_query}"

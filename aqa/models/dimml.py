@@ -40,7 +40,7 @@ from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import clip_mean, real_clips, scatter_rows
 from aqa.layers.grade_decoder import xavier
-from aqa.layers.transformer import Encoder
+from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.registry import Natural, Positive, Share
@@ -157,8 +157,7 @@ class DIMML(AQAModel):
         mask_padding: bool = True,
     ):
         super().__init__(widths)
-        if n_head < 1 or hidden_dim % n_head:
-            raise AqaError(f"model 'dimml': hidden_dim {hidden_dim} must be a multiple of n_head {n_head}")
+        check_heads("model 'dimml'", hidden_dim, n_head)
         if n_query < 2 or n_grade < 2:
             raise AqaError(f"model 'dimml': n_query {n_query} and n_grade {n_grade} must be at least 2")
         if warmup_epochs < 3:

@@ -27,12 +27,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import clip_mean, on_clips, real_clips, scatter_rows, works_on_all
 from aqa.layers.grade_decoder import GradeDecoder, projection, sinusoid, xavier
 from aqa.layers.losses import channel_divergence, hardest_triplet, squared_error
-from aqa.layers.transformer import Encoder, FewQueryAttention
+from aqa.layers.transformer import Encoder, FewQueryAttention, check_heads
 from aqa.models import mcmoe_patterns, register
 from aqa.models.base import AQAModel, Loss, PatternScores
 from aqa.registry import Natural, Positive, Several, Share
@@ -128,8 +127,7 @@ class MCMoE(AQAModel):
         use_experts: bool = True,
     ):
         super().__init__(widths)
-        if hidden_dim % 4 or hidden_dim % n_head:
-            raise AqaError(f"model 'mcmoe': hidden_dim {hidden_dim} must be a multiple of 4 and of n_head {n_head}")
+        check_heads("model 'mcmoe'", hidden_dim, n_head, factor=4)
         self.alpha, self.margin, self.mask_padding = alpha, margin, mask_padding
         self.reconstruction_weight, self.kl_weight = reconstruction_weight, kl_weight
         self.numbers_rows = prototype_position == "batch_row"

@@ -43,6 +43,7 @@ from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import before_padding, clip_mean, on_clips
 from aqa.layers.grade_decoder import sinusoid
+from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.registry import Natural, Positive, Several, Share
@@ -220,8 +221,7 @@ class MEA(AQAModel):
         mask_padding: bool = True,
     ):
         super().__init__(widths)
-        if hidden_dim % n_head:
-            raise AqaError(f"model 'mea': hidden_dim {hidden_dim} must be a multiple of n_head {n_head}")
+        check_heads("model 'mea'", hidden_dim, n_head)
         if not 0 <= prediction <= 1:
             raise AqaError(f"model 'mea': prediction is {prediction}, not in [0, 1]")
         self.agnostic_weight, self.exclusive_weight = agnostic_weight, exclusive_weight

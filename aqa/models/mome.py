@@ -41,7 +41,7 @@ from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import before_padding, clip_mean, scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
-from aqa.layers.transformer import Encoder
+from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.registry import Natural, Positive, Share
@@ -156,8 +156,7 @@ class MoME(AQAModel):
         use_gate: bool = True,
     ):
         super().__init__(widths)
-        if hidden_dim % n_head:
-            raise AqaError(f"model 'mome': hidden_dim {hidden_dim} must be a multiple of n_head {n_head}")
+        check_heads("model 'mome'", hidden_dim, n_head)
         if n_encoder < 1 or n_query < 2:
             raise AqaError(f"model 'mome': n_encoder {n_encoder} must be 1 or more and n_query {n_query} 2 or more")
         self.hidden_dim = hidden_dim

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import clip_mean, real_clips, scatter_rows
+from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.registry import Natural, Positive, Share
@@ -112,8 +113,7 @@ class MoMKE(AQAModel):
         mask_padding: bool = True,
     ):
         super().__init__(widths)
-        if hidden_dim % n_head:
-            raise AqaError(f"model 'momke': hidden_dim {hidden_dim} must be a multiple of n_head {n_head}")
+        check_heads("model 'momke'", hidden_dim, n_head)
         if stage_epochs < 0:
             raise AqaError(f"model 'momke': stage_epochs must be at least 0, got {stage_epochs}")
         self.stage_epochs, self.unimodal_weight, self.mask_padding = stage_epochs, unimodal_weight, mask_padding

@@ -47,6 +47,7 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import on_clips, real_clips, scatter_rows
+from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.registry import Natural, Positive, Share
@@ -270,8 +271,7 @@ class PAMFN(AQAModel):
         mask_padding: bool = True,
     ):
         super().__init__(widths)
-        if hidden_dim % n_head:
-            raise AqaError(f"model 'pamfn': hidden_dim {hidden_dim} must be a multiple of n_head {n_head}")
+        check_heads("model 'pamfn'", hidden_dim, n_head)
         if n_fusion < 1:
             raise AqaError(f"model 'pamfn': n_fusion must be 1 or more, got {n_fusion}")
         self.branch_epochs, self.mask_padding = branch_epochs, mask_padding

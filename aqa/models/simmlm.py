@@ -39,7 +39,7 @@ from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import before_padding, clip_mean, scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
-from aqa.layers.transformer import Encoder
+from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
 from aqa.registry import Natural, Positive, Share
@@ -111,8 +111,7 @@ class SimMLM(AQAModel):
         mask_padding: bool = True,
     ):
         super().__init__(widths)
-        if hidden_dim % n_head:
-            raise AqaError(f"model 'simmlm': hidden_dim {hidden_dim} must be a multiple of n_head {n_head}")
+        check_heads("model 'simmlm'", hidden_dim, n_head)
         if not 0 <= mofe_weight < 0.5:
             raise AqaError(
                 f"model 'simmlm': mofe_weight {mofe_weight} must be from 0 to below 0.5, "

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from aqa.errors import AqaError
 from aqa.layers.dropout import dropout
-from aqa.layers.transformer import Decoder, Encoder, FewQueryAttention, SelfAttention
+from aqa.layers.transformer import Decoder, Encoder, FewQueryAttention, SelfAttention, check_heads
 
 PADDING = torch.tensor([[0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]], dtype=torch.bool)
 
@@ -146,3 +147,13 @@ def test_attention_over_many_clips_takes_memory_for_the_clips_not_for_their_pair
         with torch.inference_mode():
             attention.eval()(x, padding)
     assert largest.numbers < clips**2 / 4
+
+
+@pytest.mark.parametrize(
+    ("n_head", "factor", "message"),
+    [(0, 1, "a multiple of n_head 0"), (5, 1, "a multiple of n_head 5"), (2, 4, "a multiple of 4 and of n_head 2")],
+)
+def test_widths_that_heads_cannot_share_are_refused(n_head, factor, message):
+    check_heads("model 'x'", 16, 4, factor=4)
+    with pytest.raises(AqaError, match=f"^model 'x': hidden_dim 18 must be {message}$"):
+        check_heads("model 'x'", 18, n_head, factor)
