@@ -145,8 +145,8 @@ def test_what_is_not_a_published_checkpoint_is_said_in_words(state, change, mess
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prototype_position": "rows"}, "option 'prototype_position': input should be 'query' or 'batch_row'"),
-        ({"generator_queries": "temporl"}, "option 'generator_queries': input should be 'shared' or 'temporal'"),
+        ({"prototype_position": "rows"}, "option 'prototype_position': must be 'query' or 'batch_row'"),
+        ({"generator_queries": "temporl"}, "option 'generator_queries': must be 'shared' or 'temporal'"),
         ({"mask_padding": "perhaps"}, "option 'mask_padding'"),
         ({"alpha": "x"}, "option 'alpha'"),
         ({"alpha": float("nan")}, "option 'alpha'"),
