@@ -205,3 +205,27 @@ def test_combinations_damage_features_if_a_part_of_them_does():
     hiding, damaging = {"combine": ["VA", {"rates": 0.5}]}, {"combine": ["VA", {"noise": {"std": 0.1}}]}
     parse = {str(s): parse_pattern(s, ("visual", "audio", "flow"), "here").damages for s in (hiding, damaging)}
     assert parse == {str(hiding): False, str(damaging): True}
+
+
+UNEVEN = {m: [n + extra * (i % 3) for i, n in enumerate(COMPLETE[m])] for extra, m in enumerate(COMPLETE)}
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_a_pattern_among_others_knows_no_length_that_it_hides(scorer, name):
+    chosen, alone = patterns(["VAF", "VA", "V", "F"]), patterns(["V"])
+    found = [scorer(name, lengths=lengths).predict(ROWS, chosen)["V"] for lengths in (COMPLETE, UNEVEN)]
+    if MODELS.get(name).make.shares_patterns:  # float32 rounding differs where patterns share work
+        assert_same({"V": found[0]}, {"V": found[1]})
+    else:
+        np.testing.assert_array_equal(*found)
+    found = [scorer(name, lengths=lengths).predict(ROWS, alone)["V"] for lengths in (COMPLETE, UNEVEN)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_videos_whose_streams_have_one_length_share_a_pass_beside_others(scorer, monkeypatch):
+    made = scorer(lengths=UNEVEN, size=20)
+    found = calls(made, monkeypatch)
+    made.predict(ROWS, patterns("all_subsets"))
+    even = sum(i % 3 == 0 for i in ROWS)
+    assert found[0] == (7, even)
+    assert sum(count * rows for count, rows in found) == 7 * len(ROWS)
