@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import sys
 import traceback
@@ -17,12 +18,13 @@ from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from aqa.errors import AqaError, first_line
+from aqa.errors import AqaError, brief, first_line
 
-ENVIRONMENT = "AQA_PLUGINS"  # files, separated as in PATH; processes that a sweep starts inherit it
+# Files, separated as in PATH, or a JSON list where a path holds that separator. Processes of a sweep inherit it.
+ENVIRONMENT = "AQA_PLUGINS"
 GROUP = "aqa.plugins"
 
-_loaded: dict[str, str] = {}  # what a run notes of each plugin that this process has, by the plugin's name
+_loaded: dict[str, set[str]] = {}  # what a run notes of the plugins of this process, by file or package name
 _begun: set[str] = set()  # a plugin that looks up a name while it is loaded is not loaded again
 
 
@@ -30,7 +32,9 @@ def use(files: Iterable[str | os.PathLike[str]]) -> None:
     """Load plugin files, here and in every process that this one starts. AqaError for one that cannot be."""
     named = [str(Path(file).absolute()) for file in files]
     before = _named_files()
-    os.environ[ENVIRONMENT] = os.pathsep.join([*before, *(file for file in named if file not in before)])
+    files = [*before, *(file for file in named if file not in before)]
+    plain = not any(os.pathsep in file for file in files)
+    os.environ[ENVIRONMENT] = os.pathsep.join(files) if plain else json.dumps(files)
     load()
 
 
@@ -43,13 +47,25 @@ def load() -> None:
 
 
 def loaded() -> dict[str, str]:
-    """The plugins of this process: the name of each, and its content's digest or its package's version."""
+    """The plugins of this process by name: the digest of a file's content, or a package's version.
+
+    Where two files have one name, both digests.
+    """
     load()
-    return dict(_loaded)
+    return {name: ", ".join(sorted(noted)) for name, noted in _loaded.items()}
 
 
 def _named_files() -> list[str]:
-    return [file for file in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if file]
+    text = os.environ.get(ENVIRONMENT, "")
+    if not text.startswith("["):
+        return [file for file in text.split(os.pathsep) if file]
+    try:
+        files = json.loads(text)
+    except ValueError:
+        files = None
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise AqaError(f"{ENVIRONMENT} is {brief(text)}; expected paths, or a JSON list of paths")
+    return files
 
 
 @cache
@@ -81,12 +97,12 @@ def _load_file(path: Path) -> None:
     source = path.read_bytes()
     # Not by the loader, which takes what it compiled before of a file of the same size and second.
     _run(str(path), lambda: exec(compile(source, str(path), "exec"), module.__dict__))
-    _loaded[path.name] = f"sha256 {hashlib.sha256(source).hexdigest()[:16]}"
+    _loaded.setdefault(path.name, set()).add(f"sha256 {hashlib.sha256(source).hexdigest()[:16]}")
 
 
 def _load_entry(point: EntryPoint) -> None:
     _run(f"{point.name} ({point.value})", point.load)
-    _loaded[point.name] = point.dist.version if point.dist is not None else "unknown"
+    _loaded.setdefault(point.name, set()).add(point.dist.version if point.dist is not None else "unknown")
 
 
 def _run(what: str, action: Callable[[], object]) -> None:
@@ -97,6 +113,8 @@ def _run(what: str, action: Callable[[], object]) -> None:
         raise AqaError(f"plugin {what}: {error}") from None
     except SyntaxError as error:
         raise AqaError(f"plugin {what}, line {error.lineno}: {error.msg}") from None
+    except SystemExit as error:
+        raise AqaError(f"plugin {what}: it exits (SystemExit: {error}); a plugin only defines and registers") from None
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == what]
         place = f", line {lines[-1]}" if lines else ""

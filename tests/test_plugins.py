@@ -214,3 +214,39 @@ def test_an_installed_package_names_its_module_as_an_entry_point(here, monkeypat
 def test_without_a_plugin_nothing_is_loaded(here):
     MODELS.names()
     assert plugins.loaded() == {}
+
+
+def test_a_path_with_the_separator_of_paths_is_one_plugin(here, monkeypatch):
+    folder = here / f"a{os.pathsep}b"
+    folder.mkdir()
+    (folder / "mine.py").write_text(MINE)
+    plugins.use([folder / "mine.py"])
+    assert "mine" in MODELS.names()
+    environment = os.environ[plugins.ENVIRONMENT]
+    forget(monkeypatch)
+    monkeypatch.setenv(plugins.ENVIRONMENT, environment)  # as a process of a sweep inherits it
+    assert list(plugins.loaded()) == ["mine.py"]
+
+
+def test_what_is_not_a_list_of_paths_is_one_line(here, monkeypatch):
+    monkeypatch.setenv(plugins.ENVIRONMENT, "[1, 2]")
+    with pytest.raises(AqaError, match=r"^AQA_PLUGINS is '\[1, 2\]'; expected paths, or a JSON list of paths$"):
+        plugins.load()
+
+
+def test_a_plugin_that_exits_is_one_line(here):
+    (here / "exits.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(AqaError, match=r"exits\.py: it exits \(SystemExit: 0\); a plugin only defines and registers$"):
+        plugins.use(["exits.py"])
+
+
+def test_two_plugins_of_one_file_name_are_both_noted(here):
+    for folder, text in {"a": "X = 1\n", "b": "X = 2\n"}.items():
+        (here / folder).mkdir()
+        (here / folder / "same.py").write_text(text)
+    plugins.use(["a/same.py"])
+    first = plugins.loaded()["same.py"]
+    plugins.use(["b/same.py"])
+    noted = plugins.loaded()["same.py"]
+    assert first in noted
+    assert noted.count("sha256") == 2
