@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from aqa.config.schema import Experiment, ModelConfig, Section
+from aqa.config.schema import Experiment, ModelConfig, StrictConfig
 from aqa.config.yaml import split_by_shell
 from aqa.errors import AqaError, first_line, out_of_memory
 
@@ -60,7 +60,7 @@ def all_keys(section: Any = Experiment, prefix: str = "") -> Iterator[str]:
     """The dotted keys of an experiment file."""
     for name, field in section.model_fields.items():
         inner = field.annotation
-        if inspect.isclass(inner) and issubclass(inner, (Section, ModelConfig)):
+        if inspect.isclass(inner) and issubclass(inner, (StrictConfig, ModelConfig)):
             yield from all_keys(inner, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"

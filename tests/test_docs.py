@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import aqa
-from aqa.config.schema import Experiment, Section
+from aqa.config.schema import Experiment, StrictConfig
 from aqa.data_prep import DATASETS
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
@@ -26,7 +26,7 @@ def page(name):
 
 def keys(section=Experiment, prefix=""):
     for name, field in section.model_fields.items():
-        if inspect.isclass(field.annotation) and issubclass(field.annotation, Section):
+        if inspect.isclass(field.annotation) and issubclass(field.annotation, StrictConfig):
             yield from keys(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"

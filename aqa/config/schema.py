@@ -24,7 +24,7 @@ MOST, SEEDS = 2**31, 2**63
 LONGEST_NAME = 200  # characters of a title, which names a folder
 
 
-class Section(pydantic.BaseModel):
+class StrictConfig(pydantic.BaseModel):
     """A part of an experiment file in which unknown keys are mistakes."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -39,7 +39,7 @@ def _one_line(text: str) -> str:
 Name = Annotated[str, pydantic.AfterValidator(_one_line)]
 
 
-class DataConfig(Section):
+class DataConfig(StrictConfig):
     """Where features come from and how videos become windows of clips."""
 
     store: Name  # an HDF5 feature store; relative to the experiment file or the working folder
@@ -90,7 +90,7 @@ class ModelConfig(pydantic.BaseModel):
         return dict(self.model_extra or {})
 
 
-class MissingConfig(Section):
+class MissingConfig(StrictConfig):
     """Which modalities are missing, in training and in testing."""
 
     train: Any = "random_subset"
@@ -102,7 +102,7 @@ class MissingConfig(Section):
         return _finite(pattern)
 
 
-class TrainConfig(Section):
+class TrainConfig(StrictConfig):
     """The training loop. The defaults are those of MCMoE as published for Fis-V."""
 
     epochs: int = Field(100, ge=1, lt=MOST)
@@ -121,10 +121,10 @@ class TrainConfig(Section):
 
 
 #: Keys that came after runs were made, and what those runs did: they are not to be taken for other experiments.
-LATER: Mapping[str, Any] = {"train.precision": "float32", "train.compile": False}
+DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {"train.precision": "float32", "train.compile": False}
 
 
-class SelectConfig(Section):
+class SelectConfig(StrictConfig):
     """Which epoch's weights are kept. `split: test` is the published protocol, and is labelled so everywhere."""
 
     split: str = "valid"
@@ -132,7 +132,7 @@ class SelectConfig(Section):
     pattern: str = "complete"  # a subset such as VA, or `average`: over the incomplete subsets
 
 
-class TrackingConfig(Section):
+class TrackingConfig(StrictConfig):
     """Weights & Biases."""
 
     wandb: Literal["disabled", "offline", "online"] = "disabled"
@@ -142,7 +142,7 @@ class TrackingConfig(Section):
     tags: list[str] = []
 
 
-class Experiment(Section):
+class Experiment(StrictConfig):
     """A whole experiment file.
 
     name may hold {target}, {model} and {seed}; it names the run's folder, runs/NAME, where `output` does not.
@@ -186,7 +186,7 @@ class Experiment(Section):
         store = Path(self.data.store).stem
         resolved["data"]["store"] = store  # where the file lies decides nothing
         del resolved["name"]
-        for key, before in LATER.items():
+        for key, before in DEFAULTS_OF_OLDER_RUNS.items():
             section, name = key.split(".")
             if resolved[section][name] == before:
                 del resolved[section][name]

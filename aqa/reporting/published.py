@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from aqa.config.load import validated
-from aqa.config.schema import Section
+from aqa.config.schema import StrictConfig
 from aqa.config.yaml import read_yaml
 from aqa.evaluation.metrics import fisher_mean
 from aqa.reporting.sections import AVERAGE, incomplete_subsets
@@ -17,7 +17,7 @@ from aqa.reporting.sections import AVERAGE, incomplete_subsets
 KNOWN = Path(__file__).with_name("published.yaml")
 
 
-class PublishedRow(Section):
+class PublishedRow(StrictConfig):
     """SRCC that somebody reports. target: none for the mean over a data set's targets; note: what was different."""
 
     data_set: str
@@ -50,7 +50,7 @@ class PublishedRow(Section):
         return {name: value for name, value in found.items() if name in columns}
 
 
-class PublishedRows(Section):
+class PublishedRows(StrictConfig):
     """A file of published numbers."""
 
     rows: list[PublishedRow]

@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from aqa import plugins
-from aqa.config.schema import LATER
+from aqa.config.schema import DEFAULTS_OF_OLDER_RUNS
 from aqa.config.yaml import MOST_BYTES, refuse_unfolding
 from aqa.errors import AqaError, first_line
 from aqa.system.files import clear_leftovers, has_file, partials, plain, sink, write_table, write_text, written_whole
@@ -150,7 +150,7 @@ class RunFolder:
     def _require_same(self, config: Mapping[str, Any]) -> None:
         here, there = flat(config), flat(self.config)
         for key in [*here, *there]:
-            known = there.get(key, LATER.get(key))
+            known = there.get(key, DEFAULTS_OF_OLDER_RUNS.get(key))
             if here.get(key) != known:
                 difference = f"{key} is {known!r} there, {here.get(key)!r} here"
                 raise AqaError(

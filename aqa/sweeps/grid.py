@@ -14,7 +14,7 @@ import pydantic
 from pydantic import Field
 
 from aqa.config.load import load_experiment, validated
-from aqa.config.schema import Experiment, Section
+from aqa.config.schema import Experiment, StrictConfig
 from aqa.config.yaml import in_one_line, read_yaml
 from aqa.errors import AqaError
 from aqa.runs.load import Say, load, require_prepared, silent
@@ -25,14 +25,14 @@ EVERY = "all"  # in place of a list of targets: every target of the experiment
 Settings = dict[str, Any]  # dotted key -> value
 
 
-class Rule(Section):
+class Rule(StrictConfig):
     """Settings for the points of a grid that match: {when: {data.target: PCS}, set: {train.epochs: 510}}."""
 
     when: Settings
     set: Settings
 
 
-class RayCluster(Section):
+class RayCluster(StrictConfig):
     """A Ray cluster that runs a sweep, and what each run asks of it."""
 
     address: str = "auto"  # HOST:PORT; auto: the cluster that this machine is in
@@ -49,13 +49,13 @@ class RayCluster(Section):
         return address
 
 
-class Launcher(Section):
+class Launcher(StrictConfig):
     """Who runs a sweep other than processes of this machine."""
 
     ray: RayCluster
 
 
-class Sweep(Section):
+class Sweep(StrictConfig):
     """A sweep file.
 
     experiments: base experiment files, relative to the sweep file. set: settings of every run. grid: axis -> values; an

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from aqa.config.load import load_experiment
-from aqa.config.schema import LATER, DataConfig, Experiment, TrainConfig
+from aqa.config.schema import DEFAULTS_OF_OLDER_RUNS, DataConfig, Experiment, TrainConfig
 from aqa.errors import AqaError
 
 MINIMAL = "name: x\ndata:\n  store: s.h5\n  target: TES\n"
@@ -491,4 +491,7 @@ def test_keys_that_came_later_leave_the_names_of_earlier_runs():
     )
     for override in ("train.precision=bf16", "train.compile=true"):
         assert load_experiment(content, [override]).unique_name != named.unique_name
-    assert LATER.items() <= {f"train.{key}": value for key, value in TrainConfig().model_dump().items()}.items()
+    assert (
+        DEFAULTS_OF_OLDER_RUNS.items()
+        <= {f"train.{key}": value for key, value in TrainConfig().model_dump().items()}.items()
+    )
