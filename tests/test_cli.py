@@ -119,17 +119,8 @@ def test_prepare_and_inspect(here, capsys):
     assert aqa("prepare", "synthetic", "--preset", "tiny", "--out", "made.h5", "--overwrite") == 0
 
 
-def test_inspect_says_by_its_status_that_a_store_is_not_usable(here, capsys):
-    write_store(
-        here / "bad.h5",
-        name="bad",
-        source="",
-        ids=["a", "a"],
-        modalities={"visual": Modality(2, np.array([1, 1]))},
-        targets={"score": Target(np.array([1.0, 2.0]), 0, 10)},
-        splits={"train": [0, 1]},
-        read=lambda m, row: np.ones((1, 2)),
-    )
+def test_inspect_says_by_its_status_that_a_store_is_not_usable(here, tiny_store, capsys):
+    tiny_store(name="bad.h5", ids=[*"abcdefg", "a"]).rename(here / "bad.h5")
     assert aqa("inspect", "bad.h5") == 1
     assert "ids: used more than once: a" in capsys.readouterr().out
 

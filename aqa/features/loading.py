@@ -50,7 +50,7 @@ def shaped(memory: Tensor, place: int, clips: int, width: int, dtype: torch.dtyp
 
 
 def disk_type(store: FeatureStore, modality: str) -> torch.dtype:
-    """float16 or float32, as the store has a modality; float32 for one that it lacks."""
+    """float16 or float32, as the store gives a modality; float32 for one that it lacks."""
     return torch.float16 if store.dtypes.get(modality) == "float16" else torch.float32
 
 

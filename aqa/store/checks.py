@@ -33,6 +33,47 @@ def require_sound(store: FeatureStore, name: str, parts: Mapping[str, Rows]) -> 
         raise AqaError(f"{store.path}: {problems[0]}; see aqa inspect")
 
 
+def content_problems(
+    ids: Sequence[str],
+    available: NDArray[np.bool_],
+    targets: Mapping[str, Target],
+    splits: Mapping[str, Rows],
+) -> list[str]:
+    """What makes a store, its features aside, wrong for any use. available: (N, M)."""
+    problems = _sample_problems(ids, available)
+    problems += [f"splits/{name}: empty" for name, rows in splits.items() if not len(rows)]
+    problems += split_problems(ids, splits)
+    for name, target in targets.items():
+        problems += range_problems(ids, name, target, np.arange(len(ids)))
+    return problems
+
+
+def _sample_problems(ids: Sequence[str], available: NDArray[np.bool_]) -> list[str]:
+    problems = [] if ids else ["no samples"]
+    problems += repeated_ids(ids)
+    empty = [f"row {row}" for row, i in enumerate(ids) if not i.strip()]
+    if empty:
+        problems.append(f"ids: empty: {first(empty)}")
+    bare = [ids[int(row)] for row in np.flatnonzero(~available.any(axis=1))]
+    if bare:
+        problems.append(f"features: no modality at all in {counted(bare)}")
+    return problems
+
+
+def teaching_problems(samples: int, targets: Mapping[str, Target], splits: Mapping[str, Rows]) -> list[str]:
+    """Targets of which nothing can be learned."""
+    problems = []
+    for name, target in targets.items():
+        known = target.values[splits.get("train", np.arange(samples))]
+        known = known[~np.isnan(known)]
+        where = "in train" if "train" in splits else "at all"
+        if not len(known):
+            problems.append(f"targets/{name}: never labelled {where}")
+        elif known.min() == known.max():
+            problems.append(f"targets/{name}: the same score, {known[0]:g}, wherever labelled {where}")
+    return problems
+
+
 def repeated_ids(ids: Sequence[str]) -> list[str]:
     """The problem of ids that are used more than once."""
     twice = [i for i, count in Counter(ids).items() if count > 1]

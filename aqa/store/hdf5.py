@@ -35,6 +35,19 @@ REFERENCE = np.dtype([("length", "<u4"), ("place", "<u8"), ("number", "<u4")])  
 DAMAGE = (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, MemoryError)
 
 
+def held_by_a_writer(error: BaseException) -> str:
+    """What keeps a file from being opened that another program writes, in words; "" for any other error."""
+    said = str(error)
+    if "already open for write" in said:
+        return (
+            "is still being written, or was not closed by the program that wrote it; close it there first "
+            "(if that program is gone, write the file again)"
+        )
+    if "unable to lock file" in said or isinstance(error, BlockingIOError):
+        return "is open for writing in another program; close it there first"
+    return ""
+
+
 def group(file: h5py.File, name: str) -> h5py.Group | None:
     """A group by its path; None where it is missing."""
     found = _member(file, name)

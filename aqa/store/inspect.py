@@ -13,14 +13,13 @@ from aqa.errors import printable
 from aqa.modalities import subset_name
 from aqa.store.checks import (
     MUCH,
+    content_problems,
     counted,
     cut_text,
     first,
     lost_to_shortest,
-    range_problems,
-    repeated_ids,
     similar_ids,
-    split_problems,
+    teaching_problems,
 )
 from aqa.store.scan import LARGEST, LEAK, Scan, alike, leaks, scan, split_of
 from aqa.store.store import FeatureStore, Target, differ_in_length
@@ -66,7 +65,8 @@ inspect_store = inspect  # as it was called in 0.1
 
 
 def _inspection(store: FeatureStore) -> Inspection:
-    problems = _sample_problems(store) + _split_problems(store) + _target_problems(store)
+    problems = content_problems(store.ids, store.available, store.targets, store.splits)
+    problems += teaching_problems(len(store), store.targets, store.splits)
     warnings = _label_warnings(store) + _id_warnings(store) + _split_warnings(store)
     scans = {modality: scan(store, modality) for modality in store.modalities}
     for modality, found in scans.items():
@@ -156,40 +156,6 @@ def _split_warnings(store: FeatureStore) -> list[str]:
     return warnings
 
 
-def _sample_problems(store: FeatureStore) -> list[str]:
-    problems = []
-    if not store.ids:
-        problems.append("no samples")
-    problems += repeated_ids(store.ids)
-    empty = [f"row {row}" for row, i in enumerate(store.ids) if not i.strip()]
-    if empty:
-        problems.append(f"ids: empty: {first(empty)}")
-    bare = [store.ids[row] for row in np.flatnonzero(~store.available.any(axis=1))]
-    if bare:
-        problems.append(f"features: no modality at all in {counted(bare)}")
-    return problems
-
-
-def _split_problems(store: FeatureStore) -> list[str]:
-    empty = [f"splits/{name}: empty" for name, rows in store.splits.items() if not len(rows)]
-    return empty + split_problems(store.ids, store.splits)
-
-
-def _target_problems(store: FeatureStore) -> list[str]:
-    problems = []
-    for name, target in store.targets.items():
-        values = target.values
-        problems += range_problems(store.ids, name, target, np.arange(len(store)))
-        train = store.splits.get("train", np.arange(len(store)))
-        where = "in train" if "train" in store.splits else "at all"
-        known = values[train][~np.isnan(values[train])]
-        if not len(known):
-            problems.append(f"targets/{name}: never labelled {where}")
-        elif known.min() == known.max():
-            problems.append(f"targets/{name}: the same score, {known[0]:g}, wherever labelled {where}")
-    return problems
-
-
 def _label_warnings(store: FeatureStore) -> list[str]:
     warnings = []
     if not store.splits or not store.targets:
@@ -215,9 +181,18 @@ def _general(store: FeatureStore) -> list[str]:
         f"{store.path}: {store.name}",
         f"source    {store.source or 'not stated'}",
         *([f"checksums none of {', '.join(unchecked)}: a damaged number there is not noticed"] if unchecked else []),
+        *([f"converted {_conversions(store)}"] if store.converted else []),
         f"samples   {len(store)}",
         f"splits    {splits}",
     ]
+
+
+def _conversions(store: FeatureStore) -> str:
+    read = [
+        f"{modality} is {kept} in the file, read as {store.dtypes[modality]}"
+        for modality, kept in store.converted.items()
+    ]
+    return "; ".join(read)
 
 
 def _modality_facts(store: FeatureStore) -> list[str]:

@@ -2,7 +2,7 @@
 
     /                       attributes schema, name, created_by, source
     ids                     (N,) UTF-8
-    features/M/values       (sum of lengths, D) float32 or float16
+    features/M/values       (sum of lengths, D) float32 or float16; other numbers are converted to float32
     features/M/offsets      (N + 1,) int64; a sample of length 0 lacks the modality
     features/M/crc32        (N,) uint32, of the bytes of each sample's values; older stores have none
     features                attribute modalities: their order
@@ -88,7 +88,8 @@ class FeatureStore:
         try:
             self._file = h5py.File(self.path, "r")
         except hdf5.DAMAGE as error:
-            raise AqaError(f"{self.path} is not a readable HDF5 file: {first_line(error)}") from None
+            why = hdf5.held_by_a_writer(error) or f"is not a readable HDF5 file: {first_line(error)}"
+            raise AqaError(f"{self.path} {why}") from None
         try:
             self._read_structure()
         except AqaError:
@@ -112,7 +113,8 @@ class FeatureStore:
         self._verify("ids", crc_of_texts(self.ids))
         self.modalities: tuple[str, ...] = self._modality_order()
         self.widths: dict[str, int] = {}
-        self.dtypes: dict[str, str] = {}
+        self.dtypes: dict[str, str] = {}  # in which features are read: float16, or float32
+        self.converted: dict[str, str] = {}  # the file's own type, of modalities that have another
         self.offsets: dict[str, NDArray[np.int64]] = {}
         self.checksums: dict[str, NDArray[np.uint32]] = {}
         self._values: dict[str, h5py.Dataset] = {}
@@ -126,15 +128,17 @@ class FeatureStore:
     def _read_modality(self, modality: str) -> None:
         place = f"features/{modality}"
         values = hdf5.dataset(self._file, f"{place}/values", ndim=2)
-        if values.dtype not in (np.float32, np.float16):
-            raise AqaError(f"{self.path}: {place}/values is {values.dtype}, not float32 or float16")
+        if values.dtype.kind not in "fiu" or values.dtype.itemsize > 8:
+            raise AqaError(f"{self.path}: {place}/values is {values.dtype}, not numbers of 64 bits at most")
         if values.shape[1] > MOST_CHANNELS:
             raise AqaError(f"{self.path}: {place}/values has {values.shape[1]} channels; {MOST_CHANNELS} are the most")
         hdf5.check_size(self._file, values, f"{place}/values", hdf5.UNPACKED)
         self.widths[modality] = int(values.shape[1])
-        self.dtypes[modality] = str(values.dtype)
+        self.dtypes[modality] = "float16" if values.dtype in (np.dtype("<f2"), np.dtype(">f2")) else "float32"
+        if values.dtype != np.dtype(self.dtypes[modality]):
+            self.converted[modality] = f"{'big-endian ' * (values.dtype.byteorder == '>')}{values.dtype.name}"
         self.offsets[modality] = self._offsets(modality, len(values))
-        self._values[modality], self._places[modality] = values, self._place(values)
+        self._values[modality], self._places[modality] = values, self._place(values, self.dtypes[modality])
         if f"{place}/{CRC}" in self._file:
             self.checksums[modality] = hdf5.numbers(self._file, f"{place}/{CRC}", "u", np.uint32, len(self.ids))
         about = {key: hdf5.attribute(self._file, place, key) for key in ABOUT_MODALITY}
@@ -150,11 +154,11 @@ class FeatureStore:
                 f"if you changed it, delete the attribute '{CRC}' of {name}"
             )
 
-    def _place(self, values: h5py.Dataset) -> int | None:
-        """Where in the file the numbers of an array lie as they are in memory, all in one piece; None otherwise."""
+    def _place(self, values: h5py.Dataset, dtype: str) -> int | None:
+        """Where in the file the numbers of an array lie as in memory, all in one piece; None otherwise."""
         created = values.id.get_create_plist()
         plain = created.get_layout() == h5py.h5d.CONTIGUOUS and created.get_nfilters() == 0
-        native = values.id.get_type().equal(h5py.h5t.py_create(values.dtype))
+        native = values.id.get_type().equal(h5py.h5t.py_create(np.dtype(dtype)))
         place = values.id.get_offset() if plain and native else None  # None as well where nothing was ever written
         if place is None or self._file.driver != "sec2" or not hasattr(os, "preadv"):
             return None
@@ -261,9 +265,10 @@ class FeatureStore:
         return values.astype(np.float32, copy=False)
 
     def read_into(self, modality: str, first: int, out: NDArray[np.floating[Any]]) -> None:
-        """Read the clips from number `first` on into a contiguous out (n, D) of the type on disk (`dtypes`).
+        """Read the clips from number `first` on into a contiguous out (n, D) of type `dtypes[modality]`.
 
-        Where the file holds them as they are in memory this is a plain read, during which other threads run.
+        What the file keeps in another type is converted by HDF5. Where the file holds them as they are in memory this
+        is a plain read, during which other threads run.
         """
         place = self._places[modality]
         if not out.size:
@@ -309,10 +314,13 @@ class FeatureStore:
     def is_intact(self, modality: str, row: int, stored: NDArray[np.floating[Any]]) -> bool | None:
         """Whether clips that `read_stored` gave fit the checksum that was written with them; None without one."""
         known = self.checksums.get(modality)
+        if modality in self.converted:  # the checksum is of the file's own bytes
+            start, stop = self.offsets[modality][row : row + 2]
+            stored = self._values[modality][start:stop]
         return None if known is None else bool(crc_of(stored) == known[row])
 
     def read_stored(self, modality: str, row: int) -> NDArray[np.floating[Any]]:
-        """One sample's clips (T, D) in the type on disk."""
+        """One sample's clips (T, D) in the type `dtypes[modality]`."""
         start, stop = self.offsets[modality][row : row + 2]
         clips = np.empty((int(stop - start), self.widths[modality]), self.dtypes[modality])
         self.read_into(modality, int(start), clips)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from aqa.errors import AqaError
 from aqa.names import check_id, check_key, check_modalities
+from aqa.store.checks import content_problems
+from aqa.store.plain import plain_array, plain_modalities, plain_splits, plain_targets, plain_texts, plain_type
 from aqa.store.store import ABOUT_MODALITY, CRC, FORMAT, SCHEMA, Modality, Target, crc_of, crc_of_texts
 from aqa.system.files import refuse_existing, sink, written_whole
 from aqa.system.signals import stop_here_if_asked
@@ -24,24 +26,33 @@ def write_store(
     *,
     name: str,
     source: str,
-    ids: Sequence[str],
+    ids: Sequence[Any],
     modalities: Mapping[str, Modality],
     targets: Mapping[str, Target],
-    splits: Mapping[str, Sequence[int] | NDArray[np.int64]],
-    read: Callable[[str, int], NDArray[np.floating[Any]]],
+    splits: Mapping[str, Any],
+    read: Callable[[str, int], Any],
     dtype: str = "float32",
     overwrite: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> None:
     """Write a feature store, atomically: the file appears under its name when it is whole, or not at all.
 
-    read(modality, row) returns the (T, D) clips of one sample, T as stated in `modalities`; it is not called for
-    absent ones. progress(1) is called after each stream that was written. Raises AqaError where the file exists and
-    `overwrite` is false, or where a stream has another shape than stated.
+    ids: one text or whole number a sample. splits: each names its samples by row number, by id or by a boolean mask
+    (N,). read(modality, row) returns the (T, D) clips of one sample, T as stated in `modalities`, as an array, a tensor
+    or lists; it is not called for absent ones. dtype: float32 or float16. progress(1) is called after each stream that
+    was written. Raises AqaError where the file exists and `overwrite` is false, where a stream has another shape than
+    stated or holds NaN or infinity, and for what makes a store wrong for any use: nothing is written then.
     """
     path = Path(path)
     refuse_existing(path, overwrite)
+    try:
+        ids = plain_texts(ids, "ids")
+        modalities, targets = plain_modalities(modalities, len(ids)), plain_targets(targets, len(ids))
+        splits, dtype = plain_splits(splits, ids), plain_type(dtype)
+    except AqaError as error:
+        raise AqaError(f"{path}: {error}") from None
     check_names(ids, modalities, targets, splits, str(path))
+    require_usable(path, ids, modalities, targets, splits)
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def done(streams: int) -> None:
@@ -66,6 +77,21 @@ def check_names(
             check_key(each, f"{where}: {kind}")
 
 
+def require_usable(
+    path: Path,
+    ids: Sequence[str],
+    modalities: Mapping[str, Modality],
+    targets: Mapping[str, Target],
+    splits: Mapping[str, NDArray[np.int64]],
+) -> None:
+    """AqaError with the first thing that makes a store unusable, before it is written."""
+    available = np.stack([stream.lengths > 0 for stream in modalities.values()], axis=1)
+    problems = content_problems(ids, available, targets, splits)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise AqaError(f"{path}: {problems[0]}{more}; nothing was written")
+
+
 def _write(
     file: h5py.File,
     name: str,
@@ -73,8 +99,8 @@ def _write(
     ids: Sequence[str],
     modalities: Mapping[str, Modality],
     targets: Mapping[str, Target],
-    splits: Mapping[str, Sequence[int] | NDArray[np.int64]],
-    read: Callable[[str, int], NDArray[np.floating[Any]]],
+    splits: Mapping[str, NDArray[np.int64]],
+    read: Callable[[str, int], Any],
     dtype: str,
     progress: Callable[[int], object],
 ) -> None:
@@ -101,7 +127,7 @@ def _write(
                 _state(group, key, known)
         group.attrs[CRC] = np.uint32(crc_of_texts([str(stream.extractor)]))
         for row in np.flatnonzero(stream.lengths):
-            clips = read(modality, int(row))
+            clips = plain_array(read(modality, int(row)), f"{modality} of '{ids[int(row)]}'")
             expected = (int(stream.lengths[row]), stream.width)
             if clips.shape != expected:
                 raise AqaError(f"{modality} of '{ids[int(row)]}' has shape {clips.shape}, expected {expected}")
@@ -111,7 +137,7 @@ def _write(
             progress(1)
         group.create_dataset(CRC, data=checksums)
     for target_name, target in targets.items():
-        values = np.asarray(target.values, dtype=np.float64)
+        values = target.values
         ceiling = json.dumps(dict(target.ceiling)) if target.ceiling else None
         dataset = file.create_dataset(f"targets/{target_name}", data=values)
         dataset.attrs["range"] = (target.low, target.high)
@@ -119,7 +145,7 @@ def _write(
             _state(dataset, "ceiling", ceiling)
         dataset.attrs[CRC] = np.uint32(crc_of(values) ^ crc_of_texts([str(ceiling)]))
     for split, rows in splits.items():
-        _create(file, f"splits/{split}", np.asarray(rows, dtype=np.int64))
+        _create(file, f"splits/{split}", rows)
 
 
 def _fixed(texts: Sequence[str]) -> NDArray[np.bytes_]:
@@ -144,11 +170,13 @@ def _create(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
     group.create_dataset(name, data=values).attrs[CRC] = np.uint32(crc_of(values))
 
 
-def _narrowed(clips: NDArray[np.floating[Any]], dtype: str, modality: str, sample: str) -> NDArray[np.floating[Any]]:
-    """Clips in the type of the file; AqaError for a number that is finite and would become infinite there."""
+def _narrowed(clips: NDArray[Any], dtype: str, modality: str, sample: str) -> NDArray[np.floating[Any]]:
+    """Clips in the type of the file; AqaError for a number that is not finite, or would not be there."""
     with np.errstate(over="ignore"):
-        stored = clips.astype(dtype, copy=False)
-    lost = np.isfinite(clips) & ~np.isfinite(stored)
+        stored: NDArray[np.floating[Any]] = clips.astype(dtype, copy=False)
+    lost = ~np.isfinite(stored)
     if lost.any():
-        raise AqaError(f"{modality} of '{sample}' holds {clips[lost][0]:g}, which {dtype} cannot hold")
+        number = clips[lost][0]
+        why = f"which {dtype} cannot hold" if np.isfinite(number) else "which is not a feature"
+        raise AqaError(f"{modality} of '{sample}' holds {number:g}, {why}")
     return stored

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import zlib
+from itertools import pairwise
+
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from aqa.errors import AqaError
+from aqa.features.loading import fill
+from aqa.features.streaming import StreamedFeatures
+from aqa.store import hdf5
+from aqa.store.inspect import inspect_store
 from aqa.store.store import FeatureStore, Modality, Target
 from aqa.store.write import write_store
 
@@ -68,7 +78,8 @@ def test_round_trip(tmp_path):
 
 
 def test_order_of_modalities_is_kept(tmp_path):
-    write(tmp_path / "x.h5", modalities={m: Modality(2, np.zeros(4, dtype=np.int64)) for m in ("zeta", "alpha")})
+    ones = {m: Modality(2, np.ones(4, dtype=np.int64)) for m in ("zeta", "alpha")}
+    write(tmp_path / "x.h5", modalities=ones, read=lambda modality, row: np.ones((1, 2)))
     assert FeatureStore(tmp_path / "x.h5").modalities == ("zeta", "alpha")
 
 
@@ -136,8 +147,8 @@ DAMAGE = {
     "ids of two dimensions": (damaged("ids", np.zeros((2, 2))), "'ids' is not an array of 1 dimension$"),
     "no features": (removed("features"), "no modality under 'features'"),
     "no values": (removed("features/audio/values"), "'features/audio/values' is missing"),
-    "values of text": (damaged("features/audio/values", np.zeros((12, 2), dtype="S3")), "not float32 or float16"),
-    "values as float64": (damaged("features/audio/values", np.zeros((12, 2))), "is float64, not float32 or float16"),
+    "values of text": (damaged("features/audio/values", np.zeros((12, 2), dtype="S3")), r"is \|S3, not numbers of 64"),
+    "values of truth": (damaged("features/audio/values", np.zeros((12, 2), dtype=bool)), "is bool, not numbers of 64"),
     "offsets too few": (damaged("features/audio/offsets", np.array([0, 12])), "has 2 entries for 4 ids"),
     "offsets too far": (damaged("features/audio/offsets", np.array([0, 3, 8, 8, 99])), "do not rise from 0 to the 12"),
     "offsets falling": (damaged("features/audio/offsets", np.array([0, 8, 3, 8, 12])), "do not rise from 0 to the 12"),
@@ -188,72 +199,88 @@ def test_truncated_file(path):
             FeatureStore(path)
 
 
-def test_failure_while_writing_leaves_nothing(tmp_path):
-    def read(modality, row):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "x.h5", read=read)
-    assert list(tmp_path.iterdir()) == []
+# Stores that others wrote
 
 
-def test_failure_while_replacing_keeps_the_old_file(path):
-    before = path.read_bytes()
-    with pytest.raises(AqaError, match=r"visual of 'a' has shape \(1, 4\), expected \(3, 4\)"):
-        write(path, overwrite=True, read=lambda modality, row: np.zeros((1, 4)))
-    assert path.read_bytes() == before
-    assert list(path.parent.iterdir()) == [path]
+def kept_as(path, dtype, modality="visual", **options):
+    """The store with one modality's numbers in another type."""
+    with h5py.File(path, "a") as file:
+        values = 100 * file[f"features/{modality}/values"][()].astype(np.float64)
+        values = (np.abs(values) if np.dtype(dtype).kind == "u" else values).astype(dtype)
+        del file[f"features/{modality}/values"]
+        file.create_dataset(f"features/{modality}/values", data=values, **options)
+        offsets, checksums = file[f"features/{modality}/offsets"][()], file[f"features/{modality}/crc32"]
+        for row, (start, stop) in enumerate(pairwise(offsets)):
+            checksums[row] = zlib.crc32(values[start:stop].tobytes())
+    return values
 
 
-def test_existing_file_is_not_replaced(path):
-    before = path.read_bytes()
-    with pytest.raises(AqaError, match="exists; choose another name, or replace it with --overwrite"):
-        write(path)
-    assert path.read_bytes() == before
-    write(path, overwrite=True, name="second")
-    assert FeatureStore(path).name == "second"
+FOREIGN = ["<f8", ">f8", ">f4", ">f2", "<i4", ">i8", "u1", ">u2"]
 
 
-def test_progress_counts_streams(tmp_path):
-    steps = []
-    write(tmp_path / "x.h5", progress=steps.append)
-    assert steps == [1] * 6
+@pytest.mark.parametrize("options", [{}, {"chunks": (2, 3), "compression": "gzip"}], ids=["plain", "packed"])
+@pytest.mark.parametrize("dtype", FOREIGN)
+def test_numbers_of_another_type_are_converted_and_never_taken_for_bytes(path, dtype, options):
+    values = kept_as(path, dtype, **options)
+    held = np.float16 if dtype == ">f2" else np.float32
+    expected = values.astype(held)
+    with FeatureStore(path) as store:
+        assert store.dtypes["visual"] == np.dtype(held).name
+        assert list(store.converted) == ["visual"]
+        np.testing.assert_array_equal(store.read("visual"), expected)
+        np.testing.assert_array_equal(store.read_sample("visual", 2), expected[3:5])
+        assert store.is_intact("visual", 2, store.read_stored("visual", 2)) is True
+        out = torch.empty(7, 4, dtype=torch.float16 if dtype == ">f2" else torch.float32)
+        fill(store, "visual", 2, out)
+        np.testing.assert_array_equal(out.numpy(), expected[2:])
+        np.testing.assert_array_equal(store.read("audio"), np.concatenate(features()["audio"]))
+    report = inspect_store(path)
+    kept = f"{'big-endian ' * (dtype[0] == '>')}{np.dtype(dtype).name}"
+    assert str(report).count(f"converted visual is {kept} in the file, read as {np.dtype(held).name}\n") == 1
+    assert report.usable, str(report)
 
 
-@pytest.mark.parametrize(("dtype", "number"), [("float16", 70_000.0), ("float32", 1e39), ("float16", -1e30)])
-def test_a_number_that_the_files_type_cannot_hold_is_refused(tmp_path, dtype, number):
-    clips = {m: [c.astype(np.float64) for c in samples] for m, samples in features().items()}
-    clips["visual"][2][1, 3] = number
-    with pytest.raises(AqaError, match=rf"visual of 'c' holds {number:g}".replace("+", r"\+") + f", which {dtype}"):
-        write(tmp_path / "large.h5", dtype=dtype, read=lambda modality, row: clips[modality][row])
-    assert not (tmp_path / "large.h5").exists()
+def test_streamed_features_of_another_type_are_converted(path):
+    values = kept_as(path, ">f8")
+    with FeatureStore(path) as store:
+        features = StreamedFeatures(store, capacity=10**4, align="none")
+        ((_, held),) = features.portions(np.arange(4), counted=features.available[:4])
+        np.testing.assert_array_equal(held.values["visual"].numpy(), values.astype(np.float32))
 
 
-@pytest.mark.parametrize("name", ["", " ", "/", "a/b", ".", "..", "a\nb", "https://judge"])
-@pytest.mark.parametrize("what", ["modalities", "targets", "splits"])
-def test_names_that_no_store_can_hold_are_refused_before_anything_is_written(tmp_path, what, name):
-    content = {
-        "modalities": {name: Modality(4, np.array(LENGTHS["visual"]))},
-        "targets": {name: Target(np.array([1, 2, np.nan, 4.0]), 0, 10)},
-        "splits": {name: [0]},
-    }
-    with pytest.raises(AqaError, match=r"x\.h5: (modality|target|split), '") as error:
-        write(tmp_path / "new" / "x.h5", **{what: content[what]})
-    assert "\n" not in str(error.value)
-    assert not (tmp_path / "new").exists()
+def test_damage_in_numbers_of_another_type_is_found(path):
+    kept_as(path, ">f8")
+    with h5py.File(path, "a") as file:
+        file["features/visual/values"][0, 0] += 1
+    assert "features/visual: not what was written, by its checksum, in 1 sample: a" in str(inspect_store(path))
 
 
-@pytest.mark.parametrize("name", ["NO", "null", "1", "1_000", "2024-01-01", "~", "<<", "a: b", "#2", "[x]", "@", "`"])
-def test_odd_names_of_targets_are_read_as_they_were_written(tmp_path, name):
-    write(tmp_path / "x.h5", targets={name: Target(np.array([1, 2, np.nan, 4.0]), 0, 10)})
-    with FeatureStore(tmp_path / "x.h5") as store:
-        assert list(store.targets) == [name]
+@pytest.mark.parametrize("mode", ["lock", "swmr"])
+def test_a_store_that_is_being_written_is_said_in_our_words(path, mode):
+    code = f"import h5py, sys; f = h5py.File({str(path)!r}, 'r+', libver='latest'); "
+    code += "f.swmr_mode = True; " * (mode == "swmr")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code + "print('open', flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline() == b"open\n"
+        with pytest.raises(
+            AqaError, match=r"x\.h5 is (open for writing in another program|still being written)"
+        ) as said:
+            FeatureStore(path)
+        assert "errno" not in str(said.value)
+    finally:
+        process.communicate()
 
 
-def test_modalities_whose_patterns_would_have_one_name_are_refused(path, tmp_path):
-    streams = {name: Modality(4, np.array(LENGTHS["visual"])) for name in ("rgb", "flow", "rgb+flow")}
-    with pytest.raises(AqaError, match=r"modality, 'rgb\+flow', holds '\+', which joins modalities"):
-        write(tmp_path / "new.h5", modalities=streams)
+def test_a_store_that_was_not_closed_is_said_in_our_words():
+    said = hdf5.held_by_a_writer(OSError("file is already open for write (may use <h5clear file> to clear ...)"))
+    assert said.startswith("is still being written, or was not closed")
+    assert hdf5.held_by_a_writer(OSError("file signature not found")) == ""
+
+
+def test_modalities_of_a_file_whose_patterns_would_have_one_name_are_refused(path):
     with h5py.File(path, "r+") as file:  # as another program may have written it
         file.move("features/audio", "features/visual+audio")
         del file["features"].attrs["modalities"]
