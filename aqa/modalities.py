@@ -27,9 +27,17 @@ def subset_name(modalities: Sequence[str], subset: Sequence[bool]) -> str:
     return joint.join(itertools.compress(short, subset))
 
 
+def find_subset(modalities: Sequence[str], name: str) -> tuple[bool, ...] | None:
+    """The non-empty subset of that name, None where no subset has it; for any number of modalities."""
+    short = initials(modalities)
+    parts = list(name) if all(len(s) == 1 for s in short) else name.split("+")
+    subset = tuple(s in parts for s in short)
+    return subset if any(subset) and subset_name(modalities, subset) == name else None
+
+
 def subsets(modalities: Sequence[str]) -> dict[str, tuple[bool, ...]]:
     """All non-empty subsets by name, the largest first: VAF, VA, VF, AF, V, A, F."""
     if len(modalities) > MOST_MODALITIES:
-        raise AqaError(f"{len(modalities)} modalities have too many subsets to list; name the patterns to use")
+        raise AqaError(f"{len(modalities)} modalities have too many subsets to list; name the subsets to use")
     every = [s for s in itertools.product((True, False), repeat=len(modalities)) if any(s)]
     return {subset_name(modalities, s): s for s in sorted(every, key=lambda s: -sum(s))}

@@ -3,7 +3,7 @@
 import pytest
 
 from aqa.errors import AqaError
-from aqa.modalities import subset_name, subsets
+from aqa.modalities import find_subset, subset_name, subsets
 
 BENCHMARK = ("visual", "audio", "flow")
 
@@ -36,3 +36,16 @@ def test_too_many_modalities_to_list_are_refused_in_words():
 def test_names_stand_for_initials_that_are_no_letters():
     assert list(subsets(["[x", "audio"])) == ["[x+audio", "[x", "audio"]
     assert list(subsets(["1rgb", "2flow"])) == ["12", "1", "2"]
+
+
+@pytest.mark.parametrize("modalities", [["visual", "audio", "flow"], ["rgb", "rest", "flow"], ["1rgb", "2flow"]])
+def test_a_subset_is_found_by_its_name(modalities):
+    for name, subset in subsets(modalities).items():
+        assert find_subset(modalities, name) == subset
+    for other in ("", "complete", "AV" if modalities[0] == "visual" else "flow+rgb", "VV", "x"):
+        assert find_subset(modalities, other) is None
+
+
+def test_a_subset_of_very_many_modalities_is_found_without_listing_all():
+    modalities = [f"m{i}" for i in range(64)]
+    assert sum(find_subset(modalities, "m3+m60")) == 2

@@ -15,7 +15,7 @@ from aqa.evaluation import metrics
 from aqa.features.batches import Features, Rows, scoring_batches, scoring_visibility
 from aqa.missing import MissingPattern, parse_pattern
 from aqa.missing.hiding import Subset
-from aqa.modalities import subsets
+from aqa.modalities import MOST_MODALITIES, find_subset, subsets
 from aqa.models import AQAModel
 from aqa.store.store import Target
 from aqa.system.precision import float32_products
@@ -116,15 +116,15 @@ def incomplete(patterns: Mapping[str, MissingPattern]) -> list[str]:
 
 def selection_patterns(pattern: str, modalities: tuple[str, ...]) -> dict[str, MissingPattern]:
     """The patterns behind `select.pattern`: complete, a subset's name, or average (the incomplete subsets)."""
-    named = subsets(modalities)
     if pattern == "average" and len(modalities) == 1:
         raise AqaError(
             f"select.pattern: average is over the incomplete subsets, and {modalities[0]} alone has none; use complete"
         )
     if pattern == "average":
-        return {name: Subset(modalities, subset) for name, subset in named.items() if not all(subset)}
-    if pattern != "complete" and pattern not in named:
-        raise AqaError(f"select.pattern: unknown '{pattern}': {nearest(pattern, ['complete', 'average', *named])}")
+        return {name: Subset(modalities, subset) for name, subset in subsets(modalities).items() if not all(subset)}
+    if pattern != "complete" and find_subset(modalities, pattern) is None:
+        known = ["complete", "average", *(subsets(modalities) if len(modalities) <= MOST_MODALITIES else ())]
+        raise AqaError(f"select.pattern: unknown '{pattern}': {nearest(pattern, known)}")
     chosen = parse_pattern(pattern, modalities, "select.pattern")
     return {chosen.name: chosen}
 

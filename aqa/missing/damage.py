@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from aqa.errors import AqaError
@@ -109,6 +111,10 @@ def _signed(bits: int) -> int:
     return bits - (1 << 64) if bits >> 63 else bits
 
 
+#: How far a stream may be moved; beyond any video.
+Distance = Annotated[int, Field(gt=-(2**31), lt=2**31)]
+
+
 @PATTERNS.register("shift")
 class Shift(Damage):
     """Streams out of step: a stream is moved by some clips against the others: {shift: {clips: 4, affected: [audio]}}.
@@ -118,7 +124,7 @@ class Shift(Damage):
     """
 
     def __init__(
-        self, modalities: Sequence[str], *, clips: int, random: bool = False, affected: list[str] | None = None
+        self, modalities: Sequence[str], *, clips: Distance, random: bool = False, affected: list[str] | None = None
     ):
         super().__init__(modalities)
         self.clips, self.random, self.affected = clips, random, self._index(affected)

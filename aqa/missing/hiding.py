@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 
 from aqa.errors import AqaError, nearest
 from aqa.missing.base import PATTERNS, Draws, MissingPattern, Visibility, keep_one
-from aqa.modalities import MOST_MODALITIES, subset_name, subsets
+from aqa.modalities import MOST_MODALITIES, find_subset, subset_name, subsets
 from aqa.registry import check_options
 
 
@@ -60,14 +60,13 @@ class RandomSubset(MissingPattern):
         self.per, self.include_complete, self.only = per, include_complete, only
         if only is not None and not only:
             raise AqaError("missing pattern 'random_subset': only lists no subset")
-        choices = subsets(modalities)
-        for name in only or ():
-            if name not in choices:
-                raise AqaError(f"unknown subset '{name}': {nearest(name, choices)}")
-        drawn = only or [n for n, s in choices.items() if include_complete or not all(s)]
+        if only is None:
+            drawn = [s for s in subsets(modalities).values() if include_complete or not all(s)]
+        else:
+            drawn = [_subset(modalities, name) for name in only]
         if not drawn:
             raise AqaError("missing pattern 'random_subset' hides nothing of a single modality; use none")
-        self.choices: Visibility = np.array([choices[name] for name in drawn])
+        self.choices: Visibility = np.array(drawn)
 
     @property
     def name(self) -> str:
@@ -146,3 +145,12 @@ class Rates(MissingPattern):
         p = scale * stay
         weights = np.prod(np.where(shown, p, 1.0 - p), axis=1)
         return shown, weights / weights.sum()
+
+
+def _subset(modalities: Sequence[str], name: str) -> tuple[bool, ...]:
+    """The subset of that name; AqaError with the nearest one otherwise."""
+    subset = find_subset(modalities, name)
+    if subset is None:
+        known = subsets(modalities) if len(modalities) <= MOST_MODALITIES else modalities
+        raise AqaError(f"unknown subset '{name}': {nearest(name, known)}")
+    return subset

@@ -11,7 +11,7 @@ from aqa.config.yaml import parse_value
 from aqa.errors import AqaError, nearest
 from aqa.missing.base import PATTERNS, MissingPattern
 from aqa.missing.hiding import RandomSubset, Subset
-from aqa.modalities import MOST_MODALITIES, subsets
+from aqa.modalities import MOST_MODALITIES, find_subset, subsets
 
 
 def parse_pattern(spec: Any, modalities: Sequence[str], where: str) -> MissingPattern:
@@ -29,9 +29,9 @@ def parse_pattern(spec: Any, modalities: Sequence[str], where: str) -> MissingPa
             return RandomSubset(modalities, include_complete=True)
         if name == "complete":
             return Subset(modalities, [True] * len(modalities))
+        if subset := find_subset(modalities, str(name)):
+            return Subset(modalities, subset)
         named = subsets(modalities) if len(modalities) <= MOST_MODALITIES else {}
-        if name in named:
-            return Subset(modalities, named[name])
         known = [*PATTERNS.names(), "all_subsets", "complete", *named]
     else:
         known = PATTERNS.names()

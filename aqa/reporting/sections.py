@@ -16,7 +16,7 @@ from aqa.errors import AqaError, brief
 from aqa.evaluation import metrics
 from aqa.evaluation.bootstrap import Floats, ResampledTarget
 from aqa.evaluation.comparison import Estimate, estimate, mean, mean_difference
-from aqa.modalities import MOST_MODALITIES, initials, subset_name, subsets
+from aqa.modalities import find_subset, initials, subset_name
 from aqa.reporting.collect import NOT_OF_THE_MODEL, ModelRuns, Place, read_scores
 from aqa.runs.predictions import RecordedScores
 
@@ -129,10 +129,8 @@ def verdict(difference: Estimate) -> str:
 
 def incomplete_subsets(modalities: Sequence[str], patterns: Iterable[str]) -> list[str]:
     """Those of the patterns that are subsets with something missing."""
-    if len(modalities) > MOST_MODALITIES:
-        return []
-    named = subsets(modalities)
-    return [name for name in patterns if name in named and not all(named[name])]
+    found = {name: find_subset(modalities, name) for name in patterns}
+    return [name for name, subset in found.items() if subset is not None and not all(subset)]
 
 
 def target_section(place: Place, found: Sequence[ModelRuns], counts: Floats) -> ReportSection:
@@ -203,10 +201,12 @@ def _modalities(found: Sequence[ModelRuns]) -> tuple[str, ...]:
 
 def _in_order(patterns: Iterable[str], modalities: Sequence[str]) -> list[str]:
     """Subsets first, the largest before the others, then whatever else was tested."""
-    if len(modalities) > MOST_MODALITIES:
-        return list(patterns)
-    rank = {name: place for place, name in enumerate(subsets(modalities))}
-    return sorted(patterns, key=lambda name: rank.get(name, len(rank)))
+
+    def rank(name: str) -> tuple[bool, int, tuple[bool, ...]]:
+        subset = find_subset(modalities, name)
+        return (True, 0, ()) if subset is None else (False, -sum(subset), tuple(not seen for seen in subset))
+
+    return sorted(patterns, key=rank)
 
 
 def _complete(modalities: Sequence[str]) -> str:
@@ -385,13 +385,12 @@ def missing_curve(row: Row, modalities: Sequence[str]) -> list[tuple[float, Esti
     rates = {float(match[1]): found for name, found in row.srcc.items() if (match := RATE.fullmatch(name))}
     if len(rates) > 1:
         return sorted(rates.items(), key=lambda point: point[0])
-    if len(modalities) > MOST_MODALITIES:
-        return []
     lacking: dict[int, list[Estimate]] = {}
-    for name, subset in subsets(modalities).items():
-        if name in row.srcc:
-            lacking.setdefault(len(subset) - sum(subset), []).append(row.srcc[name])
-    return [(count / len(modalities), mean(found)) for count, found in sorted(lacking.items())]
+    for name, found in row.srcc.items():
+        subset = find_subset(modalities, name)
+        if subset is not None:
+            lacking.setdefault(len(subset) - sum(subset), []).append(found)
+    return [(count / len(modalities), mean(several)) for count, several in sorted(lacking.items())]
 
 
 def differences(section: ReportSection, column: str) -> list[tuple[Row, Row, Estimate]]:

@@ -36,6 +36,7 @@ from aqa.store import hdf5
 from aqa.system.files import has_file
 
 SCHEMA = 1
+WIDEST = 1e100  # of a score, up or down: squared errors and their sums are then numbers
 FINGERPRINTED = 4096  # videos, evenly spread, of whose features a fingerprint takes a clip
 MOST_MODALITIES, MOST_CHANNELS = 64, 2**20
 CRC = "crc32"
@@ -66,6 +67,10 @@ class Target:
     low: float
     high: float
     ceiling: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if max(abs(self.low), abs(self.high)) > WIDEST:
+            raise AqaError(f"range {self.low:g} to {self.high:g}: squared errors need scores up to {WIDEST:g} at most")
 
     def normalise(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """From the target's units to [0, 1]."""
@@ -209,7 +214,10 @@ class FeatureStore:
         known = {} if ceiling is None else json.loads(str(ceiling))
         if not isinstance(known, dict) or not all(type(value) in (int, float) for value in known.values()):
             raise AqaError(f"{self.path}: attribute 'ceiling' of {place} does not hold an SRCC by pattern")
-        return Target(values, float(bounds[0]), float(bounds[1]), {k: float(v) for k, v in known.items()})
+        try:
+            return Target(values, float(bounds[0]), float(bounds[1]), {k: float(v) for k, v in known.items()})
+        except AqaError as error:
+            raise AqaError(f"{self.path}: {place}: {error}") from None
 
     def _split(self, name: str) -> NDArray[np.int64]:
         rows = hdf5.numbers(self._file, f"splits/{name}", "iu", np.int64)

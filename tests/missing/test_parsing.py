@@ -128,3 +128,24 @@ def test_test_patterns_are_listed_once_and_not_none():
         parse_test_patterns(["VA", "V", "VA"], BENCHMARK, "missing.test")
     with pytest.raises(AqaError, match=r"^missing\.test lists no pattern; all_subsets takes every subset$"):
         parse_test_patterns([], BENCHMARK, "missing.test")
+
+
+MANY = [f"m{i}" for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    "spec", ["none", "complete", "m0+m11", {"rates": 0.5}, {"random_subset": {"only": ["m0", "m1+m2"]}}]
+)
+def test_patterns_of_more_modalities_than_have_their_subsets_listed(spec):
+    assert parse_pattern(spec, MANY, "missing.test")
+
+
+@pytest.mark.parametrize("spec", ["all_subsets", "random_subset"])
+def test_all_subsets_of_very_many_modalities_are_refused(spec):
+    with pytest.raises(AqaError, match="12 modalities have too many subsets to list; name the subsets to use"):
+        parse_pattern(spec, MANY, "missing.train")
+
+
+def test_a_shift_beyond_any_video_is_refused():
+    with pytest.raises(AqaError, match="missing pattern 'shift', option 'clips': must be less than 2147483648"):
+        parse_pattern({"shift": {"clips": 10**22}}, ["visual", "audio"], "patterns")

@@ -293,3 +293,13 @@ def test_a_target_that_is_a_path_is_refused_in_words(path):
         file["targets/https:/judge"] = file["targets/TES"][()]
     with pytest.raises(AqaError, match="'targets/https:' is a group, not an array; a name with '/' makes one"):
         FeatureStore(path)
+
+
+def test_scores_that_cannot_be_squared_are_refused(tiny_store):
+    with pytest.raises(AqaError, match=r"^range -1e\+300 to 1e\+300: squared errors need scores up to 1e\+100 at most"):
+        Target(np.zeros(8), -1e300, 1e300)
+    path = tiny_store()
+    with h5py.File(path, "r+") as file:
+        file["targets/TES"].attrs["range"] = (-1e300, 1e300)
+    with pytest.raises(AqaError, match=r"tiny\.h5: targets/TES: range -1e\+300"):
+        FeatureStore(path)
