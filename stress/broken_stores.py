@@ -398,8 +398,6 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "labels in a table": replacing("targets/TES", data=np.zeros((6, 2))),
     "a single label": replacing("targets/TES", data=1.0),
     "no data space": replacing("targets/TES", data=h5py.Empty("f8")),
-    "big-endian features": replacing("features/audio/values", data=np.zeros((16, 12), ">f4")),
-    "whole numbers as features": replacing("features/audio/values", data=np.zeros((16, 12), "i4")),
     "offsets that wrap around": replacing("features/visual/offsets", data=OFFSETS),
     "offsets with fractions": replacing("features/visual/offsets", data=np.linspace(0, 20, 7)),
     "split out of range": replacing("splits/test", data=np.array([2**64 - 1], dtype="u8")),

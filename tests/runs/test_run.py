@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -510,8 +511,10 @@ def test_nan_in_features_is_refused_by_name(tmp_path):
         modalities={"video": Modality(2, np.full(4, 3))},
         targets={"skill": Target(np.arange(4.0), 0, 10)},
         splits={"train": [0, 1, 2], "test": [3]},
-        read=lambda m, row: clips[row],
+        read=lambda m, row: np.nan_to_num(clips[row]),
     )
+    with h5py.File(tmp_path / "own.h5", "a") as file:  # which `write_store` refuses to write
+        file["features/video/values"][...] = clips.reshape(-1, 2)
     config = experiment(tmp_path / "own.h5", tmp_path / "run", data__target="skill", missing__train="none")
     with pytest.raises(AqaError, match=r"own\.h5: video of 'c' holds NaN or inf"):
         aqa.run(config)
