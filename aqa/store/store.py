@@ -30,7 +30,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from aqa.errors import AqaError, first_line, nearest
+from aqa.errors import AqaError, brief, first_line, nearest
 from aqa.names import check_modalities
 from aqa.store import hdf5
 from aqa.system.files import has_file
@@ -69,7 +69,11 @@ class Target:
     ceiling: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if max(abs(self.low), abs(self.high)) > WIDEST:
+        try:
+            widest = max(abs(float(self.low)), abs(float(self.high)))
+        except (TypeError, ValueError):
+            raise AqaError(f"range {brief(self.low)} to {brief(self.high)}: expected two numbers") from None
+        if widest > WIDEST:
             raise AqaError(f"range {self.low:g} to {self.high:g}: squared errors need scores up to {WIDEST:g} at most")
 
     def normalise(self, score: NDArray[np.float64]) -> NDArray[np.float64]:

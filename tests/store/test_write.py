@@ -235,6 +235,11 @@ REFUSED = {
 }
 
 
+def test_a_range_in_words_is_refused():
+    with pytest.raises(AqaError, match="range 'low' to 10: expected two numbers"):
+        Target([1, 2, 3, 4], "low", 10)
+
+
 @pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
 def test_the_rest_is_refused_in_one_line_and_nothing_is_written(tmp_path, changes, message):
     with pytest.raises(AqaError, match=message) as error:
