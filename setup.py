@@ -35,7 +35,7 @@ setup(
         "pydantic>=2.5",
         "typer>=0.12",
         "matplotlib>=3.8",
-        "filelock>=3.12",
+        "filelock>=4.1",
         "jinja2>=3.1",
         "joblib>=1.3",
         "scikit-posthocs>=0.9",

@@ -187,7 +187,7 @@ def report(
     """Write a report of finished runs. It has a page, tables for papers, statistics and figures."""
     from aqa.reporting.report import report as write_report
 
-    page = write_report(runs, out, published=published, title=title, overwrite=overwrite)
+    page = write_report(runs, out, published=published, title=title, overwrite=overwrite, say=_say)
     _say(f"report: {page}")
 
 

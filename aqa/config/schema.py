@@ -124,6 +124,13 @@ class TrainConfig(StrictConfig):
 DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {"train.precision": "float32", "train.compile": False}
 
 
+#: Keys that make it no other experiment: where the store lies, whose content counts, and threads, which change the
+#: last digits of numbers and are recorded with the versions.
+NOT_OF_THE_EXPERIMENT = ("data.store", "train.threads")
+NOT_OF_THE_NUMBERS = {"targets", "output", "save_every", "fingerprint", "store_was_at", "versions", "tracking"}
+FINGERPRINT_SHOWN = 8  # characters of a fingerprint in names and messages
+
+
 class SelectConfig(StrictConfig):
     """Which epoch's weights are kept. `split: test` is the published protocol, and is labelled so everywhere."""
 
@@ -159,7 +166,10 @@ class Experiment(StrictConfig):
     targets: dict[str, dict[str, Any]] = {}
     output: Name | None = None
     save_every: float | None = Field(None, ge=0)  # seconds between saved states; a default where not given
-    versions: dict[str, str] = {}  # written into a run's config.yaml; says nothing to a new run
+    # Written into a run's config.yaml; these say nothing to a new run.
+    fingerprint: str | None = None  # of what was in the store
+    store_was_at: str | None = None  # its path then; data.store is relative to the run's folder there
+    versions: dict[str, str] = {}
 
     @property
     def title(self) -> str:
@@ -179,12 +189,24 @@ class Experiment(StrictConfig):
             raise AqaError(f"name: {brief(title)} has {len(title)} characters, which is more than {LONGEST_NAME}")
         return title
 
+    def unique_name(self, fingerprint: str | None) -> str:
+        """Data, target, model, seed, a hash of the settings that decide the run's numbers, and the store's content.
+
+        fingerprint: the store's (`aqa.store.fingerprint`); None where there is no store yet.
+        """
+        name = self._name_by_settings(threads=None)
+        return name if fingerprint is None else f"{name}-{fingerprint[:FINGERPRINT_SHOWN]}"
+
     @property
-    def unique_name(self) -> str:
-        """Data, target, model, seed, and a hash of all that decides the run's numbers."""
+    def earlier_name(self) -> str:
+        """The name that version 0.1 gave the run: without the store's content, and with the threads asked for."""
+        return self._name_by_settings(self.train.threads)
+
+    def _name_by_settings(self, threads: int | None) -> str:
         resolved = self.resolved()
         store = Path(self.data.store).stem
         resolved["data"]["store"] = store  # where the file lies decides nothing
+        resolved["train"]["threads"] = threads
         del resolved["name"]
         for key, before in DEFAULTS_OF_OLDER_RUNS.items():
             section, name = key.split(".")
@@ -194,5 +216,5 @@ class Experiment(StrictConfig):
         return f"{store}-{self.data.target}-{self.model.name}-seed{self.train.seed}-{digest}"
 
     def resolved(self) -> dict[str, Any]:
-        """Everything that decides the numbers of a run, defaults filled in."""
-        return self.model_dump(mode="json", exclude={"targets", "output", "save_every", "versions", "tracking"})
+        """The settings of a run, defaults filled in."""
+        return self.model_dump(mode="json", exclude=NOT_OF_THE_NUMBERS)

@@ -36,7 +36,8 @@ class FeatureLoader:
         """Features as they are in the store; clips and what follows it: as `load_features` has them."""
         fill = align == "time" and clips is not None  # all that features have of `clips`
         batches = (0, None) if memory is None else (batch_size, window)  # which matter to no features held whole
-        key = (str(store.path), tuple(modalities), align, fill, str(device), memory, standardise, *batches)
+        asked = (tuple(modalities), align, fill, str(device), memory, standardise)
+        key = (str(store.path), store.stamp, *asked, *batches)
         if key not in self._loaded:
             self._loaded[key] = load_features(
                 store,

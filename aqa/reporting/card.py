@@ -53,7 +53,7 @@ def card(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None,
     except (KeyError, jinja2.UndefinedError) as error:
         raise AqaError(f"{folder.path} is not as this version writes runs: {error}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    write_text(path, text, overwrite)
     return Card(path, text.count(QUESTION))
 
 

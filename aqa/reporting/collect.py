@@ -137,6 +137,9 @@ def _read_run(path: Path) -> FinishedRun | str | None:
         metrics, config = escaped(folder.metrics), escaped(folder.config)
     except (AqaError, ValueError, RecursionError, yaml.YAMLError):
         return f"{METRICS} cannot be read, left out"
+    foreign = folder.foreign_file(metrics)
+    if foreign:
+        raise AqaError(f"{foreign}; leave the run out, or make it again")
     missing = [key for key in NEEDED if key not in metrics]
     if missing:
         return f"{METRICS} has no {missing[0]} (another version wrote it), left out"

@@ -19,6 +19,8 @@ from aqa.reporting.page import Figure, Ranked, render
 from aqa.reporting.published import load_published
 from aqa.reporting.sections import ReportSection, mean_section, target_section
 from aqa.reporting.writers import PublishedNumbers
+from aqa.runs.folder import changes_of_stores
+from aqa.runs.load import Say, silent
 from aqa.system.files import refuse_existing_together, write_table, write_text, written_together, written_whole
 
 Drawn = tuple[ReportSection, list[Figure]]
@@ -35,6 +37,7 @@ def report(
     published: str | os.PathLike[str] | None = None,
     title: str = "Scores with missing modalities",
     overwrite: bool = False,
+    say: Say = silent,
 ) -> Path:
     """Write a report of finished runs; returns its page.
 
@@ -46,6 +49,9 @@ def report(
     refuse_existing_together(out, (PAGE, MARKDOWN, LATEX, ALL_TARGETS, CSV, FIGURES), overwrite)
     known = [*load_published(), *(load_published(published) if published is not None else [])]
     found, warnings = find_runs(runs)
+    changes = changes_of_stores([run.folder for run in found])
+    for line in changes:
+        say(line)
     by_place, repeated = runs_by_model(found)
     jobs = (os.cpu_count() or 1) if len(found) >= MANY else 1
     drawn = [pair for own in _by_data_set(by_place) for pair in _drawn_sections(own, known, jobs)]
@@ -62,7 +68,7 @@ def report(
         write_text(parts / LATEX, latex.tables(sections, known))
         write_text(parts / ALL_TARGETS, latex.all_targets(sections))
         write_table(parts / CSV, writers.table(sections, known))
-        write_text(parts / PAGE, render(title, drawn, rankings, known, found, [*warnings, *repeated]))
+        write_text(parts / PAGE, render(title, drawn, rankings, known, found, [*changes, *warnings, *repeated]))
     return out / PAGE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from aqa.evaluation.scorer import summary
 from aqa.missing import parse_pattern, parse_test_patterns
 from aqa.modalities import subset_name
 from aqa.runs.checkpoint import load_scorer, read_checkpoint
-from aqa.runs.folder import RunFolder
+from aqa.runs.folder import RunFolder, unrecorded_text
 from aqa.runs.load import Say, silent
 from aqa.runs.prepare import labelled
 from aqa.runs.table import result_table
 from aqa.store.checks import require_sound
-from aqa.store.store import FeatureStore
+from aqa.store.fingerprint import fingerprint_at, fingerprint_of
+from aqa.store.store import FeatureStore, Target
 from aqa.system.devices import pick_device
 from aqa.system.files import plain, refuse_existing, write_table, write_text
 
@@ -66,15 +68,16 @@ def evaluate(
     folder = RunFolder.existing(run)
     config = load_experiment(folder.config)
     checkpoint = read_checkpoint(folder)
-    with FeatureStore(store or config.data.store) as opened:
+    path = own_store(folder) if store is None else Path(store)
+    with FeatureStore(path) as opened:
         target = opened.target(checkpoint["target"]["name"])
+        fingerprint = fingerprint_of(opened)
+        notes = what_differs(folder, checkpoint["target"], opened, target, asked_for=store is not None)
         rows = labelled(opened.split(split), target)
         require_sound(opened, checkpoint["target"]["name"], {split: rows})
         scorer = load_scorer(checkpoint, opened, chosen_device, config.data.memory if memory is None else memory)
     if not len(rows):
-        raise AqaError(
-            f"{store or config.data.store}: no video of split '{split}' has a label for {config.data.target}"
-        )
+        raise AqaError(f"{path}: no video of split '{split}' has a label for {config.data.target}")
     asked = config.missing.test if patterns is None else patterns
     chosen = parse_test_patterns(asked, scorer.features.modalities, "patterns")
     predictions = scorer.predict(rows, chosen)
@@ -84,11 +87,41 @@ def evaluate(
     if lacking:
         raise AqaError(f"{folder.path}: metrics.json has no {lacking[0]}")
     about = {key: metrics[key] for key in kept}
-    result = Result(folder.path, plain({**found, **about, "split": split}))
+    extra = {"data": {"fingerprint": fingerprint}, **({"notes": notes} if notes else {})}
+    result = Result(folder.path, plain({**found, **about, "split": split, **extra}))
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-        write_text(Path(out), json.dumps(result.metrics, indent=2) + "\n")
+        write_text(Path(out), json.dumps(result.metrics, indent=2) + "\n", overwrite)
     return result
+
+
+def own_store(folder: RunFolder) -> Path:
+    """The store that a run was made from; AqaError where it has changed since, or is not found."""
+    path = folder.store
+    recorded = folder.origin.fingerprint
+    if recorded is not None and fingerprint_at(path) != recorded:
+        raise AqaError(
+            f"{path} has changed since {folder.path} was made from it; --store {path} scores what is there now"
+        )
+    return path
+
+
+def what_differs(
+    folder: RunFolder, known: Mapping[str, Any], store: FeatureStore, target: Target, asked_for: bool
+) -> list[str]:
+    """What a user should know where a run's model is scored on a store.
+
+    known: name, low and high of the target that it was trained on. asked_for: whether the user named the store.
+    """
+    notes = []
+    if (known["low"], known["high"]) != (target.low, target.high):
+        notes.append(
+            f"target '{known['name']}' is from {target.low:g} to {target.high:g} in {store.path}, and from "
+            f"{known['low']:g} to {known['high']:g} in the run: where the units differ, MSE and R-l2 mean nothing"
+        )
+    if folder.origin.fingerprint is None and not asked_for:
+        notes.append(unrecorded_text(folder))
+    return notes
 
 
 def predict(
@@ -124,7 +157,7 @@ def predict(
     predictions = pd.DataFrame({"id": [features.ids[row] for row in rows], "visible": visible, "score": scores})
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-        write_table(Path(out), predictions)
+        write_table(Path(out), predictions, overwrite)
         without = int(predictions["score"].isna().sum())
         unscored = f"; {without} videos have no modality and no score" if without else ""
         say(f"{len(predictions) - without} scores written to {out}{unscored}")

@@ -7,31 +7,40 @@ Every file appears whole or not at all. A folder is new, unfinished (it holds a 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import pandas as pd
 import yaml
 
 from aqa import plugins
-from aqa.config.schema import DEFAULTS_OF_OLDER_RUNS
+from aqa.config.schema import DEFAULTS_OF_OLDER_RUNS, FINGERPRINT_SHOWN, NOT_OF_THE_EXPERIMENT
 from aqa.config.yaml import MOST_BYTES, refuse_unfolding
-from aqa.errors import AqaError, first_line
+from aqa.errors import AqaError, first_line, printable
+from aqa.runs.origin import Origin, changed_store, find_store, origin_in, recorded
 from aqa.system.files import clear_leftovers, has_file, partials, plain, sink, write_table, write_text, written_whole
-from aqa.system.torch_files import load_torch
+from aqa.system.locks import claimed, has_no_locks, holder_text, is_claimed, note_holder
+from aqa.system.torch_files import digest_of_archive, load_torch
 from aqa.version import __version__
 
 CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
 HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt", "figures"
 ERRORS = "errors"  # beside the runs of a sweep: what was wrong with those that failed
-PLUGIN = "plugin "  # before the name of one among the versions
+LOCK, HOLDER = ".running.lock", ".running.json"  # while a process trains into the folder, and which one
+WAIT_SECONDS = 0.5  # for a lock that somebody only looks at
+PLUGIN, THREADS = "plugin ", "threads"  # among the versions: before a plugin's name; torch's threads on a CPU
 # In the order in which they are removed: without metrics a run is not finished; with a config a folder is a run's.
 OWN_FILES = (METRICS, STATE, CHECKPOINT, HISTORY, PREDICTIONS, LOG, CONFIG)
+# Which metrics.json states digests of, so that no file of another run is taken for the run's own.
+BOUND = (CONFIG, CHECKPOINT)
+OF_THE_RUN_ITSELF = ("versions", "fingerprint", "store_was_at")  # in config.yaml, beside the experiment
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast, where PyYAML was built with it
 
 
@@ -48,6 +57,10 @@ def versions() -> dict[str, str]:
     }
 
 
+class InUse(AqaError):
+    """Another process has the folder of a run."""
+
+
 class RunFolder:
     """The folder of one run."""
 
@@ -55,27 +68,80 @@ class RunFolder:
         self.path = Path(path)
 
     @classmethod
-    def start(cls, path: str | os.PathLike[str], config: Mapping[str, Any], overwrite: bool) -> RunFolder:
-        """Create the folder, or take up the one that holds the same experiment.
+    def start(
+        cls,
+        path: str | os.PathLike[str],
+        config: Mapping[str, Any],
+        overwrite: bool,
+        fingerprint: str | None = None,
+        threads: int | None = None,
+    ) -> RunFolder:
+        """Create the folder, or resume the one that holds the same experiment.
 
-        config: everything that decides the run's numbers. AqaError where the folder holds another experiment or is not
-        a run's folder; with `overwrite` the former's files are removed instead (and no others).
+        config: everything that decides the run's numbers; fingerprint: of its store. threads: torch's, to be recorded.
+        AqaError as in `require_free`; with `overwrite` the files of another run are removed instead (and no others).
         """
         run = cls(path)
+        run.require_free(config, overwrite, fingerprint)
         if run.path.exists() and not run._is_empty:
-            if not run.is_run:
-                raise AqaError(f"{run.path} exists and is no run's folder; name another with output=DIR")
             if overwrite:
                 run._clear()
             else:
-                run._require_same(config)
                 run._tidy()
                 if run.status != "new":
                     return run
         run.path.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump({**config, "versions": versions()}, sort_keys=False, allow_unicode=True)
-        write_text(run.path / CONFIG, text)
+        used = {} if threads is None else {THREADS: str(threads)}
+        content = {**config, "versions": {**versions(), **used}}
+        if fingerprint is not None:
+            origin = recorded(config["data"]["store"], run.path, fingerprint)
+            content["data"] = {**config["data"], "store": origin.store}
+            content |= {"store_was_at": origin.was_at, "fingerprint": origin.fingerprint}
+        write_text(run.path / CONFIG, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         return run
+
+    def require_free(self, config: Mapping[str, Any], overwrite: bool, fingerprint: str | None = None) -> None:
+        """AqaError where the folder is not a run's, or holds another experiment and `overwrite` does not replace it."""
+        if not self.path.exists() or self._is_empty:
+            return
+        if not self.is_run:
+            raise AqaError(f"{self.path} exists and is no run's folder; name another with output=DIR")
+        difference = "" if overwrite else self._difference(config, fingerprint)
+        if difference:
+            raise AqaError(f"{difference}; name another folder with output=DIR, or replace it with --overwrite")
+
+    @contextlib.contextmanager
+    def held(self, say: Callable[[str], object]) -> Iterator[None]:
+        """Keep every other process out of the folder, which is made, until the block ends; InUse where one is there."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as lock:
+            try:
+                ours = lock.enter_context(claimed(self.path / LOCK, wait=WAIT_SECONDS, remove=True))
+            except OSError as error:
+                if not has_no_locks(error):
+                    raise
+                say(f"{self.path} is on a file system without locks: see to it that no second run writes to it")
+                yield
+                return
+            if not ours:
+                self._refuse_second()
+            note_holder(self.path / HOLDER)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    (self.path / HOLDER).unlink(missing_ok=True)
+
+    def require_unused(self) -> None:
+        """InUse where another process trains into the folder now."""
+        if is_claimed(self.path / LOCK):
+            self._refuse_second()
+
+    def _refuse_second(self) -> NoReturn:
+        raise InUse(
+            f"{self.path} is in use by {holder_text(self.path / HOLDER)}; wait until that run has ended, or "
+            "name another folder with output=DIR"
+        )
 
     @classmethod
     def existing(cls, path: str | os.PathLike[str]) -> RunFolder:
@@ -85,12 +151,18 @@ class RunFolder:
             raise AqaError(f"{run.path} is no run's folder: it has no {CONFIG} that a run wrote")
         if run.status != "finished":
             raise AqaError(f"{run.path} is unfinished; start its `aqa run` again to go on from where it stopped")
+        foreign = run.foreign_file(run.metrics)
+        if foreign:
+            raise AqaError(f"{foreign}; put back the one that this run wrote, or run it again with --overwrite")
         return run
 
     @property
     def _is_empty(self) -> bool:
         """Whether nothing is in it but what a run leaves that is killed while it writes its first file."""
-        return self.path.is_dir() and set(self.path.iterdir()) <= set(partials(self.path / CONFIG))
+        if not self.path.is_dir():
+            return False
+        left = {*partials(self.path / CONFIG), *partials(self.path / HOLDER), self.path / LOCK, self.path / HOLDER}
+        return set(self.path.iterdir()) <= left
 
     @property
     def is_run(self) -> bool:
@@ -120,14 +192,37 @@ class RunFolder:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved experiment, without versions."""
-        config = self._whole_config()
-        config.pop("versions", None)
+        """The resolved experiment, its store as an absolute path; without versions and what else tells of the run."""
+        return self._experiment(self._whole_config())
+
+    def _experiment(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        config, origin = {key: content[key] for key in content if key not in OF_THE_RUN_ITSELF}, origin_in(content)
+        if origin.fingerprint is not None:
+            config["data"] = {**config["data"], "store": os.path.realpath(self.path.resolve() / origin.store)}
         return config
 
     @property
+    def origin(self) -> Origin:
+        """What is recorded of the store that the run was made from."""
+        return origin_in(self._whole_config())
+
+    @property
+    def store(self) -> Path:
+        """Where that store is now; AqaError where it is not found."""
+        return find_store(self.origin, self.path)
+
+    @property
+    def identity(self) -> str:
+        """A digest of the experiment and of what was in its store."""
+        content = self._whole_config()
+        config = flat(self._experiment(content))
+        told = {key: value for key, value in config.items() if key not in NOT_OF_THE_EXPERIMENT}
+        text = json.dumps([told, origin_in(content).fingerprint], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
     def versions(self) -> dict[str, str]:
-        """The versions and plugins that the run was made with."""
+        """The versions and plugins that the run was made with, and torch's threads where they were recorded."""
         return dict(self._whole_config().get("versions") or {})
 
     @property
@@ -147,16 +242,41 @@ class RunFolder:
             raise AqaError(f"{path} holds no mapping")
         return metrics
 
-    def _require_same(self, config: Mapping[str, Any]) -> None:
+    def foreign_file(self, metrics: Mapping[str, Any]) -> str:
+        """Which file of a finished run is not the one that its metrics were written with, in a line; "" for none.
+
+        Runs of version 0.1 state no digests.
+        """
+        digests = metrics.get("files")
+        for name in BOUND if isinstance(digests, Mapping) else ():
+            if name in digests and has_file(self.path / name) and self._digest(name) != digests[name]:
+                return (
+                    f"{self.path / name} does not belong to {METRICS} beside it: it is of another run, or was changed"
+                )
+        return ""
+
+    def _digest(self, name: str) -> str:
+        return self.identity if name == CONFIG else digest_of_archive(self.path / name)
+
+    def holds(self, config: Mapping[str, Any], fingerprint: str | None = None) -> bool:
+        """Whether the folder is a run's of this very experiment, begun or finished."""
+        return self.is_run and not self._difference(config, fingerprint)
+
+    def _difference(self, config: Mapping[str, Any], fingerprint: str | None) -> str:
+        """In what the folder's experiment differs from another, in a line; "" where it does not."""
         here, there = flat(config), flat(self.config)
         for key in [*here, *there]:
             known = there.get(key, DEFAULTS_OF_OLDER_RUNS.get(key))
-            if here.get(key) != known:
-                difference = f"{key} is {known!r} there, {here.get(key)!r} here"
-                raise AqaError(
-                    f"{self.path} holds another experiment ({difference}); "
-                    "name another folder with output=DIR, or replace it with --overwrite"
-                )
+            if here.get(key) != known and key not in NOT_OF_THE_EXPERIMENT:
+                return f"{self.path} holds another experiment ({key} is {known!r} there, {here.get(key)!r} here)"
+        before = self.origin.fingerprint
+        if before is None or fingerprint is None or before == fingerprint:
+            return ""
+        store, was = str(here["data.store"]), str(there["data.store"])
+        if os.path.realpath(store) == was:
+            return f"{store} has changed since {self.path} was made from it"
+        contents = f"{before[:FINGERPRINT_SHOWN]} there, {fingerprint[:FINGERPRINT_SHOWN]} here"
+        return f"{self.path} holds a run on {was}, not on {store}, and what is in them differs ({contents})"
 
     def _clear(self) -> None:
         self._tidy()
@@ -182,12 +302,18 @@ class RunFolder:
         path = self.path / STATE
         return load_torch(path) if has_file(path) else None
 
-    def finish(self, metrics: Mapping[str, Any]) -> None:
-        """Write metrics.json, which makes the run finished; the saved state has done its work."""
+    def finish(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Write metrics.json, which makes the run finished; the saved state has done its work.
+
+        Returns what is in it: the metrics, and digests of the files that they belong to.
+        """
         if not self.is_run:
             raise AqaError(f"{self.path / CONFIG} is gone: somebody removed it while the run went on")
-        write_text(self.path / METRICS, json.dumps(plain(metrics), indent=2, allow_nan=False) + "\n")
+        files = {name: self._digest(name) for name in BOUND if (self.path / name).is_file()}
+        content = {**plain(metrics), "files": files}
+        write_text(self.path / METRICS, json.dumps(content, indent=2, allow_nan=False) + "\n")
         (self.path / STATE).unlink(missing_ok=True)
+        return content
 
     def save_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Save the selected weights and all that scoring with them needs."""
@@ -220,6 +346,32 @@ class RunFolder:
                 file.write(line + "\n")
         except OSError as error:
             raise AqaError(f"{self.path / LOG} cannot be written: {error.strerror or error}") from None
+
+
+def unrecorded_text(folder: RunFolder) -> str:
+    """What is said of a run that does not know its store."""
+    version = folder.versions.get("aqa", "an earlier version")
+    return f"{folder.path} was made by aqa {version}, which did not record what was in its store"
+
+
+def changes_of_stores(runs: Sequence[Path]) -> list[str]:
+    """A line for each store that has changed since some of these runs were made, and one for runs that do not know."""
+    changed: dict[Path, list[Path]] = defaultdict(list)
+    unrecorded = []
+    for path in runs:
+        origin = RunFolder(path).origin
+        if origin.fingerprint is None:
+            unrecorded.append(path)
+        elif (store := changed_store(origin, path)) is not None:
+            changed[store].append(path)
+    lines = [f"{store} has changed since {_some(made)} made from it" for store, made in changed.items()]
+    if unrecorded:
+        lines.append(f"{_some(unrecorded)} made by a version that did not record what was in the store")
+    return [printable(line) for line in lines]
+
+
+def _some(paths: Sequence[Path]) -> str:
+    return f"{paths[0]} was" if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more runs were"
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

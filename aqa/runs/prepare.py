@@ -23,6 +23,7 @@ from aqa.runs.cost import attention_note
 from aqa.runs.load import Say, require_prepared
 from aqa.runs.notes import absence_notes, alignment_notes, label_notes
 from aqa.store.checks import require_sound
+from aqa.store.fingerprint import fingerprint_of
 from aqa.store.store import FeatureStore, Target
 from aqa.store.synthetic import make_synthetic
 from aqa.system.devices import pick_device
@@ -79,7 +80,7 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
     make_store(config, say)
     require_prepared(config.data.store)
     with FeatureStore(config.data.store) as store:
-        data_set, fingerprint, target = store.name, store.fingerprint(), store.target(config.data.target)
+        data_set, fingerprint, target = store.name, fingerprint_of(store), store.target(config.data.target)
         modalities = chosen_modalities(store, config.data.modalities)
         training_pattern = parse_pattern(config.missing.train, modalities, "missing.train")
         test_patterns = parse_test_patterns(config.missing.test, modalities, "missing.test")
@@ -140,9 +141,14 @@ def require_training_options(config: Experiment, model: AQAModel, rows: int, dev
 def make_store(config: Experiment, say: Say) -> None:
     """Make the synthetic data set that an experiment asks for, where its store does not exist yet."""
     store = Path(config.data.store)
-    if config.data.synthetic is not None and not store.exists():
-        say(f"making the synthetic data set '{config.data.synthetic}' at {store}")
+    if config.data.synthetic is None or store.exists():
+        return
+    say(f"making the synthetic data set '{config.data.synthetic}' at {store}")
+    try:
         make_synthetic(config.data.synthetic, store)
+    except AqaError:
+        if not store.exists():  # by another process, which began at the same time
+            raise
 
 
 def chosen_modalities(store: FeatureStore, names: Sequence[str] | None) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,22 @@ from aqa.features.batches import training_batches
 from aqa.features.cache import FeatureLoader
 from aqa.runs.checkpoint import describe_checkpoint
 from aqa.runs.evaluate import Result
-from aqa.runs.folder import CHECKPOINT, FIGURES, PLUGIN, PREDICTIONS, STATE, RunFolder, versions
+from aqa.runs.folder import (
+    CHECKPOINT,
+    FIGURES,
+    PLUGIN,
+    PREDICTIONS,
+    STATE,
+    THREADS,
+    RunFolder,
+    unrecorded_text,
+    versions,
+)
 from aqa.runs.load import Say, load, silent
 from aqa.runs.predictions import save_predictions
-from aqa.runs.prepare import Prepared, prepare
+from aqa.runs.prepare import Prepared, make_store, prepare
 from aqa.runs.tracking import require_wandb, tracked
+from aqa.store.fingerprint import fingerprint_at
 from aqa.system.files import plain
 from aqa.training.loop import Diverged, Progress, train
 
@@ -52,15 +63,49 @@ def run_loaded(
     loader: FeatureLoader,
     *,
     overwrite: bool = False,
+    expected: str | None = None,
     say: Say = silent,
     show_progress: bool = False,
 ) -> Result:
-    """`run`, of an experiment that is loaded, with features that other runs may share."""
+    """`run`, of an experiment that is loaded, with features that other runs may share.
+
+    expected: the fingerprint that the store had when the run was named; AqaError where it has changed since.
+    """
     require_wandb(config.tracking)
-    prepared = prepare(config, loader, say)
-    folder = RunFolder.start(config.output or default_folder(config), config.resolved(), overwrite)
-    if folder.status == "finished":
+    make_store(config, say)
+    fingerprint = fingerprint_at(config.data.store)
+    if expected not in (None, fingerprint):
+        raise AqaError(f"{config.data.store} has changed since the sweep was started; start the sweep again")
+    folder = RunFolder(config.output or default_folder(config, fingerprint))
+    if not overwrite and folder.status == "finished" and folder.holds(config.resolved(), fingerprint):
+        say_if_unrecorded(folder, say)
         return Result(folder.path, folder.metrics, already_finished=True)
+    folder.require_unused()  # said before features are read, which may take minutes
+    with threads_restored():
+        prepared = prepare(config, loader, say)
+        if prepared.fingerprint != fingerprint:
+            raise AqaError(f"{config.data.store} was changed while it was being read; run it again")
+        folder.require_free(config.resolved(), overwrite, fingerprint)
+        with folder.held(say):
+            folder = RunFolder.start(folder.path, config.resolved(), overwrite, fingerprint, torch.get_num_threads())
+            if folder.status == "finished":  # by another process, meanwhile
+                return Result(folder.path, folder.metrics, already_finished=True)
+            return _trained(prepared, folder, overwrite, say, show_progress)
+
+
+@contextlib.contextmanager
+def threads_restored() -> Iterator[None]:
+    """Within the block a run may choose torch's threads; the next run of this process chooses for itself."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trained(prepared: Prepared, folder: RunFolder, overwrite: bool, say: Say, show_progress: bool) -> Result:
+    """Train into a folder, from the beginning or from what is saved there, and score."""
+    config = prepared.config
 
     def report(line: str) -> None:
         say(line)
@@ -88,6 +133,12 @@ def run_loaded(
     return result
 
 
+def say_if_unrecorded(folder: RunFolder, say: Say) -> None:
+    """Say where a run was made by a version that did not record what was in its store."""
+    if folder.origin.fingerprint is None:
+        say(unrecorded_text(folder))
+
+
 def how_to_go_on(folder: RunFolder, epochs: int, overwritten: bool) -> str:
     """What a user should know of a run that was stopped; overwritten: it was started with --overwrite."""
     if folder.status == "finished":
@@ -99,10 +150,10 @@ def how_to_go_on(folder: RunFolder, epochs: int, overwritten: bool) -> str:
     return f"stopped; {command} goes on after epoch {saved['progress']['epoch']} of {epochs}"
 
 
-def default_folder(config: Experiment) -> Path:
+def default_folder(config: Experiment, fingerprint: str) -> Path:
     """runs/NAME; under an agent of a W&B sweep, which changes settings that names do not show, a folder for each."""
     sweep = os.environ.get("WANDB_SWEEP_ID")
-    return Path("runs") / (f"wandb-{sweep}/{config.unique_name}" if sweep else config.title)
+    return Path("runs") / (f"wandb-{sweep}/{config.unique_name(fingerprint)}" if sweep else config.title)
 
 
 def fit(
@@ -115,15 +166,14 @@ def fit(
     """Train the model, from the beginning or from a saved state; leaves the selected weights in it."""
     config, scorer, rowsets = prepared.config, prepared.scorer, prepared.rowsets
     saved = folder.load_state()
-    if saved is not None and saved.get("store", prepared.fingerprint) != prepared.fingerprint:
-        raise AqaError(
-            f"{config.data.store} has changed since {folder.path} was saved, and the run cannot go on from there; "
-            "bring the store back, or begin again with --overwrite"
-        )
+    identity = folder.identity
     if saved is not None:
         progress = saved.get("progress") if isinstance(saved, dict) else None
         if not isinstance(progress, dict):
             raise AqaError(f"{folder.path / STATE} is no state that a run saved; --overwrite begins the run again")
+        if saved.get("run", identity) != identity:
+            raise AqaError(f"{folder.path / STATE} was saved by another run; --overwrite begins the run again")
+        say_if_unrecorded(folder, report)
         compare_versions(folder, report)
         report(f"going on after epoch {progress.get('epoch')}")
     truth = prepared.target.values
@@ -146,7 +196,7 @@ def fit(
             config.select.split,
             config.train,
             saved=saved,
-            save=lambda state: folder.save_state({**state, "store": prepared.fingerprint}),
+            save=lambda state: folder.save_state({**state, "run": identity}),
             save_every=config.save_every,
             on_epoch=on_epoch,
             show_progress=show_progress,
@@ -162,7 +212,7 @@ def fit(
 
 def compare_versions(folder: RunFolder, report: Say) -> None:
     """Say which versions are others than when the run began; AqaError where a plugin is, of which nothing is known."""
-    now = versions()
+    now = {**versions(), THREADS: str(torch.get_num_threads())}
     for name, before in folder.versions.items():
         if now.get(name, before) == before:
             continue
@@ -171,6 +221,11 @@ def compare_versions(folder: RunFolder, report: Say) -> None:
                 f"{name} has changed since {folder.path} was begun, and the run cannot go on with it; "
                 "bring the old one back, or begin again with --overwrite"
             )
+        if name == THREADS:
+            report(
+                f"begun with {before} CPU threads, resumed with {now[name]}: numbers may differ in their last digits"
+            )
+            continue
         report(f"begun with {name} {before}, goes on with {now[name]}: numbers may differ from those of either")
 
 
@@ -209,8 +264,7 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
     folder.save_checkpoint(checkpoint)
     save_predictions(folder.path / PREDICTIONS, scorer.features.ids, rows, truth, config.data.target, predictions)
     draw(folder.path / FIGURES, result, predictions, truth, progress, router_weights, scorer.features.modalities)
-    folder.finish(result)
-    return result
+    return folder.finish(result)
 
 
 def epoch_line(row: Mapping[str, float]) -> str:

@@ -56,6 +56,7 @@ def result_table(metrics: Mapping[str, Any]) -> str:
     if unscored:
         listed = ", ".join(f"{name} {n}" for name, n in unscored.items())
         lines.append(f"not scored, for want of every modality of the pattern: {listed}")
+    lines += [f"note: {note}" for note in metrics.get("notes", ())]
     title = f"{metrics['model']} on {metrics['target']}, seed {metrics['seed']}; {selection_text(metrics['selection'])}"
     if metrics.get("split", "test") != "test":
         title += f"; SCORED ON {metrics['split'].upper()}"

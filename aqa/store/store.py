@@ -17,7 +17,6 @@ Nothing in the file needs unpickling.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zlib
@@ -37,13 +36,15 @@ from aqa.system.files import has_file
 
 SCHEMA = 1
 WIDEST = 1e100  # of a score, up or down: squared errors and their sums are then numbers
-FINGERPRINTED = 4096  # videos, evenly spread, of whose features a fingerprint takes a clip
 MOST_MODALITIES, MOST_CHANNELS = 64, 2**20
 CRC = "crc32"
 ABOUT_MODALITY = ("extractor", "clip_seconds")
 # Since HDF5 1.10 (2016) all but the numbers themselves and the ids carries checksums of the library.
 FORMAT = ("v110", "v110")
 BENCHMARK_ORDER = ("visual", "audio", "flow")
+
+
+Stamp = tuple[int, int, int]  # of a file: see `stamp_of`
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class FeatureStore:
             why = hdf5.held_by_a_writer(error) or f"is not a readable HDF5 file: {first_line(error)}"
             raise AqaError(f"{self.path} {why}") from None
         try:
+            self.stamp = self._stamp()
             self._read_structure()
         except AqaError:
             self._file.close()
@@ -291,28 +293,21 @@ class FeatureStore:
             else:
                 _read_bytes(self._descriptor, place + first * out[0].nbytes, out)
         except hdf5.DAMAGE as error:
+            if self._file:
+                self._require_unchanged()
             raise AqaError(f"{self.path}: features/{modality} cannot be read: {first_line(error)}") from None
+        self._require_unchanged()
 
-    def fingerprint(self) -> str:
-        """Tells this content from another: all of it but the features, and of these a clip in the middle of a video.
+    def _stamp(self) -> Stamp:
+        return stamp_of(self._descriptor if self._file.driver == "sec2" else self.path)
 
-        In a large store not of every video.
-        """
-        small = [self.name, self.ids, self.modalities, self.widths, self.dtypes]
-        digest = hashlib.sha256(json.dumps(small).encode())
-        for name, target in sorted(self.targets.items()):
-            digest.update(f"{name} {target.low} {target.high}".encode() + target.values.tobytes())
-        for name, members in sorted(self.splits.items()):
-            digest.update(name.encode() + members.tobytes())
-        rows = np.linspace(0, len(self.ids) - 1, min(len(self.ids), FINGERPRINTED), dtype=np.int64)
-        for modality, offsets in self.offsets.items():
-            digest.update(offsets.tobytes())
-            clip = np.empty((1, self.widths[modality]), self.dtypes[modality])
-            for start, stop in zip(offsets[rows], offsets[rows + 1], strict=True):
-                if stop > start:
-                    self.read_into(modality, int(start + stop) // 2, clip)
-                    digest.update(clip.tobytes())
-        return digest.hexdigest()
+    def _require_unchanged(self) -> None:
+        """AqaError where the open file is not as it was when it was opened: what was read may be of either content."""
+        if self._stamp() != self.stamp:
+            raise AqaError(
+                f"{self.path} was changed while it was being read, and reading stops here; "
+                "put the file back as it was, or start again with the new one"
+            )
 
     def chunk(self, modality: str) -> int:
         """How many clips the file keeps together, to be read together; 1 where any can be read alone."""
@@ -337,6 +332,15 @@ class FeatureStore:
         clips = np.empty((int(stop - start), self.widths[modality]), self.dtypes[modality])
         self.read_into(modality, int(start), clips)
         return clips
+
+
+def stamp_of(file: str | os.PathLike[str] | int) -> Stamp:
+    """What shows, without reading a file, that it was changed: its number, size and time of modification.
+
+    file: its path or its descriptor; of a file that was replaced meanwhile, the descriptor is that of the old one.
+    """
+    found = os.stat(file)
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _read_bytes(descriptor: int, place: int, out: NDArray[Any]) -> None:

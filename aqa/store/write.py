@@ -61,7 +61,11 @@ def write_store(
         if progress is not None:
             progress(streams)
 
-    with written_whole(path) as partial, sink(partial) as output, h5py.File(output, "w", libver=FORMAT) as file:
+    with (
+        written_whole(path, overwrite) as partial,
+        sink(partial) as output,
+        h5py.File(output, "w", libver=FORMAT) as file,
+    ):
         _write(file, name, source, ids, modalities, targets, splits, read, dtype, done)
 
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import socket
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
-from aqa.runs.folder import ERRORS, METRICS, RunFolder
+from aqa.runs.folder import ERRORS, LOCK, METRICS, RunFolder
 from aqa.system.files import has_file, write_text
+from aqa.system.locks import claimed, holder_in, is_claimed, note_holder
 
 State = Literal["done", "running", "failed", "waiting"]
 
@@ -39,17 +34,9 @@ class SweepFolder:
 
     @contextlib.contextmanager
     def claimed(self, name: str) -> Iterator[bool]:
-        """Whether the run is ours until the block ends."""
-        lock = FileLock(self._claim(name, "lock"), timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        """Whether the run is ours until the block ends: no other sweep has it, and no `aqa run` its folder."""
+        with claimed(self._claim(name, "lock")) as ours:
+            yield ours and not is_claimed(self.run(name) / LOCK)
 
     def settled(self, name: str) -> State | None:
         """Done or failed; None for a run that still has to be."""
@@ -67,17 +54,11 @@ class SweepFolder:
 
     def holder(self, name: str) -> dict[str, Any]:
         """Who started a run last, and when: host, pid and time; empty and zeros where nobody did."""
-        nobody = {"host": "", "pid": 0, "time": 0.0}
-        claim = self._claim(name, "json")
-        try:
-            return nobody | json.loads(claim.read_text(encoding="utf-8")) if has_file(claim) else nobody
-        except (OSError, ValueError):
-            return nobody
+        return holder_in(self._claim(name, "json"))
 
     def start(self, name: str) -> None:
         """Note that this process starts a run now."""
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-        write_text(self._claim(name, "json"), json.dumps(holder))
+        note_holder(self._claim(name, "json"))
 
     def fail(self, name: str, error: str) -> None:
         """Keep the error of a run that failed."""

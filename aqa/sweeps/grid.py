@@ -18,6 +18,7 @@ from aqa.config.schema import Experiment, StrictConfig
 from aqa.config.yaml import in_one_line, read_yaml
 from aqa.errors import AqaError
 from aqa.runs.load import Say, load, require_prepared, silent
+from aqa.store.fingerprint import fingerprint_at
 from aqa.store.store import FeatureStore
 
 EVERY = "all"  # in place of a list of targets: every target of the experiment
@@ -86,11 +87,15 @@ class Sweep(StrictConfig):
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a sweep: where in the grid it is, its experiment in full, and the name of its folder."""
+    """One run of a sweep: where in the grid it is, its experiment in full, and the name of its folder.
+
+    fingerprint: of what is in its store; None where there is no store yet.
+    """
 
     place: Settings
     experiment: Experiment
     name: str
+    fingerprint: str | None = None
 
 
 def load_sweep(path: str | os.PathLike[str]) -> Sweep:
@@ -151,7 +156,7 @@ def groups_of(points: Sequence[Point], vectorize: Literal["seeds"] | None) -> li
     groups: dict[str, list[Point]] = {}
     for point in points:
         train = point.experiment.train.model_copy(update={"seed": 0})
-        same = point.experiment.model_copy(update={"train": train}).unique_name
+        same = point.experiment.model_copy(update={"train": train}).unique_name(point.fingerprint)
         groups.setdefault(same, []).append(point)
     return list(groups.values())
 
@@ -205,7 +210,16 @@ def _point(
     for axis, name in place.items():
         settings |= axes[axis][in_one_line(name)]
     experiment = load(path, _overrides(settings), say)
-    return Point({"experiment": path.stem, **place}, experiment, experiment.unique_name)
+    fingerprint = _content(experiment.data.store)
+    return Point({"experiment": path.stem, **place}, experiment, experiment.unique_name(fingerprint), fingerprint)
+
+
+def _content(store: str) -> str | None:
+    """The fingerprint of a store; None where there is none that can be read, which each of its runs says for itself."""
+    try:
+        return fingerprint_at(store)
+    except AqaError:
+        return None
 
 
 def _overrides(settings: Settings) -> Sequence[str]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aqa.errors import AqaError
+from aqa.runs.folder import InUse
 from aqa.sweeps.folder import SweepFolder
 from aqa.sweeps.grid import Point
 from aqa.system.signals import stopped_by_parent, uninterrupted, without_signal
@@ -153,7 +154,9 @@ def _run_one_by_one(points: Sequence[Point], folder: SweepFolder) -> None:
         folder.start(point.name)
         output = str(folder.run(point.name))
         try:
-            run_loaded(point.experiment.model_copy(update={"output": output}), loader)
+            run_loaded(point.experiment.model_copy(update={"output": output}), loader, expected=point.fingerprint)
+        except InUse:
+            pass  # an `aqa run` took the folder meanwhile
         except AqaError as error:
             folder.fail(point.name, str(error))
         except Exception:  # the sweep continues; the error is kept

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
+from aqa.config.schema import FINGERPRINT_SHOWN
 from aqa.errors import AqaError
+from aqa.runs.folder import RunFolder
 from aqa.runs.load import Say, silent
+from aqa.runs.prepare import make_store
 from aqa.sweeps import tables
 from aqa.sweeps.folder import State, SweepFolder
 from aqa.sweeps.grid import Point, Sweep, groups_of, load_sweep, points_of, wandb_sweeps
@@ -70,6 +73,9 @@ def sweep(
     if export_wandb is not None:
         return SweepResult(folder.path, {}, "\n".join(write_wandb(plan, base, Path(export_wandb))))
     points = points_of(plan, base, say)
+    if not dry_run and not status and _make_stores(points, say):
+        points = points_of(plan, base)  # by what is in their stores now
+    points = known_points(points, folder, say)
     groups = groups_of(points, plan.vectorize)
     if dry_run:
         states = {point.name: folder.settled(point.name) or "waiting" for point in points}
@@ -90,6 +96,42 @@ def sweep(
         say("to retry failed runs from where they stopped, run the same sweep with --retry (in Python: retry=True)")
     say(f"sweep folder: {folder.path}; all numbers are in {folder.path / RESULTS}")
     return result
+
+
+def _make_stores(points: Sequence[Point], say: Say) -> bool:
+    """Make the synthetic stores that runs ask for and that do not exist yet; whether there was one to make."""
+    missing = {p.experiment.data.store: p.experiment for p in points if not Path(p.experiment.data.store).exists()}
+    asked = [experiment for experiment in missing.values() if experiment.data.synthetic is not None]
+    for experiment in asked:
+        make_store(experiment, say)
+    return bool(asked)
+
+
+def known_points(points: Sequence[Point], folder: SweepFolder, say: Say) -> list[Point]:
+    """The points by the names that their runs have in the sweep's folder, where version 0.1 began them.
+
+    Says which runs do not know their store, and which there are of stores that have changed since.
+    """
+    earlier = {p.name: p.experiment.earlier_name for p in points if not folder.run(p.name).exists()}
+    old = {name: was for name, was in earlier.items() if _is_earlier(RunFolder(folder.run(was)))}
+    if old:
+        say(f"{len(old)} runs in {folder.path} were made by aqa 0.1, which did not record what was in their store")
+    known = [replace(point, name=old.get(point.name, point.name)) for point in points]
+    names = {point.name for point in known}
+    inside = [path.name for path in folder.path.iterdir()] if folder.path.is_dir() else []
+    for store in dict.fromkeys(p.experiment.data.store for p in points):
+        starts = {f"{p.experiment.unique_name(None)}-" for p in points if p.experiment.data.store == store}
+        stale = [name for name in inside if name not in names and name[:-FINGERPRINT_SHOWN] in starts]
+        if stale:
+            say(
+                f"{store} has changed since {len(stale)} of the runs in {folder.path} were made from it; "
+                "they stay, and the sweep makes new ones under other names"
+            )
+    return known
+
+
+def _is_earlier(run: RunFolder) -> bool:
+    return run.is_run and run.origin.fingerprint is None
 
 
 def summary(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) -> SweepResult:

@@ -63,17 +63,19 @@ def has_file(path: str | os.PathLike[str]) -> bool:
 def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
     """AqaError where a file is there already that would be replaced unasked."""
     if os.path.exists(path) and not overwrite:
+        clear_leftovers(Path(path))
         raise AqaError(
             f"{path} exists; choose another name, or replace it with --overwrite (in Python: overwrite=True)"
         )
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, overwrite: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it when the block ends well.
 
-    AqaError where it cannot be written: a full disk, a folder that is gone. What a process left that was killed while
-    it wrote the same file is removed.
+    AqaError where it cannot be written: a full disk, a folder that is gone; without `overwrite` also where a file of
+    that name is there by then, so that of two processes that write the same file at once one succeeds. What a process
+    left that was killed while it wrote the same file is removed.
     """
     clear_leftovers(path)
     partial = None
@@ -84,7 +86,10 @@ def written_whole(path: Path) -> Iterator[Path]:
             with open(partial, "rb") as written:  # on the disk before it has the name
                 os.fsync(written.fileno())
             os.chmod(partial, 0o666 & ~_umask())
-            os.replace(partial, path)
+            if overwrite:
+                os.replace(partial, path)
+            else:
+                _name(partial, path)
         finally:
             partial.unlink(missing_ok=True)
             os.close(lock)
@@ -92,6 +97,20 @@ def written_whole(path: Path) -> Iterator[Path]:
         if error.filename not in (None, str(partial)) and partial is not None:
             raise  # another file's
         raise AqaError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _name(partial: Path, path: Path) -> None:
+    """Give a file its name; AqaError where another has it by now, which `os.replace` would remove."""
+    try:
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links: an empty file takes the name first, which only one can do
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+            os.replace(partial, path)
+    except FileExistsError:
+        raise AqaError(f"{path} exists: another process wrote it meanwhile; nothing was replaced") from None
 
 
 def _new_partial(path: Path) -> tuple[Path, int]:
@@ -230,15 +249,15 @@ def sink(path: Path) -> Iterator[Sink]:
             file.check()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, overwrite: bool = True) -> None:
     """Write a text file whole or not at all."""
-    with written_whole(path) as partial:
+    with written_whole(path, overwrite) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: pd.DataFrame, overwrite: bool = True) -> None:
     """Write a CSV file whole or not at all; undefined numbers become empty cells."""
-    with written_whole(path) as partial:
+    with written_whole(path, overwrite) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
 
 

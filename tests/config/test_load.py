@@ -199,6 +199,8 @@ def test_the_resolved_experiment_leaves_out_what_decides_no_number(file):
         "versions",
         "tracking",
         "save_every",
+        "fingerprint",
+        "store_was_at",
     }
 
 
@@ -484,13 +486,13 @@ def test_a_wrong_override_is_named_and_the_file_is_not_blamed(file, override, me
 def test_keys_that_came_later_leave_the_names_of_earlier_runs():
     content = {"name": "s", "data": {"store": "tiny.h5", "target": "score"}}
     named = load_experiment(content, ["train.precision=float32", "train.compile=false"])
-    assert named.unique_name == load_experiment(content).unique_name
+    assert named.unique_name(None) == load_experiment(content).unique_name(None)
     assert (
-        named.model_copy(update={"data": DataConfig(store="tiny.h5", target="score")}).unique_name
+        named.model_copy(update={"data": DataConfig(store="tiny.h5", target="score")}).unique_name(None)
         == "tiny-score-mcmoe-seed0-d176fc52"
     )
     for override in ("train.precision=bf16", "train.compile=true"):
-        assert load_experiment(content, [override]).unique_name != named.unique_name
+        assert load_experiment(content, [override]).unique_name(None) != named.unique_name(None)
     assert (
         DEFAULTS_OF_OLDER_RUNS.items()
         <= {f"train.{key}": value for key, value in TrainConfig().model_dump().items()}.items()

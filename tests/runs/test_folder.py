@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import stat
+from unittest.mock import ANY
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,7 @@ def test_a_finished_run_says_so_keeps_its_metrics_and_drops_its_state(tmp_path):
     run.finish({"srcc": float("nan"), "patterns": {"VA": np.float64(0.25)}})
     again = RunFolder.start(tmp_path, CONFIG, overwrite=False)
     assert again.status == "finished"
-    assert again.metrics == {"srcc": None, "patterns": {"VA": 0.25}}
+    assert again.metrics == {"srcc": None, "patterns": {"VA": 0.25}, "files": ANY}
     assert again.load_state() is None
 
 
@@ -156,7 +157,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
 def test_a_finished_run_is_found(tmp_path):
     finished(tmp_path)
     run = RunFolder.existing(tmp_path)
-    assert run.metrics == {"srcc": 0.5}
+    assert run.metrics == {"srcc": 0.5, "files": ANY}
     assert torch.equal(run.load_checkpoint()["weights"], torch.ones(2))
 
 

@@ -1,5 +1,6 @@
 """Files on disks that are full, read-only or gone, and what killed processes leave."""
 
+import errno
 import os
 import signal
 import socket
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+import aqa.store.write
 from aqa.cli import main
 from aqa.errors import AqaError
 from aqa.runs.folder import RunFolder
 from aqa.store.store import Modality, Target
+from aqa.store.synthetic import make_synthetic
 from aqa.store.write import write_store
 from aqa.system.files import (
     COMPLETE,
@@ -316,3 +319,38 @@ def test_what_was_killed_before_or_after_moving_them_is_removed(tmp_path):
 def test_two_processes_do_not_write_to_one_folder(tmp_path):
     with written_together(tmp_path, last="a"), pytest.raises(AqaError, match="another process is writing to"):
         write_both(tmp_path)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_that_write_one_file_without_overwrite_the_first_to_end_has_it(tmp_path, monkeypatch, links):
+    def refused(*paths):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not links:  # as on exFAT
+        monkeypatch.setattr(os, "link", refused)
+    path = tmp_path / "a.txt"
+
+    def second():
+        with written_whole(path, overwrite=False) as partial:
+            partial.write_text("second")
+            write_text(path, "first", overwrite=False)
+
+    with pytest.raises(AqaError, match=r"a\.txt exists: another process wrote it meanwhile; nothing was replaced$"):
+        second()
+    assert path.read_text() == "first"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_store_that_another_process_prepared_meanwhile_is_not_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "x.h5"
+    make_synthetic("tiny", tmp_path / "other.h5", samples=2, seed=1)
+    refuse = aqa.store.write.refuse_existing
+
+    def looked(*arguments):
+        refuse(*arguments)
+        os.link(tmp_path / "other.h5", path)  # now: after the look, before the end
+
+    monkeypatch.setattr("aqa.store.write.refuse_existing", looked)
+    with pytest.raises(AqaError, match=r"x\.h5 exists: another process wrote it meanwhile"):
+        make_synthetic("tiny", path, samples=2, seed=0)
+    assert path.read_bytes() == (tmp_path / "other.h5").read_bytes()
