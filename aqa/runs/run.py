@@ -30,7 +30,7 @@ from aqa.runs.folder import (
     unrecorded_text,
     versions,
 )
-from aqa.runs.load import Say, load, silent
+from aqa.runs.load import Say, load, require_prepared, silent
 from aqa.runs.predictions import save_predictions
 from aqa.runs.prepare import Prepared, make_store, prepare
 from aqa.runs.tracking import require_wandb, tracked
@@ -72,6 +72,7 @@ def run_loaded(
     expected: the fingerprint that the store had when the run was named; AqaError where it has changed since.
     """
     require_wandb(config.tracking)
+    require_prepared(config.data.store)
     make_store(config, say)
     fingerprint = fingerprint_at(config.data.store)
     if expected not in (None, fingerprint):
