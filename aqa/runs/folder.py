@@ -247,8 +247,9 @@ class RunFolder:
 
         Runs of version 0.1 state no digests.
         """
-        digests = metrics.get("files")
-        for name in BOUND if isinstance(digests, Mapping) else ():
+        stated = metrics.get("files")
+        digests = stated if isinstance(stated, Mapping) else {}
+        for name in BOUND:
             if name in digests and has_file(self.path / name) and self._digest(name) != digests[name]:
                 return (
                     f"{self.path / name} does not belong to {METRICS} beside it: it is of another run, or was changed"
