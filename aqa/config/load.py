@@ -9,22 +9,28 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import pydantic
-import yaml
 
+from aqa.config.overrides import parse_override
 from aqa.config.schema import Experiment, ModelConfig
-from aqa.config.yaml import parse_value, read_yaml, split_by_shell
+from aqa.config.text_keys import experiment_takes_text
+from aqa.config.yaml import read_yaml, split_by_shell
 from aqa.errors import AqaError, brief, nearest, needed
 
 S = TypeVar("S", bound=pydantic.BaseModel)
 #: From the names of two models and of options, those of the options that the second model lacks.
 Lacking = Callable[[str, str, Collection[str]], Collection[str]]
+#: Texts "key.key=value" as they are typed, or values by dotted key.
+Overrides = Sequence[str] | Mapping[str, Any]
 
 
 def load_experiment(
-    source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = (), lacking: Lacking | None = None
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    overrides: Overrides = (),
+    lacking: Lacking | None = None,
 ) -> Experiment:
-    """An experiment from a YAML file (or a mapping), overrides of its target applied, then `key.key=value` ones.
+    """An experiment from a YAML file (or a mapping), overrides of its target applied, then those given.
 
+    overrides: texts "key.key=value" as they are typed, or values by dotted key, which are taken as they are.
     lacking: where an override names another model than the file does, the file's options that the new model lacks,
     which are left out. A relative store is made absolute: beside the experiment file if it is there, else in the
     working folder.
@@ -35,24 +41,23 @@ def load_experiment(
         where, content = "experiment", _copy(source)
     else:
         where = str(source)
-        content, lines = read_yaml(Path(source))
+        content, lines = read_yaml(Path(source), experiment_takes_text)
         if "experiments" in content and "data" not in content:
             raise AqaError(f"{where} is a sweep file; run it with: aqa sweep {where}")
-    if whole := split_by_shell(overrides):
-        raise AqaError(f"the shell splits at spaces what is not quoted: write {whole}")
-    changes = [_override(text) for text in overrides]
-    target = next((value for key, value in reversed(changes) if key == ["data", "target"]), None)
+    changes = _changes(overrides)
+    target = next((value for key, value, _ in reversed(changes) if key == "data.target"), None)
     content, chosen = _for_target(content, target, where)
     content = _for_model(content, changes, lacking)
     places = {key: f"{where}, line {line}" for key, line in lines.items()}
     if chosen is not None:
         prefix = f"targets.{chosen}."
         places |= {key.removeprefix(prefix): place for key, place in places.items() if key.startswith(prefix)}
-    for text, (key, value) in zip(overrides, changes, strict=True):
+    for name, value, place in changes:
+        key = name.split(".")
         _set(content, key, value)
         for i in range(1, len(key)):
-            places.setdefault(".".join(key[:i]), f"override {brief(text)}")
-        places[".".join(key)] = f"override {brief(text)}"
+            places.setdefault(".".join(key[:i]), place)
+        places[name] = place
     experiment = validated(Experiment, content, where, places)
     folder = None if isinstance(source, Mapping) else Path(source).parent
     _ = experiment.title  # which is checked before anything is done
@@ -71,14 +76,13 @@ def validated(kind: type[S], content: Mapping[str, Any], where: str, places: Map
         raise AqaError(_explain(error, kind, content, where, places)) from None
 
 
-def _override(text: str) -> tuple[list[str], Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise AqaError(f"{brief(text)} is not an override; write key.key=value, such as train.seed=1")
-    try:
-        return key.strip().split("."), parse_value(value)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise AqaError(f"{brief(text)}: the value is not valid YAML") from None
+def _changes(overrides: Overrides) -> list[tuple[str, Any, str]]:
+    """The dotted key, the value and the place, for messages, of each change."""
+    if isinstance(overrides, Mapping):
+        return [(key, _copy(value), f"setting {brief(key)}") for key, value in overrides.items()]
+    if whole := split_by_shell(overrides):
+        raise AqaError(f"the shell splits at spaces what is not quoted: write {whole}")
+    return [(*parse_override(text), f"override {brief(text)}") for text in overrides]
 
 
 def _set(content: dict[str, Any], key: Sequence[str], value: Any) -> None:
@@ -104,11 +108,11 @@ def _for_target(content: dict[str, Any], target: Any, where: str) -> tuple[dict[
 
 
 def _for_model(
-    content: dict[str, Any], changes: Sequence[tuple[Sequence[str], Any]], lacking: Lacking | None
+    content: dict[str, Any], changes: Sequence[tuple[str, Any, str]], lacking: Lacking | None
 ) -> dict[str, Any]:
     """The content without options of the file's model that another one, named by a change, lacks."""
     given = content.get("model", {})
-    named = {".".join(key): value for key, value in changes}
+    named = {key: value for key, value, _ in changes}
     new = named.get("model.name")
     if lacking is None or not isinstance(given, dict) or not isinstance(new, str) or "model" in named:
         return content

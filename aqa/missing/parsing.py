@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from aqa.config.yaml import parse_value
+from aqa.config.dialect import parse
 from aqa.errors import AqaError, nearest
 from aqa.missing.base import PATTERNS, MissingPattern
 from aqa.missing.hiding import RandomSubset, Subset
@@ -18,6 +18,8 @@ def parse_pattern(spec: Any, modalities: Sequence[str], where: str) -> MissingPa
     """One pattern from an experiment file: a name, a subset's name, or a mapping of one name to its options."""
     if isinstance(spec, MissingPattern):
         return spec
+    if isinstance(spec, int) and not isinstance(spec, bool):
+        spec = str(spec)  # initials that are digits: 12 of 1rgb and 2flow
     if isinstance(spec, Mapping) and len(spec) == 1:
         name, value = next(iter(spec.items()))
     elif isinstance(spec, str) or spec is None:
@@ -46,8 +48,8 @@ def parse_pattern(spec: Any, modalities: Sequence[str], where: str) -> MissingPa
 def patterns_of_text(text: str, where: str) -> Any:
     """What a user typed as patterns, as `parse_test_patterns` takes it: YAML, or names with commas such as VA,V."""
     try:
-        spec = parse_value(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        spec, _ = parse(text, lambda path: "unless null" if len(path) < 2 else "no")  # initials may be digits
+    except (yaml.YAMLError, ValueError):
         raise AqaError(f"{where}: not valid YAML: {text}") from None
     return [name.strip() for name in spec.split(",")] if isinstance(spec, str) and "," in spec else spec
 

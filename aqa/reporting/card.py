@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import jinja2
 
+from aqa.config.dialect import in_one_line
 from aqa.config.schema import Experiment
-from aqa.config.yaml import in_one_line
 from aqa.errors import AqaError
 from aqa.models import MODELS
 from aqa.reporting import escaping

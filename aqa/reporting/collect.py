@@ -14,7 +14,7 @@ import numpy as np
 import pydantic
 import yaml
 
-from aqa.config.yaml import in_one_line
+from aqa.config.dialect import in_one_line
 from aqa.errors import AqaError, needed, printable
 from aqa.evaluation import metrics as measures
 from aqa.runs.folder import CONFIG, ERRORS, METRICS, PREDICTIONS, RunFolder, flat

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
 from aqa.config.load import validated
 from aqa.config.schema import StrictConfig
+from aqa.config.text_keys import takes_text
 from aqa.config.yaml import read_yaml
 from aqa.evaluation.metrics import fisher_mean
 from aqa.reporting.sections import AVERAGE, incomplete_subsets
@@ -59,6 +61,6 @@ class PublishedRows(StrictConfig):
 def load_published(path: str | os.PathLike[str] = KNOWN) -> list[PublishedRow]:
     """The rows of a file, this project's own by default; AqaError, one line, for a mistake in it."""
     path = Path(path)
-    content, lines = read_yaml(path)
+    content, lines = read_yaml(path, partial(takes_text, PublishedRows))
     places = {key: f"{path}, line {line}" for key, line in lines.items()}
     return validated(PublishedRows, content, str(path), places).rows

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from aqa.config.yaml import in_one_line
+from aqa.config.dialect import in_one_line
 from aqa.errors import AqaError, brief
 from aqa.evaluation import metrics
 from aqa.evaluation.bootstrap import Floats, ResampledTarget

@@ -21,8 +21,10 @@ import pandas as pd
 import yaml
 
 from aqa import plugins
+from aqa.config.dialect import FastLoader, dump, parse
 from aqa.config.schema import DEFAULTS_OF_OLDER_RUNS, FINGERPRINT_SHOWN, NOT_OF_THE_EXPERIMENT
-from aqa.config.yaml import MOST_BYTES, refuse_unfolding
+from aqa.config.text_keys import experiment_takes_text
+from aqa.config.yaml import MOST_BYTES
 from aqa.errors import AqaError, first_line, printable
 from aqa.runs.origin import Origin, changed_store, find_store, origin_in, recorded
 from aqa.system.files import clear_leftovers, has_file, partials, plain, sink, write_table, write_text, written_whole
@@ -41,7 +43,6 @@ OWN_FILES = (METRICS, STATE, CHECKPOINT, HISTORY, PREDICTIONS, LOG, CONFIG)
 # Which metrics.json states digests of, so that no file of another run is taken for the run's own.
 BOUND = (CONFIG, CHECKPOINT)
 OF_THE_RUN_ITSELF = ("versions", "fingerprint", "store_was_at")  # in config.yaml, beside the experiment
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast, where PyYAML was built with it
 
 
 def versions() -> dict[str, str]:
@@ -97,7 +98,7 @@ class RunFolder:
             origin = recorded(config["data"]["store"], run.path, fingerprint)
             content["data"] = {**config["data"], "store": origin.store}
             content |= {"store_was_at": origin.was_at, "fingerprint": origin.fingerprint}
-        write_text(run.path / CONFIG, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        write_text(run.path / CONFIG, dump(content))
         return run
 
     def require_free(self, config: Mapping[str, Any], overwrite: bool, fingerprint: str | None = None) -> None:
@@ -180,8 +181,7 @@ class RunFolder:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
-        refuse_unfolding(text, LOADER)
-        return yaml.load(text, Loader=LOADER)
+        return parse(text, experiment_takes_text, FastLoader)[0]
 
     @property
     def status(self) -> Literal["new", "unfinished", "finished"]:

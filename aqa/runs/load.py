@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from aqa.config.load import load_experiment
+from aqa.config.load import Overrides, load_experiment
 from aqa.config.schema import Experiment
 from aqa.data_prep import DATASETS
 from aqa.errors import AqaError
@@ -22,7 +22,7 @@ def silent(line: str) -> None:
     """Say nothing."""
 
 
-def load(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str], say: Say) -> Experiment:
+def load(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Overrides, say: Say) -> Experiment:
     """An experiment whose model is known and takes the options given, its synthetic data too; AqaError otherwise.
 
     Where a change takes another model than the file does, options of the file that only the file's model has are left

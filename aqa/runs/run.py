@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aqa.config.load import Overrides
 from aqa.config.schema import Experiment
 from aqa.errors import AqaError
 from aqa.evaluation.scorer import Predictions, selection_measure, summary
@@ -41,7 +42,7 @@ from aqa.training.loop import Diverged, Progress, train
 
 def run(
     experiment: str | os.PathLike[str] | Mapping[str, Any],
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     overwrite: bool = False,
     say: Say = silent,
@@ -49,10 +50,10 @@ def run(
 ) -> Result:
     """Train a model as an experiment file (or mapping) says, and score it under every test pattern.
 
-    overrides: "dotted.key=value" texts; with "model.name=..." the file's options that only its own model has are left
-    out. The run's folder is `output`, or runs/NAME. An unfinished run of the same experiment is resumed from where it
-    stopped; a finished one is returned as it is. AqaError for any mistake in the experiment, and where the folder holds
-    something else, unless `overwrite`.
+    overrides: "dotted.key=value" texts, or values by dotted key; with another "model.name" the file's options that only
+    its own model has are left out. The run's folder is `output`, or runs/NAME. An unfinished run of the same experiment
+    is resumed from where it stopped; a finished one is returned as it is. AqaError for any mistake in the experiment,
+    and where the folder holds something else, unless `overwrite`.
     """
     config = load(experiment, overrides, say)
     return run_loaded(config, FeatureLoader(), overwrite=overwrite, say=say, show_progress=show_progress)

@@ -13,9 +13,12 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
+from aqa.config.dialect import in_one_line, quoted
 from aqa.config.load import load_experiment, validated
+from aqa.config.overrides import as_override
 from aqa.config.schema import Experiment, StrictConfig
-from aqa.config.yaml import in_one_line, read_yaml
+from aqa.config.text_keys import Answer, experiment_takes_text, takes_text
+from aqa.config.yaml import read_yaml
 from aqa.errors import AqaError
 from aqa.runs.load import Say, load, require_prepared, silent
 from aqa.store.fingerprint import fingerprint_at
@@ -101,10 +104,27 @@ class Point:
 def load_sweep(path: str | os.PathLike[str]) -> Sweep:
     """A sweep from a YAML file; AqaError, one line naming the file, the key and the nearest right one."""
     path = Path(path)
-    content, lines = read_yaml(path)
+    content, lines = read_yaml(path, sweep_takes_text)
     if "data" in content and "experiments" not in content:
         raise AqaError(f"{path} is an experiment file; run it with: aqa run {path}")
     return validated(Sweep, content, str(path), {key: f"{path}, line {line}" for key, line in lines.items()})
+
+
+def sweep_takes_text(path: Sequence[str]) -> Answer:
+    """Which keys of a sweep file are text: its own, and the dotted keys of an experiment in its settings."""
+    match list(path):
+        case ["grid", axis, _]:
+            return experiment_takes_text(axis.split("."))
+        case ["include" | "exclude", _, "experiment", *_] | ["rules", _, "when", "experiment", *_]:
+            return "yes"
+        case (
+            ["set", key, *rest]
+            | ["include" | "exclude", _, key, *rest]
+            | ["grid", _, _, key, *rest]
+            | ["rules", _, "when" | "set", key, *rest]
+        ):
+            return experiment_takes_text([*key.split("."), *rest])
+    return takes_text(Sweep, path)
 
 
 def points_of(sweep: Sweep, folder: Path, say: Say = silent) -> list[Point]:
@@ -122,12 +142,12 @@ def points_of(sweep: Sweep, folder: Path, say: Say = silent) -> list[Point]:
             left_out = [i for i, rule in enumerate(sweep.exclude) if _matches(rule, place, path)]
             used.update(left_out)
             if not left_out:
-                point = _point(sweep, path, place, axes, say)
+                point = _point(sweep, path, place, [axes[axis][name] for axis, name in place.items()], say)
                 points.setdefault(point.name, point)
         for extra in sweep.include:
             if _matches({"experiment": extra.get("experiment", path.stem)}, {}, path):
                 settings = {key: value for key, value in extra.items() if key != "experiment"}
-                point = _point(sweep, path, settings, {key: {str(v): {key: v}} for key, v in settings.items()}, say)
+                point = _point(sweep, path, settings, [settings], say)
                 points.setdefault(point.name, point)
     for i, rule in enumerate(sweep.exclude):
         if i not in used:
@@ -171,15 +191,21 @@ def _values(axis: str, values: Any, path: Path, common: Settings) -> dict[str, S
         raise AqaError(f"grid.{axis} lists no value; give one or more, or leave it out")
     if isinstance(values, Mapping):
         return {str(name): dict(settings) for name, settings in values.items()}
-    return {in_one_line(value): {axis: value} for value in values}
+    named: dict[str, Settings] = {}
+    for value in values:
+        name = in_one_line(value)
+        if isinstance(value, str) and named.get(name, {axis: value}) != {axis: value}:
+            name = quoted(value)  # the text '1' beside the number
+        named[name] = {axis: value}
+    return named
 
 
 def _targets(path: Path, common: Settings) -> list[str]:
     """The targets that an experiment file lists, those of its store where it lists none."""
-    listed = read_yaml(path)[0].get("targets")
+    listed = read_yaml(path, experiment_takes_text)[0].get("targets")
     if isinstance(listed, Mapping):
         return list(listed)
-    experiment = load_experiment(path, _overrides(common))
+    experiment = load_experiment(path, common)
     require_prepared(experiment.data.store)
     with FeatureStore(experiment.data.store) as store:
         return sorted(store.targets)
@@ -200,16 +226,15 @@ def _matches(rule: Mapping[str, Any], place: Mapping[str, Any], path: Path) -> b
     return all(key in where and in_one_line(where[key]) in meant(value) for key, value in rule.items())
 
 
-def _point(
-    sweep: Sweep, path: Path, place: Mapping[str, Any], axes: Mapping[str, Mapping[str, Settings]], say: Say
-) -> Point:
+def _point(sweep: Sweep, path: Path, place: Mapping[str, Any], chosen: Sequence[Mapping[str, Any]], say: Say) -> Point:
+    """The run at a place of the grid; chosen: the settings of each axis there."""
     settings = {"tracking.group": sweep.name, **sweep.set}
     for rule in sweep.rules:
         if _matches(rule.when, place, path):
             settings |= rule.set
-    for axis, name in place.items():
-        settings |= axes[axis][in_one_line(name)]
-    experiment = load(path, _overrides(settings), say)
+    for of_axis in chosen:
+        settings |= of_axis
+    experiment = load(path, settings, say)
     fingerprint = _content(experiment.data.store)
     return Point({"experiment": path.stem, **place}, experiment, experiment.unique_name(fingerprint), fingerprint)
 
@@ -220,10 +245,6 @@ def _content(store: str) -> str | None:
         return fingerprint_at(store)
     except AqaError:
         return None
-
-
-def _overrides(settings: Settings) -> Sequence[str]:
-    return [f"{key}={in_one_line(value)}" for key, value in settings.items()]
 
 
 def wandb_sweeps(sweep: Sweep, folder: Path) -> dict[str, dict[str, Any]]:
@@ -246,12 +267,20 @@ def wandb_sweeps(sweep: Sweep, folder: Path) -> dict[str, dict[str, Any]]:
             named = _values(axis, values, path, sweep.set)
             parameters[axis] = {"values": [settings[axis] for settings in named.values()]}
         common = {"tracking.wandb": "online", "tracking.group": sweep.name, **sweep.set}
+        settings = [as_override(key, value) for key, value in common.items()]
         exported[path.stem] = {
             "name": f"{sweep.name}-{path.stem}",
             "method": "grid",
             "metric": {"name": "test/average_incomplete/srcc", "goal": "maximize"},
             "program": "aqa",
-            "command": ["${env}", "aqa", "run", str(path), *_overrides(common), "${args_no_hyphens}"],
+            "command": [
+                "${env}",
+                "aqa",
+                "run",
+                str(path),
+                *settings,
+                "${args_no_hyphens}",
+            ],
             "parameters": parameters,
         }
     return exported

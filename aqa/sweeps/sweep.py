@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
+from aqa.config.dialect import dump
 from aqa.config.schema import FINGERPRINT_SHOWN
 from aqa.errors import AqaError
+from aqa.names import as_file_name
 from aqa.runs.folder import RunFolder
 from aqa.runs.load import Say, silent
 from aqa.runs.prepare import make_store
@@ -155,11 +156,11 @@ def write_wandb(plan: Sweep, base: Path, folder: Path) -> list[str]:
     """
     lines = []
     for content in wandb_sweeps(plan, base).values():
-        path = folder / f"{content['name']}.yaml"
+        path = folder / f"{as_file_name(content['name'])}.yaml"
         if path.exists():
             raise AqaError(f"{path} exists; name another folder with --export-wandb (in Python: export_wandb)")
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, yaml.safe_dump(content, sort_keys=False))
+        write_text(path, dump(content))
         lines.append(f"{path}: start it with `wandb sweep {path}`, then `wandb agent` on each machine")
     return lines
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aqa.errors import AqaError
-from aqa.missing import parse_pattern, parse_test_patterns
+from aqa.missing import parse_pattern, parse_test_patterns, patterns_of_text
 
 BENCHMARK = ("visual", "audio", "flow")
 
@@ -76,7 +76,7 @@ def test_the_same_damage_of_two_streams_makes_two_test_patterns():
             "known: combine, fixed, gaps, noise, none, only, random_subset, rates, shift",
         ),
         ({3: 1}, "missing.train: unknown missing pattern '3': "),
-        (5, "missing.train: a missing pattern is a name or one name with its options, got 5"),
+        (5, "missing.train: unknown missing pattern '5': "),
         ({}, "missing.train: a missing pattern is a name or one name with its options, got {}"),
         (
             {"rates": 0.3, "only": ["V"]},
@@ -149,3 +149,21 @@ def test_all_subsets_of_very_many_modalities_are_refused(spec):
 def test_a_shift_beyond_any_video_is_refused():
     with pytest.raises(AqaError, match="missing pattern 'shift', option 'clips': must be less than 2147483648"):
         parse_pattern({"shift": {"clips": 10**22}}, ["visual", "audio"], "patterns")
+
+
+@pytest.mark.parametrize("given", [12, "12"])
+def test_initials_may_be_digits(given):
+    assert parse_pattern(given, ["1rgb", "2flow"], "missing.train").name == "12"
+    assert list(parse_test_patterns([given, 1], ["1rgb", "2flow"], "missing.test")) == ["12", "1"]
+
+
+@pytest.mark.parametrize(("typed", "names"), [("NO,N", ["NO", "N"]), ("[NO, O]", ["NO", "O"]), ("NO", ["NO"])])
+def test_initials_that_spell_a_word_of_yaml_are_initials(typed, names):
+    spec = patterns_of_text(typed, "patterns")
+    assert list(parse_test_patterns(spec, ["neural", "optical"], "patterns")) == names
+
+
+@pytest.mark.parametrize(("typed", "names"), [("12", ["12"]), ("[1, 2]", ["1", "2"]), ("2,1", ["2", "1"])])
+def test_typed_initials_may_be_digits(typed, names):
+    spec = patterns_of_text(typed, "patterns")
+    assert list(parse_test_patterns(spec, ["1rgb", "2flow"], "patterns")) == names

@@ -181,3 +181,37 @@ def test_vectorize_refuses_what_it_cannot_take_together(folder):
     plain = Sweep.model_validate({"name": "s", "experiments": ["one.yaml"], "vectorize": "seeds"})
     with pytest.raises(AqaError, match="knows no vectorize"):
         wandb_sweeps(plain, folder)
+
+
+@pytest.mark.parametrize("name", ["no", "true", "007", "123", "2024-05-01", "a: b", "[v1]", "null", "seeds #2", "None"])
+def test_the_name_of_a_sweep_is_the_group_of_its_runs(folder, name):
+    assert points(folder, name=name)[0].experiment.tracking.group == name
+    sweep = Sweep.model_validate({"name": name, "experiments": ["one.yaml"]})
+    _, _, _, file, *settings, _ = wandb_sweeps(sweep, folder)["one"]["command"]
+    assert load_experiment(file, settings).tracking.group == name
+
+
+def test_names_in_a_sweep_file_are_what_is_typed(folder):
+    (folder / "s.yaml").write_text(
+        "name: 007\nexperiments: [one.yaml]\nset: {tracking.project: 1.10}\n"
+        "grid: {data.target: [NO, 1, 1.0, null, ~], train.seed: [1, 2]}\n"
+        "exclude: [{data.target: 1.0, train.seed: 2}]\n"
+        "rules: [{when: {data.target: [null, NO]}, set: {train.epochs: 3}}]\n"
+    )
+    found = points_of(load_sweep(folder / "s.yaml"), folder)
+    ran = [(p.experiment.data.target, p.experiment.train.seed, p.experiment.train.epochs) for p in found]
+    assert ran == [
+        ("NO", 1, 3), ("NO", 2, 3), ("1", 1, 100), ("1", 2, 100), ("1.0", 1, 100),
+        ("null", 1, 3), ("null", 2, 3), ("~", 1, 100), ("~", 2, 100),
+    ]  # fmt: skip
+    assert {(p.experiment.tracking.group, p.experiment.tracking.project) for p in found} == {("007", "1.10")}
+
+
+def test_a_text_and_a_number_that_read_alike_are_two_values(folder):
+    found = points(folder, grid={"missing.train": ["1", None, "null"], "model.name": ["mcmoe"]})
+    assert [p.experiment.missing.train for p in found] == ["1", None, "null"]
+
+
+def test_further_points_take_values_of_any_type(folder):
+    (found,) = points(folder, grid={"train.seed": [0]}, include=[{"train.compile": True, "train.patience": None}])[1:]
+    assert found.experiment.train.compile is True
