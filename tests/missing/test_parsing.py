@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aqa.errors import AqaError
-from aqa.missing import parse_pattern, parse_test_patterns, patterns_of_text
+from aqa.missing import parse_pattern, parse_test_patterns
+from aqa.missing.parsing import patterns_of_text
 
 BENCHMARK = ("visual", "audio", "flow")
 
