@@ -14,6 +14,11 @@ def before_padding(lengths: Tensor, clips: int) -> Tensor:
     return torch.arange(clips, device=lengths.device) < lengths.unsqueeze(1)
 
 
+def every_clip(stream: Tensor) -> Tensor:
+    """All clips of a stream (B, T, D), (B, T) bool."""
+    return stream.new_ones(stream.shape[:2], dtype=torch.bool)
+
+
 def real_clips(lengths: Mapping[str, Tensor], seen: Tensor, clips: int) -> Tensor:
     """Which of the T clips of each video hold data rather than padding, (B, T) bool.
 

@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from aqa.errors import AqaError
 from aqa.layers.transformer import Decoder, Encoder, check_heads
 
 
@@ -108,11 +107,6 @@ class GradeTransformer(nn.Module):
     ):
         super().__init__()
         check_heads("grade decoder", width, n_head)
-        if n_query < 2 or n_encoder < 1 or n_decoder < 1:
-            raise AqaError(
-                f"grade decoder: n_query {n_query} must be 2 or more, n_encoder {n_encoder} and n_decoder {n_decoder} "
-                "1 or more"
-            )
         feedforward = feedforward or 3 * width
         self.encoder = Encoder(n_encoder, width, n_head, feedforward, dropout)
         self.grades = GradeDecoder(width, n_query, n_head, n_decoder, feedforward, dropout)

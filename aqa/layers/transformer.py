@@ -179,6 +179,6 @@ class Decoder(nn.Module):
 
 def check_heads(where: str, hidden_dim: int, n_head: int, factor: int = 1) -> None:
     """Raise AqaError unless hidden_dim is a multiple of n_head, and of a factor where the model needs one."""
-    if n_head < 1 or hidden_dim % n_head or hidden_dim % factor:
+    if hidden_dim % n_head or hidden_dim % factor:
         also = f"{factor} and of " if factor > 1 else ""
         raise AqaError(f"{where}: hidden_dim {hidden_dim} must be a multiple of {also}n_head {n_head}")

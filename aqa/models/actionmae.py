@@ -34,14 +34,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import before_padding, scatter_rows
+from aqa.layers.clips import scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.registry import Natural, Positive, Share
+from aqa.registry import Natural, Positive, Several, Share
 
 
 def learned_tokens(count: int, hidden_dim: int) -> nn.Parameter:
@@ -96,8 +95,8 @@ class ActionMAE(AQAModel):
         n_encoder: Natural = 2,
         n_decoder: Natural = 2,
         n_fusion: Natural = 4,
-        n_memory: int = 1,
-        n_query: int = 4,
+        n_memory: Natural = 1,
+        n_query: Several = 4,
         feedforward_dim: Positive | None = None,
         dropout: Share = 0.1,
         mse_weight: float = 100.0,
@@ -108,10 +107,6 @@ class ActionMAE(AQAModel):
     ):
         super().__init__(widths)
         check_heads("model 'actionmae'", hidden_dim, n_head)
-        if n_memory < 0 or n_query < 2:
-            raise AqaError(
-                f"model 'actionmae': n_memory must be at least 0 and n_query at least 2, got {n_memory} and {n_query}"
-            )
         self.mse_weight, self.reconstruction_weight = mse_weight, reconstruction_weight
         self.normalize_target, self.stop_target, self.mask_padding = normalize_target, stop_target, mask_padding
         feedforward_dim = feedforward_dim or 4 * hidden_dim
@@ -158,11 +153,8 @@ class ActionMAE(AQAModel):
         for i, m in enumerate(self.modalities):
             rows = seen[:, i]
             if rows.any():
-                stream = features[m][rows]
-                clips = stream.new_ones(stream.shape[:2], dtype=torch.bool)
-                if lengths is not None and self.mask_padding:
-                    clips = before_padding(lengths[m][rows], stream.shape[1])
-                columns.append(scatter_rows(self.temporal[m](stream, clips), rows))
+                clips = self.real_clips_of(m, features, lengths)
+                columns.append(scatter_rows(self.temporal[m](features[m][rows], clips[rows]), rows))
             else:
                 columns.append(features[m].new_zeros(len(rows), self.mask_token.shape[1]))
         return torch.stack(columns, dim=1)

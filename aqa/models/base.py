@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from aqa.layers.clips import before_padding, every_clip, real_clips
+
 
 class Loss(NamedTuple):
     """A training loss: the total to minimise and its named parts, unweighted, all scalars."""
@@ -52,6 +54,8 @@ class AQAModel(nn.Module):
     shares_patterns = False
     #: Whether a score depends on where in which batch the row is, so that patterns go together only on the same rows.
     numbers_rows = False
+    #: Whether padded clips are kept out of attention, statistics and losses.
+    mask_padding = False
     #: Whether the weights come from `fit`, in one pass over the training set, and not from `loss`.
     closed_form = False
     #: Whether `loss`, where it is compiled, takes the same steps on the same shapes whatever is visible.
@@ -75,6 +79,26 @@ class AQAModel(nn.Module):
     def learning_rate_factors(self) -> Mapping[str, float]:
         """A part's name (the attribute) -> factor on the learning rate of its parameters; 1 for the others."""
         return {}
+
+    def real_clips(
+        self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor] | None, seen: Tensor
+    ) -> Tensor | None:
+        """Which clips of aligned streams are real, (B, T) bool; None for all, or where padding is not masked.
+
+        seen: (B, M) bool, the streams whose lengths may be used.
+        """
+        if lengths is None or not self.mask_padding:
+            return None
+        return real_clips({m: lengths[m] for m in self.modalities}, seen, features[self.modalities[0]].shape[1])
+
+    def real_clips_of(
+        self, modality: str, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor] | None
+    ) -> Tensor:
+        """Which clips of one stream are real, (B, T) bool; all of them where padding is not masked."""
+        stream = features[modality]
+        if lengths is None or not self.mask_padding:
+            return every_clip(stream)
+        return before_padding(lengths[modality], stream.shape[1])
 
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None

@@ -31,19 +31,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import permutations
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import clip_mean, real_clips, scatter_rows
+from aqa.layers.clips import clip_mean, scatter_rows
 from aqa.layers.grade_decoder import xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.registry import Natural, Positive, Share
+from aqa.registry import Natural, Positive, Several, Share
 
 #: Steps of the cumulative histogram of targets from which quantiles are read.
 EDGES = 1000
@@ -145,25 +146,19 @@ class DIMML(AQAModel):
         hidden_dim: Positive = 256,
         n_head: Positive = 2,
         n_encoder: Natural = 1,
-        n_query: int = 11,
-        n_grade: int = 5,
+        n_query: Several = 11,
+        n_grade: Several = 5,
         feedforward_dim: Positive | None = None,
         dropout: Share = 0.3,
-        warmup_epochs: int = 20,
+        warmup_epochs: Annotated[int, Field(ge=3)] = 20,
         shared_weight: float = 1.0,
         contrast_weight: float = 1.0,
-        contrast_temperature: float = 1.0,
-        certainty_temperature: float = 1.0,
+        contrast_temperature: Annotated[float, Field(gt=0)] = 1.0,
+        certainty_temperature: Annotated[float, Field(gt=0)] = 1.0,
         mask_padding: bool = True,
     ):
         super().__init__(widths)
         check_heads("model 'dimml'", hidden_dim, n_head)
-        if n_query < 2 or n_grade < 2:
-            raise AqaError(f"model 'dimml': n_query {n_query} and n_grade {n_grade} must be at least 2")
-        if warmup_epochs < 3:
-            raise AqaError(f"model 'dimml': warmup_epochs {warmup_epochs} must be at least 3, which ranking takes")
-        if min(contrast_temperature, certainty_temperature) <= 0:
-            raise AqaError("model 'dimml': contrast_temperature and certainty_temperature must be above 0")
         self.warmup_epochs, self.contrasting = warmup_epochs, False
         self.shared_weight, self.contrast_weight = shared_weight, contrast_weight
         self.contrast_temperature, self.certainty_temperature = contrast_temperature, certainty_temperature
@@ -260,11 +255,8 @@ class DIMML(AQAModel):
             rows = seen[:, i]
             encoded[m] = self.shared_head.weight.new_zeros(len(seen), self.shared_head.in_features)
             if rows.any():
-                stream = features[m][rows]
-                clips = torch.ones(stream.shape[:2], dtype=torch.bool, device=stream.device)
-                if lengths is not None and self.mask_padding:
-                    clips = real_clips({m: lengths[m][rows]}, seen[rows, i : i + 1], stream.shape[1])
-                encoded[m] = scatter_rows(self.encoders[m](stream, clips), rows)
+                clips = self.real_clips_of(m, features, lengths)
+                encoded[m] = scatter_rows(self.encoders[m](features[m][rows], clips[rows]), rows)
         return encoded
 
     def join(self, encoded: Mapping[str, Tensor], visible: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import on_clips, real_clips
+from aqa.layers.clips import on_clips
 from aqa.layers.grade_decoder import GradeTransformer, projection
 from aqa.layers.losses import hardest_triplet
 from aqa.models.base import AQAModel, Loss
-from aqa.registry import Natural, Positive, Share
+from aqa.registry import Positive, Several, Share
 
 
 class EarlyFusion(AQAModel):
@@ -35,9 +35,9 @@ class EarlyFusion(AQAModel):
         *,
         hidden_dim: Positive = 256,
         n_head: Positive = 1,
-        n_encoder: Natural = 1,
-        n_decoder: Natural = 2,
-        n_query: int = 4,
+        n_encoder: Positive = 1,
+        n_decoder: Positive = 2,
+        n_query: Several = 4,
         feedforward_dim: Positive | None = None,
         dropout: Share = 0.3,
         alpha: float = 1.0,
@@ -74,10 +74,7 @@ class EarlyFusion(AQAModel):
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
         """Scores (B,) and decoded queries (B, n_query, H)."""
-        clips = None
-        if lengths is not None and self.mask_padding:
-            steps = features[self.modalities[0]].shape[1]
-            clips = real_clips({m: lengths[m] for m in self.modalities}, visible, steps)
+        clips = self.real_clips(features, lengths, visible)
         return self.network(self.fuse(self.project(features, visible, clips), visible), clips)
 
     def score(

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import before_padding, on_clips, scatter_rows
+from aqa.layers.clips import on_clips, scatter_rows
 from aqa.layers.grade_decoder import GradeTransformer, projection
 from aqa.layers.losses import hardest_triplet
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.registry import Natural, Positive, Share
+from aqa.registry import Positive, Several, Share
 
 
 @register("late_fusion", paper="Multimodal Machine Learning: A Survey and Taxonomy, arXiv 1705.09406", year=2017)
@@ -39,9 +39,9 @@ class LateFusion(AQAModel):
         *,
         hidden_dim: Positive = 256,
         n_head: Positive = 1,
-        n_encoder: Natural = 1,
-        n_decoder: Natural = 2,
-        n_query: int = 4,
+        n_encoder: Positive = 1,
+        n_decoder: Positive = 2,
+        n_query: Several = 4,
         feedforward_dim: Positive | None = None,
         dropout: Share = 0.3,
         alpha: float = 1.0,
@@ -89,7 +89,5 @@ class LateFusion(AQAModel):
         self, m: str, features: Mapping[str, Tensor], rows: Tensor, lengths: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
         """Scores (n,) and decoded queries (n, n_query, H) of modality m in the n of the rows (B,) that have it."""
-        stream, clips = features[m][rows], None
-        if lengths is not None and self.mask_padding:
-            clips = before_padding(lengths[m][rows], stream.shape[1])
-        return self.networks[m](on_clips(self.projections[m], stream, clips), clips)
+        clips = self.real_clips_of(m, features, lengths)[rows]
+        return self.networks[m](on_clips(self.projections[m], features[m][rows], clips), clips)

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import clip_mean, on_clips, real_clips, scatter_rows, works_on_all
+from aqa.layers.clips import clip_mean, on_clips, scatter_rows, works_on_all
 from aqa.layers.grade_decoder import GradeDecoder, projection, sinusoid, xavier
 from aqa.layers.losses import channel_divergence, hardest_triplet, squared_error
 from aqa.layers.transformer import Encoder, FewQueryAttention, check_heads
@@ -160,7 +160,7 @@ class MCMoE(AQAModel):
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        clips = self._real_clips(features, lengths, visible)
+        clips = self.real_clips(features, lengths, visible)
         streams = self.complete(self.encode(features, visible, clips), visible, clips)
         return self.grades(self.fuse(self.mix(streams, clips), clips), clips)[0]
 
@@ -174,7 +174,7 @@ class MCMoE(AQAModel):
     ) -> PatternScores:
         """Scores under P patterns, (P, B, M), in little more than the time of one: see `mcmoe_patterns`."""
         seen = visible.any(dim=0)
-        clips = self._real_clips(features, lengths, seen)
+        clips = self.real_clips(features, lengths, seen)
         encoded = self.encode(features, seen, clips)
         if self._one_encoding_serves(encoded, seen, clips, lengths):
             return mcmoe_patterns.score_patterns(self, encoded, visible, clips, diagnose)
@@ -188,7 +188,7 @@ class MCMoE(AQAModel):
         available: Tensor,
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Loss:
-        clips = self._real_clips(features, lengths, available)
+        clips = self.real_clips(features, lengths, available)
         encoded = self.encode(features, available, clips)
         streams = self.complete(encoded, visible, clips)
         heard = self.hear(streams)
@@ -306,7 +306,7 @@ class MCMoE(AQAModel):
         """router_weights (B, M, M): how much stream i listens to expert j, the mean over its clips."""
         if not self.use_experts:
             return {}
-        clips = self._real_clips(features, lengths, visible)
+        clips = self.real_clips(features, lengths, visible)
         streams = self.complete(self.encode(features, visible, clips), visible, clips)
         weights = [self.mean_router_weights(stream, clips) for stream in streams.values()]
         return {"router_weights": torch.stack(weights, dim=1)}
@@ -314,13 +314,6 @@ class MCMoE(AQAModel):
     def mean_router_weights(self, stream: Tensor, clips: Tensor | None) -> Tensor:
         """How much a stream (B, T, H) listens to each expert, the mean over its clips: (B, M)."""
         return clip_mean(self.router(stream).softmax(dim=-1), clips)
-
-    def _real_clips(
-        self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor] | None, seen: Tensor
-    ) -> Tensor | None:
-        if lengths is None or not self.mask_padding:
-            return None
-        return real_clips({m: lengths[m] for m in self.modalities}, seen, features[self.modalities[0]].shape[1])
 
     def _one_encoding_serves(
         self,

@@ -33,15 +33,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import before_padding, clip_mean, on_clips
+from aqa.layers.clips import clip_mean, on_clips
 from aqa.layers.grade_decoder import sinusoid
 from aqa.layers.transformer import check_heads
 from aqa.models import register
@@ -214,7 +214,7 @@ class MEA(AQAModel):
         n_query: Several = 5,
         feedforward_dim: Positive | None = None,
         dropout: Share = 0.1,
-        prediction: float = 0.5,
+        prediction: Annotated[float, Field(ge=0, le=1)] = 0.5,
         agnostic_weight: float = 0.1,
         exclusive_weight: float = 0.1,
         discriminator_rate: float = 10.0,
@@ -222,8 +222,6 @@ class MEA(AQAModel):
     ):
         super().__init__(widths)
         check_heads("model 'mea'", hidden_dim, n_head)
-        if not 0 <= prediction <= 1:
-            raise AqaError(f"model 'mea': prediction is {prediction}, not in [0, 1]")
         self.agnostic_weight, self.exclusive_weight = agnostic_weight, exclusive_weight
         self.discriminator_rate, self.mask_padding = discriminator_rate, mask_padding
         feedforward_dim = feedforward_dim or 2 * hidden_dim
@@ -278,7 +276,7 @@ class MEA(AQAModel):
         """Each stream's exclusive and its agnostic representation, (B, M, H) both; zeros where not visible."""
         exclusive, shared, clips = [], [], []
         for i, m in enumerate(self.modalities):
-            seen = visible[:, i : i + 1] & self._real_clips(features[m], None if lengths is None else lengths[m])
+            seen = visible[:, i : i + 1] & self.real_clips_of(m, features, lengths)
             stream = features[m].masked_fill(~seen.unsqueeze(-1), 0.0)
             stream = self.projections[m](stream.transpose(1, 2)).transpose(1, 2)
             stream = on_clips(self.norms[m], stream, seen) if seen.any() else stream
@@ -305,13 +303,6 @@ class MEA(AQAModel):
             "exclusive_edges": self.exclusive_graph.edges(exclusive, visible),
             "agnostic_edges": self.agnostic_graph.edges(agnostic, visible),
         }
-
-    def _real_clips(self, stream: Tensor, length: Tensor | None) -> Tensor:
-        """Which clips of a stream (B, T, D) hold data, (B, T) bool."""
-        rows, steps = stream.shape[:2]
-        if length is None or not self.mask_padding:
-            return torch.ones(rows, steps, dtype=torch.bool, device=stream.device)
-        return before_padding(length, steps)
 
 
 def nodes(streams: list[Tensor], clips: list[Tensor]) -> Tensor:

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aqa.errors import AqaError
 from aqa.models import register
 from aqa.models.base import Loss
 from aqa.models.early_fusion import EarlyFusion
+from aqa.registry import Share
 
 
 @register("modality_dropout", paper="ModDrop: Adaptive Multi-Modal Gesture Recognition, arXiv 1501.00102", year=2016)
@@ -35,10 +35,8 @@ class ModalityDropout(EarlyFusion):
 
     fixed_shapes = True
 
-    def __init__(self, widths: Mapping[str, int], *, rate: float = 0.5, **options: Any):
+    def __init__(self, widths: Mapping[str, int], *, rate: Share = 0.5, **options: Any):
         super().__init__(widths, **options)
-        if not 0 <= rate < 1:
-            raise AqaError(f"model 'modality_dropout': rate {rate} must be at least 0 and below 1")
         self.rate = rate
 
     def loss(

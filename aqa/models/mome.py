@@ -37,14 +37,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import before_padding, clip_mean, scatter_rows
+from aqa.layers.clips import clip_mean, scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.registry import Natural, Positive, Share
+from aqa.registry import Positive, Several, Share
 
 
 class Outputs(NamedTuple):
@@ -68,11 +67,9 @@ class Expert(nn.Module):
         self.clip_head = nn.Linear(hidden_dim, n_query)
         xavier(self.encoder)
 
-    def forward(self, stream: Tensor, clips: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """stream (n, T, D), clips (n, T) bool or None for all -> tokens (n, 2, H), log grades (n, 2, Q)."""
+    def forward(self, stream: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """stream (n, T, D), clips (n, T) bool: which are real -> tokens (n, 2, H), log grades (n, 2, Q)."""
         rows, steps, _ = stream.shape
-        if clips is None:
-            clips = torch.ones(rows, steps, dtype=torch.bool, device=stream.device)
         real = clips.unsqueeze(-1)
         embedded = self.projection(stream.masked_fill(~real, 0.0))
         embedded = embedded + sinusoid(steps, embedded.shape[-1], stream.device)
@@ -145,8 +142,8 @@ class MoME(AQAModel):
         *,
         hidden_dim: Positive = 256,
         n_head: Positive = 4,
-        n_encoder: Natural = 2,
-        n_query: int = 4,
+        n_encoder: Positive = 2,
+        n_query: Several = 4,
         feedforward_dim: Positive | None = None,
         dropout: Share = 0.1,
         expert_weight: float = 0.2,
@@ -157,8 +154,6 @@ class MoME(AQAModel):
     ):
         super().__init__(widths)
         check_heads("model 'mome'", hidden_dim, n_head)
-        if n_encoder < 1 or n_query < 2:
-            raise AqaError(f"model 'mome': n_encoder {n_encoder} must be 1 or more and n_query {n_query} 2 or more")
         self.hidden_dim = hidden_dim
         self.expert_weight, self.self_weight, self.mutual_weight = expert_weight, self_weight, mutual_weight
         self.mask_padding, self.use_gate = mask_padding, use_gate
@@ -202,8 +197,8 @@ class MoME(AQAModel):
         for i, m in enumerate(self.modalities):
             rows = visible[:, i]
             if rows.any():
-                clips = self._real_clips(features[m], lengths, m)
-                own_tokens, own_grades = self.experts[m](features[m][rows], None if clips is None else clips[rows])
+                clips = self.real_clips_of(m, features, lengths)
+                own_tokens, own_grades = self.experts[m](features[m][rows], clips[rows])
             else:
                 own_tokens = self.grades.new_zeros(0, 2, self.hidden_dim)
                 own_grades = self.grades.new_zeros(0, 2, len(self.grades))
@@ -232,8 +227,3 @@ class MoME(AQAModel):
             "gate_weights": self.weigh(outputs, visible),
             "expert_scores": scores.masked_fill(~visible, torch.nan),
         }
-
-    def _real_clips(self, stream: Tensor, lengths: Mapping[str, Tensor] | None, m: str) -> Tensor | None:
-        if lengths is None or not self.mask_padding:
-            return None
-        return before_padding(lengths[m], stream.shape[1])

@@ -31,9 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import clip_mean, real_clips, scatter_rows
+from aqa.layers.clips import clip_mean, scatter_rows
 from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
@@ -114,8 +113,6 @@ class MoMKE(AQAModel):
     ):
         super().__init__(widths)
         check_heads("model 'momke'", hidden_dim, n_head)
-        if stage_epochs < 0:
-            raise AqaError(f"model 'momke': stage_epochs must be at least 0, got {stage_epochs}")
         self.stage_epochs, self.unimodal_weight, self.mask_padding = stage_epochs, unimodal_weight, mask_padding
         self.mixing = True
         feedforward_dim = feedforward_dim or hidden_dim
@@ -136,7 +133,7 @@ class MoMKE(AQAModel):
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        clips = self._real_clips(features, visible, lengths)
+        clips = self.real_clips(features, lengths, visible)
         return self.score_together(self.mix(features, visible, clips), visible, clips)
 
     def loss(
@@ -148,10 +145,10 @@ class MoMKE(AQAModel):
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Loss:
         if not self.mixing:
-            clips = self._real_clips(features, available, lengths)
+            clips = self.real_clips(features, lengths, available)
             unimodal = self.unimodal_error(self.listen(features, available, clips), target, available, clips)
             return Loss(unimodal, {"unimodal": unimodal})
-        clips = self._real_clips(features, visible, lengths)
+        clips = self.real_clips(features, lengths, visible)
         mixed = self.mix(features, visible, clips)
         mse = F.mse_loss(self.score_together(mixed, visible, clips), target)
         own = {m: said.own for m, said in mixed.items()}
@@ -211,7 +208,7 @@ class MoMKE(AQAModel):
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """router_weights (B, M, M): how much stream i takes from expert j, the mean over its clips; zeros if hidden."""
-        clips = self._real_clips(features, visible, lengths)
+        clips = self.real_clips(features, lengths, visible)
         weights = torch.zeros(*visible.shape, len(self.modalities), device=visible.device)
         for m, said in self.mix(features, visible, clips).items():
             i = self.modalities.index(m)
@@ -221,10 +218,3 @@ class MoMKE(AQAModel):
     def _of(self, clips: Tensor | None, seen: Tensor, m: str) -> Tensor | None:
         """The real clips of the rows that have modality m."""
         return None if clips is None else clips[seen[:, self.modalities.index(m)]]
-
-    def _real_clips(
-        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None
-    ) -> Tensor | None:
-        if lengths is None or not self.mask_padding:
-            return None
-        return real_clips({m: lengths[m] for m in self.modalities}, seen, features[self.modalities[0]].shape[1])

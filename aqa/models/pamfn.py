@@ -44,9 +44,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import on_clips, real_clips, scatter_rows
+from aqa.layers.clips import every_clip, on_clips, scatter_rows
 from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
@@ -265,15 +264,13 @@ class PAMFN(AQAModel):
         *,
         hidden_dim: Positive = 256,
         n_head: Positive = 2,
-        n_fusion: int = 8,
+        n_fusion: Positive = 8,
         dropout: Share = 0.3,
         branch_epochs: Natural = 0,
         mask_padding: bool = True,
     ):
         super().__init__(widths)
         check_heads("model 'pamfn'", hidden_dim, n_head)
-        if n_fusion < 1:
-            raise AqaError(f"model 'pamfn': n_fusion must be 1 or more, got {n_fusion}")
         self.branch_epochs, self.mask_padding = branch_epochs, mask_padding
         self.stage: Literal["both", "branches", "mixed"] = "both"
         self.branches = ByModality({m: Branch(width, hidden_dim, dropout) for m, width in widths.items()})
@@ -295,7 +292,7 @@ class PAMFN(AQAModel):
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        clips = self._real_clips(features, lengths, visible)
+        clips = self.mask_of_clips(features, lengths, visible)
         streams, _ = self.branch_out(features, visible, clips)
         return self.mix(streams, clips, visible)[0]
 
@@ -307,7 +304,7 @@ class PAMFN(AQAModel):
         available: Tensor,
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Loss:
-        clips = self._real_clips(features, lengths, available)
+        clips = self.mask_of_clips(features, lengths, available)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.stage != "mixed"):
             streams, scores = self.branch_out(features, available, clips)
         mse = branch_mse = torch.zeros((), device=target.device)
@@ -341,7 +338,7 @@ class PAMFN(AQAModel):
         """Means over each level's clips: policy (B, 3, K), how often each FusionNet is enabled; modality_weights
         (B, 3, K, M), how each FusionNet weighs the modalities; branch_scores (B, M), NaN where hidden.
         """
-        clips = self._real_clips(features, lengths, visible)
+        clips = self.mask_of_clips(features, lengths, visible)
         streams, scores = self.branch_out(features, visible, clips)
         policies, weights = [], []
         for fused in self.mix(streams, clips, visible)[1]:
@@ -355,11 +352,12 @@ class PAMFN(AQAModel):
             "branch_scores": scores.masked_fill(~visible, torch.nan),
         }
 
-    def _real_clips(self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor] | None, seen: Tensor) -> Tensor:
-        stream = features[self.modalities[0]]
-        if lengths is None or not self.mask_padding:
-            return torch.ones(stream.shape[:2], dtype=torch.bool, device=stream.device)
-        return real_clips({m: lengths[m] for m in self.modalities}, seen, stream.shape[1])
+    def mask_of_clips(
+        self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor] | None, seen: Tensor
+    ) -> Tensor:
+        """`real_clips`, as a mask (B, T) where they are all, too."""
+        clips = self.real_clips(features, lengths, seen)
+        return every_clip(features[self.modalities[0]]) if clips is None else clips
 
 
 def pool(stream: Tensor, clips: Tensor, whole: bool = False) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,11 @@ training set, in which streams are hidden as the experiment's pattern says. It i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -21,6 +23,7 @@ from aqa.layers.clips import before_padding
 from aqa.models import register
 from aqa.models.base import AQAModel, Example
 
+Penalties = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 5, 21))
 
 
@@ -43,10 +46,8 @@ class Ridge(AQAModel):
     bias: Tensor  # ()
     alpha: Tensor  # (), the penalty chosen
 
-    def __init__(self, widths: Mapping[str, int], *, alphas: tuple[float, ...] = ALPHAS):
+    def __init__(self, widths: Mapping[str, int], *, alphas: Penalties = ALPHAS):
         super().__init__(widths)
-        if not alphas or min(alphas) <= 0:
-            raise AqaError(f"model 'ridge': alphas must be one or more numbers above 0, got {list(alphas)}")
         self.alphas = alphas
         inputs = 2 * sum(widths.values())
         for name, start in {"centre": 0.0, "scale": 1.0, "weight": 0.0}.items():

@@ -30,14 +30,15 @@ fork of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import before_padding, clip_mean, scatter_rows
+from aqa.layers.clips import clip_mean, scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
@@ -92,7 +93,8 @@ class SimMLM(AQAModel):
     """A gated mixture of modality experts for which more modalities must not be worse than fewer.
 
     widths: modality -> channels D. feedforward_dim: 3 * hidden_dim where None. mofe_weight: weight of the ranking loss,
-    0.1 in the published settings. expert_epochs: length of the first stage, in which the experts learn alone.
+    0.1 in the published settings; from 0.5, getting worse with fewer modalities would lower the loss. expert_epochs:
+    length of the first stage, in which the experts learn alone.
     """
 
     takes_unaligned = True  # no expert sees another's clips
@@ -106,17 +108,12 @@ class SimMLM(AQAModel):
         n_encoder: Natural = 2,
         feedforward_dim: Positive | None = None,
         dropout: Share = 0.3,
-        mofe_weight: float = 0.1,
+        mofe_weight: Annotated[float, Field(ge=0, lt=0.5)] = 0.1,
         expert_epochs: Natural = 0,
         mask_padding: bool = True,
     ):
         super().__init__(widths)
         check_heads("model 'simmlm'", hidden_dim, n_head)
-        if not 0 <= mofe_weight < 0.5:
-            raise AqaError(
-                f"model 'simmlm': mofe_weight {mofe_weight} must be from 0 to below 0.5, "
-                "or it would pay to get worse with fewer modalities"
-            )
         self.mofe_weight, self.expert_epochs, self.mask_padding = mofe_weight, expert_epochs, mask_padding
         self.experts_alone = False
         feedforward_dim = feedforward_dim or 3 * hidden_dim
@@ -132,7 +129,7 @@ class SimMLM(AQAModel):
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        clips = self._real_clips(features, lengths)
+        clips = {m: self.real_clips_of(m, features, lengths) for m in self.modalities}
         weights = self.gate(self.means(features, visible, clips), visible)
         return mixture(self.answers(features, visible, clips), weights)
 
@@ -144,7 +141,7 @@ class SimMLM(AQAModel):
         available: Tensor,
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Loss:
-        clips = self._real_clips(features, lengths)
+        clips = {m: self.real_clips_of(m, features, lengths) for m in self.modalities}
         if self.experts_alone:
             errors = (self.answers(features, available, clips).sigmoid() - target.unsqueeze(1)).square()
             mse = errors[available].mean()
@@ -178,21 +175,10 @@ class SimMLM(AQAModel):
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """gate_weights (B, M): how much each modality's answer counts; answers (B, M): what each expert alone says."""
-        clips = self._real_clips(features, lengths)
+        clips = {m: self.real_clips_of(m, features, lengths) for m in self.modalities}
         weights = self.gate(self.means(features, visible, clips), visible)
         answers = self.answers(features, visible, clips).sigmoid().masked_fill(~visible, torch.nan)
         return {"gate_weights": weights, "answers": answers}
-
-    def _real_clips(self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Which clips of each stream hold data, modality -> (B, T) bool."""
-        real = {}
-        for m in self.modalities:
-            rows, clips, _ = features[m].shape
-            if lengths is None or not self.mask_padding:
-                real[m] = torch.ones(rows, clips, dtype=torch.bool, device=features[m].device)
-            else:
-                real[m] = before_padding(lengths[m].clamp(min=1), clips)
-        return real
 
 
 def mixture(answers: Tensor, weights: Tensor) -> Tensor:

@@ -151,7 +151,7 @@ def test_attention_over_many_clips_takes_memory_for_the_clips_not_for_their_pair
 
 @pytest.mark.parametrize(
     ("n_head", "factor", "message"),
-    [(0, 1, "a multiple of n_head 0"), (5, 1, "a multiple of n_head 5"), (2, 4, "a multiple of 4 and of n_head 2")],
+    [(5, 1, "a multiple of n_head 5"), (2, 4, "a multiple of 4 and of n_head 2")],
 )
 def test_widths_that_heads_cannot_share_are_refused(n_head, factor, message):
     check_heads("model 'x'", 16, 4, factor=4)

@@ -192,8 +192,8 @@ def test_streams_may_have_lengths_of_their_own():
     ("options", "message"),
     [
         ({"hidden_dim": 18, "n_head": 4}, "hidden_dim 18 must be a multiple of n_head 4"),
-        ({"n_memory": -1}, "n_memory must be at least 0"),
-        ({"n_query": 1}, "n_query at least 2"),
+        ({"n_memory": -1}, "'n_memory': must be 0 or more, got -1"),
+        ({"n_query": 1}, "'n_query': must be 2 or more, got 1"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message):

@@ -217,9 +217,9 @@ def test_masked_padding_is_never_looked_at(name):
     ("name", "options", "message"),
     [
         ("zero_fill", {"n_head": 3}, "hidden_dim 16 must be a multiple of n_head 3"),
-        ("late_fusion", {"n_query": 1}, "n_query 1 must be 2 or more"),
-        ("grade_decoder", {"n_encoder": 0}, "n_encoder 0"),
-        ("modality_dropout", {"rate": 1.0}, "rate 1.0 must be at least 0 and below 1"),
+        ("late_fusion", {"n_query": 1}, "'n_query': must be 2 or more, got 1"),
+        ("grade_decoder", {"n_encoder": 0}, "'n_encoder': must be 1 or more, got 0"),
+        ("modality_dropout", {"rate": 1.0}, "'rate': must be less than 1, got 1.0"),
         ("mean_fill", {"hiden_dim": 8}, "did you mean 'hidden_dim'"),
     ],
 )

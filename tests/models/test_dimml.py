@@ -255,9 +255,9 @@ def test_streams_need_not_be_aligned():
     ("options", "message"),
     [
         ({"hidden_dim": 15}, "hidden_dim 15 must be a multiple of n_head 2"),
-        ({"warmup_epochs": 2}, "warmup_epochs 2 must be at least 3"),
-        ({"n_grade": 1}, "n_grade 1 must be at least 2"),
-        ({"contrast_temperature": 0.0}, "must be above 0"),
+        ({"warmup_epochs": 2}, "'warmup_epochs': must be 3 or more, got 2"),
+        ({"n_grade": 1}, "'n_grade': must be 2 or more, got 1"),
+        ({"contrast_temperature": 0.0}, "'contrast_temperature': must be more than 0, got 0.0"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message):

@@ -345,7 +345,7 @@ def test_nodes_exchange_what_they_know_within_their_own_space_alone():
     ("options", "message"),
     [
         ({"hidden_dim": 18}, "hidden_dim 18 must be a multiple of n_head 4"),
-        ({"prediction": 1.5}, "prediction is 1.5, not in"),
+        ({"prediction": 1.5}, "'prediction': must be 1 or less, got 1.5"),
         ({"n_levels": 1}, "did you mean 'n_level'"),
     ],
 )

@@ -241,8 +241,8 @@ def test_the_order_of_clips_matters():
     ("options", "message"),
     [
         ({"hidden_dim": 18}, "hidden_dim 18 must be a multiple of n_head 4"),
-        ({"n_query": 1}, "n_query 1 2 or more"),
-        ({"n_encoder": 0}, "n_encoder 0 must be 1 or more"),
+        ({"n_query": 1}, "'n_query': must be 2 or more, got 1"),
+        ({"n_encoder": 0}, "'n_encoder': must be 1 or more, got 0"),
         ({"selfweight": 1.0}, "did you mean 'self_weight'"),
     ],
 )

@@ -244,7 +244,10 @@ def test_padding_changes_nothing_and_is_never_looked_at(clips):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"n_head": 3}, "hidden_dim 8 must be a multiple of n_head 3"), ({"n_fusion": 0}, "n_fusion must be 1 or more")],
+    [
+        ({"n_head": 3}, "hidden_dim 8 must be a multiple of n_head 3"),
+        ({"n_fusion": 0}, "'n_fusion': must be 1 or more, got 0"),
+    ],
 )
 def test_options_that_cannot_be_are_refused(options, message):
     with pytest.raises(AqaError, match=message):

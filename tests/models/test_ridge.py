@@ -87,8 +87,8 @@ def test_scores_stay_in_the_unit_interval():
 
 
 def test_penalties_must_be_positive_and_some():
-    for alphas in ((), (1.0, 0.0)):
-        with pytest.raises(AqaError, match="alphas must be one or more numbers above 0"):
+    for alphas, message in (((), "needs at least 1 entry"), ((1.0, 0.0), "must be more than 0, got 0.0")):
+        with pytest.raises(AqaError, match=f"^model 'ridge', option 'alphas.*': {message}"):
             build("ridge", widths=WIDTHS, alphas=alphas)
 
 

@@ -152,7 +152,10 @@ def test_streams_may_differ_in_length():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"n_head": 3}, "hidden_dim 16 must be a multiple of n_head 3"), ({"mofe_weight": 0.5}, "mofe_weight 0.5 must")],
+    [
+        ({"n_head": 3}, "hidden_dim 16 must be a multiple of n_head 3"),
+        ({"mofe_weight": 0.5}, "'mofe_weight': must be less than 0.5, got 0.5"),
+    ],
 )
 def test_options_that_cannot_be_are_refused(options, message):
     with pytest.raises(AqaError, match=message):
