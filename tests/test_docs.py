@@ -48,6 +48,14 @@ def test_every_key_of_a_sweep_and_every_sweep_is_listed():
     assert {path.name for path in (ROOT / "experiments" / "sweeps").glob("*.yaml")} <= listed
 
 
+def test_the_architecture_page_lists_every_module():
+    layout = page("docs/architecture.md").split("```text")[2].split("```")[0]
+    listed = set(re.findall(r"\b([a-z_0-9]+\.py|[a-z_]+/)", layout))
+    for folder in ("aqa", "data_prep"):
+        files = [path for path in (ROOT / folder).rglob("*.py") if path.stem != "__init__"]
+        assert {path.name for path in files} | {f"{path.parent.name}/" for path in files} <= listed
+
+
 def test_every_key_of_a_launcher_is_listed():
     assert set(keys(RayCluster)) <= set(re.findall(r"^\| `([a-z_.]+)`", page("docs/cluster.md"), re.MULTILINE))
 
