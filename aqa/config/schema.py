@@ -16,12 +16,12 @@ import pydantic
 from pydantic import Field
 
 from aqa.errors import AqaError, brief
+from aqa.names import as_file_name, check_file_name
 
 PLACEHOLDER_FORMAT = r"0?\d{0,2}d?"  # what may follow a placeholder's colon: {seed:03d}
 
 # Whole numbers that any array library can count with; torch's and numpy's generators take seeds of 63 bits.
 MOST, SEEDS = 2**31, 2**63
-LONGEST_NAME = 200  # characters of a title, which names a folder
 
 
 class StrictConfig(pydantic.BaseModel):
@@ -128,6 +128,7 @@ DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {"train.precision": "float32", "trai
 #: last digits of numbers and are recorded with the versions.
 NOT_OF_THE_EXPERIMENT = ("data.store", "train.threads")
 NOT_OF_THE_NUMBERS = {"targets", "output", "save_every", "fingerprint", "store_was_at", "versions", "tracking"}
+SHOWN_OF_A_NAME = 60  # bytes of a store's, target's or model's name in the name of a run, which ends in a hash
 FINGERPRINT_SHOWN = 8  # characters of a fingerprint in names and messages
 
 
@@ -173,8 +174,9 @@ class Experiment(StrictConfig):
 
     @property
     def title(self) -> str:
-        """The name with its placeholders filled in."""
-        values = {"target": self.data.target, "model": self.model.name, "seed": self.train.seed}
+        """The name with its placeholders filled in, which can name a folder; a target's or model's name is escaped."""
+        target, model = as_file_name(self.data.target), as_file_name(self.model.name)
+        values = {"target": target, "model": model, "seed": self.train.seed}
         known = ", ".join("{" + v + "}" for v in values)
         try:
             for _, value, how, conversion in string.Formatter().parse(self.name):
@@ -185,8 +187,7 @@ class Experiment(StrictConfig):
             title = self.name.format(**values)
         except ValueError:
             raise AqaError(f"name: {brief(self.name)} has a placeholder that is not one of {known}") from None
-        if len(title) > LONGEST_NAME:
-            raise AqaError(f"name: {brief(title)} has {len(title)} characters, which is more than {LONGEST_NAME}")
+        check_file_name(title, "name")
         return title
 
     def unique_name(self, fingerprint: str | None) -> str:
@@ -213,7 +214,8 @@ class Experiment(StrictConfig):
             if resolved[section][name] == before:
                 del resolved[section][name]
         digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
-        return f"{store}-{self.data.target}-{self.model.name}-seed{self.train.seed}-{digest}"
+        parts = [as_file_name(part, SHOWN_OF_A_NAME) for part in (store, self.data.target, self.model.name)]
+        return f"{'-'.join(parts)}-seed{self.train.seed}-{digest}"
 
     def resolved(self) -> dict[str, Any]:
         """The settings of a run, defaults filled in."""

@@ -20,6 +20,7 @@ from aqa.config.schema import Experiment, StrictConfig
 from aqa.config.text_keys import Answer, experiment_takes_text, takes_text
 from aqa.config.yaml import read_yaml
 from aqa.errors import AqaError
+from aqa.names import check_file_name
 from aqa.runs.load import Say, load, require_prepared, silent
 from aqa.store.fingerprint import fingerprint_at
 from aqa.store.store import FeatureStore
@@ -79,6 +80,15 @@ class Sweep(StrictConfig):
     output: str | None = None  # the folder of its runs; runs/NAME where not given
     vectorize: Literal["seeds"] | None = None
     launcher: Launcher | None = None
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        try:
+            check_file_name(name, "it")
+        except AqaError as error:
+            raise ValueError(str(error)) from None
+        return name
 
     @pydantic.field_validator("launcher")
     @classmethod

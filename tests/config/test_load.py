@@ -146,7 +146,7 @@ def test_a_name_is_one_line_that_a_file_system_takes(file, key):
 
 def test_a_title_that_is_too_long_is_cut_in_the_message(file):
     said = mistake(file(MINIMAL), ["name=" + "x" * 5000])
-    assert "has 5000 characters, which is more than 200" in said
+    assert "has 5000 bytes; 200 are the most" in said
     assert len(said) < 300
 
 
@@ -495,3 +495,20 @@ def test_keys_that_came_later_leave_the_names_of_earlier_runs():
         DEFAULTS_OF_OLDER_RUNS.items()
         <= {f"train.{key}": value for key, value in TrainConfig().model_dump().items()}.items()
     )
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/abs", "..", ".", "''", "' '", "'~'", "'{target}/../..'", "a\\b"])
+def test_a_name_that_is_a_path_or_nothing_is_refused(file, name):
+    with pytest.raises(AqaError, match=r"^name: .*(is a path; a name has no '/'|is empty)"):
+        load_experiment(file(f"name: {name}\ndata: {{store: x.h5, target: TES}}\n"))
+
+
+def test_a_target_is_escaped_in_the_names_of_runs(file):
+    text = "name: '{target}'\ndata: {store: x.h5, target: TES}\n"
+    odd = load_experiment({"name": "{target}", "data": {"store": "x.h5", "target": "../a/b: 50%"}})
+    assert odd.title == "%2E.%2Fa%2Fb%3A 50%25"
+    assert odd.unique_name(None).startswith("x-%2E.%2Fa%2Fb%3A 50%25-mcmoe-seed0-")
+    assert load_experiment(file(text)).title == "TES"
+    long = [load_experiment({"name": "n", "data": {"store": "x.h5", "target": "t" * 240 + end}}) for end in "ab"]
+    assert len({experiment.unique_name(None) for experiment in long}) == 2
+    assert all(len(experiment.unique_name("f" * 64)) < 120 for experiment in long)

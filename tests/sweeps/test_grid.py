@@ -215,3 +215,10 @@ def test_a_text_and_a_number_that_read_alike_are_two_values(folder):
 def test_further_points_take_values_of_any_type(folder):
     (found,) = points(folder, grid={"train.seed": [0]}, include=[{"train.compile": True, "train.patience": None}])[1:]
     assert found.experiment.train.compile is True
+
+
+@pytest.mark.parametrize("name", ["../../x", "/abs", "..", "' '", "'~'"])
+def test_a_sweep_whose_name_is_a_path_or_nothing_is_refused(folder, name):
+    (folder / "s.yaml").write_text(f"name: {name}\nexperiments: [one.yaml]\n")
+    with pytest.raises(AqaError, match=r"s\.yaml, line 1: name: it: .*(is a path|is empty)"):
+        load_sweep(folder / "s.yaml")
