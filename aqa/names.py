@@ -52,12 +52,12 @@ def check_modalities(names: Iterable[str], where: str) -> None:
 
 
 def check_file_name(name: str, where: str) -> None:
-    """AqaError for what cannot be the name of a folder: where to write is said by `output`."""
+    """AqaError for what cannot be the name of a folder; where to write is set by `output`, not by a name."""
     if not name.strip():
         raise AqaError(f"{where}: '{name}' is empty; a name has at least one character that is not a space")
     if name.strip() in (".", "..", "~") or re.search(r"[/\\]", name):
         raise AqaError(
-            f"{where}: '{name}' is a path; a name holds no '/' and no '\\', and `output` says where to write"
+            f"{where}: '{name}' is a path; a name has no '/' and no '\\' (where to write is set by `output`)"
         )
     if len(name.encode()) > LONGEST_FILE_NAME:
         shown = f"{name[:20]}...{name[-20:]}"
