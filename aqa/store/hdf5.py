@@ -2,7 +2,7 @@
 
 A file can name other files (links, arrays kept elsewhere), declare more numbers than any memory holds, or unpack to a
 thousand times its size. All of that is refused here, in one line that says where. What cannot be guarded against in
-Python are faults of the HDF5 library itself; see "Untrusted files" in docs/data.md.
+Python are faults of the HDF5 library itself; see docs/untrusted.md.
 """
 
 from __future__ import annotations
