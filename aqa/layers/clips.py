@@ -93,7 +93,7 @@ def masked_batch_norm(norm: nn.BatchNorm1d, x: Tensor, clips: Tensor) -> Tensor:
         several = count > 1
         mean, variance = torch.where(several, own_mean, mean), torch.where(several, own_variance, variance)
         share = several * cast(float, norm.momentum)
-        # By `data`: torch's batch norm keeps them for its way back, if another stream went through it in this step.
+        # By `data`: torch's batch norm keeps them for its backward pass if another stream went through it in this step.
         running_mean.data.lerp_(own_mean.detach(), share)
         running_var.data.lerp_((own_variance * (count / (count - 1).clamp(min=1))).detach(), share)
         cast(Tensor, norm.num_batches_tracked).add_(several)

@@ -32,7 +32,7 @@ def _kept(x: Tensor, residual: Tensor, random: Tensor, dropped: int) -> Tensor:
 
 
 class _ByteDropout(torch.autograd.Function):
-    """Dropout by one random byte an element, added to a residual; the bytes are kept for the way back."""
+    """Dropout by one random byte per element, added to a residual; the bytes are kept for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, residual: Tensor, dropped: int) -> Tensor:
@@ -100,7 +100,7 @@ class _Block(NamedTuple):
 
 
 class _AttentionInBlocks(torch.autograd.Function):
-    """Attention with dropout whose weights are computed and drawn again on the way back. Memory is linear in clips."""
+    """Attention whose weights and dropout are computed again in the backward pass. Memory is linear in clips."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None, dropped: int) -> Tensor:

@@ -26,7 +26,7 @@ def hardest_triplet(queries: Tensor, margin: float) -> Tensor:
 
 
 def row_mean(values: Tensor, clips: Tensor | None) -> Tensor:
-    """Mean of (B, T, C) over channels and real clips, a value a row (B,). clips: (B, T) bool, or None for all."""
+    """Mean of (B, T, C) over channels and real clips, a value per row (B,). clips: (B, T) bool, or None for all."""
     by_clip = values.mean(dim=-1)
     if clips is None:
         return by_clip.mean(dim=1)
@@ -34,14 +34,14 @@ def row_mean(values: Tensor, clips: Tensor | None) -> Tensor:
 
 
 def squared_error(prediction: Tensor, truth: Tensor, clips: Tensor | None = None) -> Tensor:
-    """Mean squared difference of two streams (B, T, C), a value a row (B,)."""
+    """Mean squared difference of two streams (B, T, C), a value per row (B,)."""
     return row_mean((prediction.float() - truth.float()).square(), clips)
 
 
 def channel_divergence(stream: Tensor, reference: Tensor, clips: Tensor | None = None) -> Tensor:
     """KL(softmax over channels of `reference` || softmax over channels of `stream`), (B, T, C) both.
 
-    The mean is over elements, not clips, as the published MCMoE has it. Returns a value a row (B,).
+    The mean is over elements, not clips, as the published MCMoE has it. Returns a value per row (B,).
     """
     told, expected = stream.float().log_softmax(-1), reference.float().log_softmax(-1)
     return row_mean(F.kl_div(told, expected, reduction="none", log_target=True), clips)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.layers.dropout import attend_in_blocks, dropout, dropped_bytes, relu_dropout
 
-LARGE = 2**23  # numbers: attention weights of a head that are more are not kept, but computed again on the way back
+LARGE = 2**23  # attention weights of a head: more than these are not kept, but computed again in the backward pass
 
 
 class SelfAttention(nn.MultiheadAttention):
@@ -54,7 +54,7 @@ class FewQueryAttention(nn.MultiheadAttention):
     """Multi-head attention of few queries to a long context, without keys and values of it all. Section 3.2, regrouped.
 
     A head's logits q . (K c) are (K' q) . c, up to what the bias of K adds to all alike, and the values are summed
-    before they go through V instead of after. For Q queries that takes Q S instead of S H products a row and channel.
+    before they go through V instead of after. For Q queries that takes Q S instead of S H products per row and channel.
     """
 
     def forward(  # type: ignore[override]
@@ -67,7 +67,7 @@ class FewQueryAttention(nn.MultiheadAttention):
         query_weight, key_weight, value_weight = self.in_proj_weight.chunk(3)
         query_bias, _, value_bias = self.in_proj_bias.chunk(3)
         asked = F.linear(queries, query_weight, query_bias).unflatten(-1, (heads, size)).transpose(1, 2)
-        # By einsum, which joins rows and queries: a weight's gradient is then one product, not one a row and a sum.
+        # By einsum, which joins rows and queries: a weight's gradient is then one product, not one per row and a sum.
         asked = torch.einsum("bhqd,hdc->bhqc", asked, key_weight.unflatten(0, (heads, size)) / math.sqrt(size))
         logits = (asked.flatten(1, 2) @ context.transpose(1, 2)).unflatten(1, (heads, count))  # (B, h, Q, S)
         if padding is not None:

@@ -4,8 +4,8 @@ Paper: https://arxiv.org/abs/2211.13916 (AAAI 2023). Official code: https://gith
 
 Each stream becomes one token, the output of a class token before its clips. In training some tokens are dropped. An
 encoder sees the tokens that are left and learned memory tokens; a decoder sees what it makes of them, with a mask token
-in each empty place, and predicts what was dropped. Real tokens where there are any and predicted ones elsewhere are
-fused by a transformer. The dropped tokens teach what should have been predicted (missing modality predictive coding).
+in each empty place, and predicts what was dropped. A transformer fuses real tokens where there are any and predicted
+ones elsewhere. The dropped tokens teach what should have been predicted (missing modality predictive coding).
 
 Changed to score performances from clip features:
 
@@ -13,17 +13,17 @@ Changed to score performances from clip features:
 - the classifier becomes a distribution over grades linspace(0, 1, n_query), whose mean is the score; cross-entropy
   becomes 100 times the squared error, which scores that deviate by a tenth of their range bring to about 1, the size
   of the reconstruction term;
-- which streams are dropped is the run's pattern, a row at a time, not a number of tokens drawn for the whole batch;
-- streams may lack more than what is dropped: they are predicted for the score, but are nobody's target;
+- which streams are dropped follows the run's pattern, row by row, not a number of tokens drawn for the whole batch;
+- streams may lack more than what is dropped: they are predicted for the score, but are never a target;
 - dropout stands in for the stochastic depth of the temporal encoders, and acts in the fusion as well;
 - padded clips are not attended to.
 
-Where paper and published code part, the paper is followed. Its fusion takes real tokens and predicted ones (Figure 3);
-the code takes the decoder's output for real tokens too, and where nothing was dropped the encoder's, memory tokens
+Where paper and published code differ, the paper is followed. Its fusion takes real tokens and predicted ones (Figure
+3); the code takes the decoder's output for real tokens too, and where nothing was dropped the encoder's, memory tokens
 first. Position encodings are added to tokens, without which two dropped streams are predicted alike; the code computes
-them, and its blocks leave them out. The paper's text on the reconstruction loss could not be had: the code's is used, a
-squared error to the token normalised over its channels, whose gradient flows into the token as well. That rewards
-tokens that say little, since these are predicted best; `stop_target=True` holds the target still.
+them, and its blocks leave them out. The paper's text on the reconstruction loss was not available: the code's is used,
+a squared error to the token normalized over its channels, whose gradient flows into the token as well. That rewards
+tokens that say little, since these are predicted best; `stop_target=True` keeps gradients out of the target.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ActionMAE(AQAModel):
 
     widths: modality -> channels D. n_temporal, n_encoder, n_decoder, n_fusion: blocks of the temporal encoders, of the
     autoencoder's two halves and of the fusion. n_memory: memory tokens. n_query: grades. feedforward_dim:
-    4 * hidden_dim where None. normalize_target: whether tokens are normalised before they are a target. stop_target:
+    4 * hidden_dim where None. normalize_target: whether tokens are normalized before they are a target. stop_target:
     whether the reconstruction teaches the prediction alone, and not the token it is compared with.
     """
 

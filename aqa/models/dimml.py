@@ -249,7 +249,7 @@ class DIMML(AQAModel):
     def encode(
         self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None
     ) -> dict[str, Tensor]:
-        """A feature (B, H) a modality; zeros where it is not seen."""
+        """A feature (B, H) per modality; zeros where it is not seen."""
         encoded = {}
         for i, m in enumerate(self.modalities):
             rows = seen[:, i]
@@ -260,7 +260,7 @@ class DIMML(AQAModel):
         return encoded
 
     def join(self, encoded: Mapping[str, Tensor], visible: Tensor) -> Tensor:
-        """Logits (B, n_query) from the visible features (B, H) a modality, which get no gradient."""
+        """Logits (B, n_query) from the visible features (B, H) per modality, which get no gradient."""
         kept = [encoded[m].detach() * visible[:, i : i + 1] for i, m in enumerate(self.modalities)]
         return self.joined_head(torch.cat([*kept, visible.to(kept[0].dtype)], dim=1))
 

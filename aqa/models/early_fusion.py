@@ -19,7 +19,7 @@ from aqa.registry import Positive, Several, Share
 class EarlyFusion(AQAModel):
     """One GDLT for all streams: each is projected, and they are joined over channels, clip by clip.
 
-    What a hidden stream is to the network is for a model to say: by `fill`, where something stands in for its features,
+    What takes the place of a hidden stream is up to the model: by `fill`, where something replaces its features,
     or by `project`. With one modality this is GDLT as it was published.
 
     widths: modality -> channels D. feedforward_dim: 3 * hidden_dim where None. alpha, margin: weight and margin of the

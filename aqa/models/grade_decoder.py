@@ -2,13 +2,13 @@
 
 Paper: Xu et al., CVPR 2022, pages 3232-3241. Official code: https://github.com/xuangch/CVPR22_GDLT.
 
-Clip features are projected and encoded by a transformer. Learned prototypes, one a grade, attend to the encoded clips;
-how strongly each answers weighs its grade, and the score is the weighted mean of the grades. A triplet loss keeps what
-the prototypes decode apart. Much of later action quality assessment, MCMoE among it, builds on this decoder.
+Clip features are projected and encoded by a transformer. Learned prototypes, one per grade, attend to the encoded
+clips; the strength of each response weights its grade, and the score is the weighted mean of the grades. A triplet loss
+keeps what the prototypes decode apart. Much of later action quality assessment, MCMoE among it, builds on this decoder.
 
-GDLT knows one modality, and with one this is GDLT. Of several, each has the paper's projection, and the projected
-streams are joined over channels. A hidden stream is zeros after its projection, so that nothing of it enters the
-projection's batch statistics, and the network is told so: one more channel a modality, 1 where it is visible.
+GDLT takes one modality, and with one modality this model is GDLT. With several, each has the paper's projection, and
+the projected streams are joined over channels. A hidden stream is zeros after its projection, so that nothing of it
+enters the projection's batch statistics, and one more channel per modality tells the network: 1 where it is visible.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Late fusion: a network a modality, each with a score of its own, and the mean of those that are visible.
+"""Late fusion: one network per modality, each with its own score, and the mean of those that are visible.
 
 What early and late fusion are, and that the latter needs nothing for what is missing, is in Baltrusaitis et al.,
 Multimodal Machine Learning: A Survey and Taxonomy (TPAMI 2019, arXiv 1705.09406), section 6.1. The networks are those
@@ -25,7 +25,7 @@ from aqa.registry import Positive, Several, Share
 
 @register("late_fusion", paper="Multimodal Machine Learning: A Survey and Taxonomy, arXiv 1705.09406", year=2017)
 class LateFusion(AQAModel):
-    """One grade decoder a modality; the mean of the visible ones' scores.
+    """One grade decoder per modality; the mean of the visible ones' scores.
 
     widths: modality -> channels D. feedforward_dim: 3 * hidden_dim where None. alpha, margin: weight and margin of the
     triplet loss. mask_padding: padded clips stay out of statistics and attention.

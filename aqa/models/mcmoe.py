@@ -3,13 +3,13 @@
 Paper: https://arxiv.org/abs/2511.17397 (AAAI 2026). Official code: https://github.com/XuHuangbiao/MCMoE.
 
 Every stream is projected and encoded by one shared transformer. A gated generator rebuilds the streams that are hidden
-from those that are visible. One expert a modality looks at every stream, real or rebuilt; a router mixes what they say,
-clip by clip. The mixed streams are fused, and grade prototypes read the score off the fused stream.
+from those that are visible. There is one expert per modality, and each reads every stream, real or rebuilt; a router
+mixes their outputs clip by clip. The mixed streams are fused, and grade prototypes read the score off the fused stream.
 
 Four choices of the published code are explicit here. The defaults are the safe ones, for which the score of a video
 depends on nothing but its own visible features:
 
-- which streams are visible is an argument, a boolean a sample, not a stream that sums to zero;
+- which streams are visible is an argument, a boolean per sample and modality, not a stream that sums to zero;
 - `prototype_position="query"` numbers the prototypes; the published "batch_row" numbers the rows of the batch;
 - `generator_queries="shared"` computes the one query that the published generator repeats T times (its output is
   constant over time); "temporal" gives each clip a query of its own;
@@ -64,7 +64,7 @@ class GatedGenerator(nn.Module):
 
 
 class Expert(nn.Module):
-    """One modality's expert, which looks at every stream (B, T, H) -> (B, T, H)."""
+    """One modality's expert, which reads every stream (B, T, H) -> (B, T, H)."""
 
     def __init__(self, hidden_dim: int):
         super().__init__()
@@ -265,7 +265,7 @@ class MCMoE(AQAModel):
                     generated = generated * clips.unsqueeze(-1)
                 streams[m] = torch.where(hidden.view(-1, 1, 1), generated, encoded[m])
             elif hidden.any():
-                rows = hidden.nonzero()[:, 0]  # by number, which is several times as fast on the way back as by truth
+                rows = hidden.nonzero()[:, 0]  # by number: its backward pass is several times as fast as that of a mask
                 generated = self.generators[m](context.index_select(0, rows), hidden_keys[rows], steps)
                 if clips is not None:
                     generated = generated * clips[rows].unsqueeze(-1)

@@ -5,7 +5,8 @@ hides, and that is little:
 
 - A generated stream is constant over time (but for `generator_queries="temporal"`). The experts' convolutions look one
   clip to each side, so what they make of it differs only in the first and the last clip: three clips stand for all.
-- The fusion's first layer is linear, a sum of one part a modality: real parts once, generated ones a pattern.
+- The fusion's first layer is linear, a sum of one part per modality: real parts are computed once, generated ones per
+  pattern.
 - Where few queries attend to many clips, the queries are taken to the clips and no clip is projected.
 
 All of this is algebra: the scores are those of `MCMoE.score`, but for rounding. Below P counts patterns, B rows, M

@@ -1,6 +1,7 @@
-"""MEA: Asynchronous Multimodal Video Sequence Fusion via Learning Modality-Exclusive and -Agnostic Representations.
+"""MEA, after the abstract of its paper: modality-exclusive and -agnostic representations of unaligned streams.
 
-Paper: https://arxiv.org/abs/2407.04955 (Yang et al., IEEE TCSVT 2024).
+Paper: Yang et al., Asynchronous Multimodal Video Sequence Fusion via Learning Modality-Exclusive and -Agnostic
+Representations, IEEE TCSVT 2024, https://arxiv.org/abs/2407.04955 (multimodal sentiment and emotion recognition).
 
 Streams come in as they are, of whatever lengths and rates. Every stream is read twice: by an encoder of its own, in
 whose space predictive self-attention follows the stream's dynamics (modality-exclusive), and by one encoder that all
@@ -13,16 +14,16 @@ Changed, to regress scores from clip features with streams missing:
 
 - a stream that is hidden has no clips to attend to, no node in a graph and no term in a loss;
 - the regression is a distribution over grades, as GDLT has it, where the paper has a class or a sentiment;
-- the projections are batch-normalised, which takes the plainest marks of a modality away;
+- the projections are batch-normalised, which removes the most obvious marks of a modality;
 - `mask_padding=True` keeps padded clips out of everything.
 
-No published code was found, and of the paper no more than its abstract. Chosen for what the abstract leaves open:
+No published code was found, and only the abstract of the paper was available. Chosen for what it leaves open:
 
 - predictive self-attention, after Wang et al. 2021 ("Evolving Attention with Residual Convolutions", ICML): the
   attention map of a layer is predicted from the map of the layer before by a 3 x 3 convolution, and mixed with the
   layer's own;
 - a level of the hierarchical attention lets each stream attend to all clips of the others as the level before left
-  them, so that all rise together; its weights are shared by the streams, so that none has a way of its own;
+  them, so that all rise together; its weights are shared by the streams, so that no stream has a mapping of its own;
 - adversarial training by gradient reversal (Ganin et al. 2016); the discriminators read a stream's mean over its clips,
   which is also its node in the graph. The agnostic one learns ten times as fast as the rest: one that lags behind is
   misled without anything being hidden;
@@ -193,7 +194,7 @@ def discriminator(hidden_dim: int, modalities: int) -> nn.Sequential:
 
 @register("mea", paper="arXiv 2407.04955", year=2024)
 class MEA(AQAModel):
-    """Modality-exclusive and -agnostic representations of unaligned streams, fused as graphs.
+    """After the abstract of MEA: modality-exclusive and -agnostic representations of unaligned streams, as graphs.
 
     widths: modality -> channels D. n_encoder: layers of predictive self-attention. n_level: levels of cross-modal
     attention. feedforward_dim: 2 * hidden_dim where None. prediction: share of an attention map that is predicted from
@@ -260,7 +261,7 @@ class MEA(AQAModel):
         exclusive, agnostic = self.represent(features, visible, lengths)
         mse = F.mse_loss(self.regress(exclusive, agnostic, visible), target)
         exclusive_loss = modality_loss(self.exclusive_discriminator(exclusive), visible)
-        # The weight is on the way back to the encoders: the discriminator itself learns at full strength.
+        # The weight applies to the gradient into the encoders; the discriminator itself learns at full strength.
         reversed_agnostic = ReverseGradient.apply(agnostic, self.agnostic_weight)
         agnostic_loss = modality_loss(self.agnostic_discriminator(reversed_agnostic), visible)
         total = 10 * mse + self.exclusive_weight * exclusive_loss + agnostic_loss

@@ -2,8 +2,8 @@
 
 Filling with training means is the usual baseline beside zeros; Che et al., Recurrent Neural Networks for Multivariate
 Time Series with Missing Values (arXiv 1606.01865), compare it for deep sequence models. The mean of each channel is
-over the real clips of all training videos that have the modality, whether the pattern hides it or not, and goes on from
-batch to batch: exact once an epoch is through, and kept with the weights. The network is not told what is missing.
+over the real clips of all training videos that have the modality, whether the pattern hides it or not, and is
+updated batch by batch: exact after one epoch, and saved with the weights. The network is not told what is missing.
 
 Where `data.standardize` has brought every channel's mean to zero this is `zero_fill`, almost.
 """

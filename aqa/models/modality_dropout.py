@@ -4,8 +4,8 @@ Paper: Neverova et al., ModDrop: Adaptive Multi-Modal Gesture Recognition, TPAMI
 
 ModDrop drops the input of each modality independently, sample by sample, while the fused network trains, so that it
 learns from any of them and from what they say together. Here the fused network is the grade decoder with zeros for
-whatever is hidden, by the pattern of the experiment or by dropping. The paper first trains a network a modality and
-starts the fused one from them; here all is trained at once, as is usual since. At the default rate of a half every
+whatever is hidden, by the pattern of the experiment or by dropping. The paper first trains one network per modality and
+initializes the fused one from them; here all is trained at once, as is usual since. At the default rate of a half every
 subset of the visible modalities is about as likely as any other; a row keeps one of them, chosen evenly, where all
 would go.
 

@@ -1,13 +1,13 @@
-"""MoME: Mixture-of-Modality-Experts with Holistic Token Learning.
+"""MoME, after the abstract of "Mixture-of-Modality-Experts with Holistic Token Learning".
 
 Paper: https://arxiv.org/abs/2604.05947 (driver action recognition on Drive&Act, from RGB, infrared and depth video).
 
-Each modality has a transformer expert of its own, which puts out a class token and spatio-temporal tokens. A gate looks
-at what the experts put out, not at what they were given, and weighs their predictions for each sample. Holistic token
-learning (HTL) makes both kinds of token teach: inside an expert the class token and the spatio-temporal tokens guide
-each other (self-guidance); between experts each kind guides its own kind (mutual guidance).
+Each modality has a transformer expert of its own, which puts out a class token and spatio-temporal tokens. A gate sees
+the experts' outputs, not their inputs, and weights their predictions for each sample. In holistic token learning
+(HTL) both kinds of token teach: within an expert the class token and the spatio-temporal tokens guide each other
+(self-guidance); between experts each kind guides its own kind (mutual guidance).
 
-What was changed to regress scores from clip features of which some streams are missing:
+Changed, to regress scores from clip features with missing streams:
 
 - A clip feature takes the place of the patches of a few frames, so that an expert's spatio-temporal tokens are its clip
   tokens; their mean over real clips is what a second head reads.
@@ -16,7 +16,7 @@ What was changed to regress scores from clip features of which some streams are 
 - A hidden stream's expert is not run: it leaves the gate's softmax, the gate reads zeros in its place, and guidance is
   among visible experts only. With one visible expert there is no mutual guidance.
 
-The paper's abstract and summaries could be had, its equations not. Chosen here:
+Written after the paper's abstract and summaries of it; its equations were not available. Chosen here:
 
 - an expert's prediction is the mean of its two heads' distributions;
 - the gate is one hidden layer over both tokens of all experts together, so that it can compare them;
@@ -82,7 +82,7 @@ class Expert(nn.Module):
 
 
 class OutputGate(nn.Module):
-    """Weigh the experts of a sample by what they put out."""
+    """Weight the experts of a sample by their outputs."""
 
     def __init__(self, n_modality: int, hidden_dim: int, dropout: float):
         super().__init__()
@@ -127,7 +127,7 @@ def mutual_guidance(log_grades: Tensor, visible: Tensor) -> Tensor:
 
 @register("mome", paper="Mixture-of-Modality-Experts with Holistic Token Learning, arXiv 2604.05947", year=2026)
 class MoME(AQAModel):
-    """Modality experts weighed by what they put out, whose tokens teach each other.
+    """After the abstract of MoME: modality experts weighted by their outputs, whose tokens teach each other.
 
     widths: modality -> channels D. n_query: grades a distribution is over. feedforward_dim: 3 * hidden_dim where None.
     expert_weight, self_weight, mutual_weight: of each head's own error, of self-guidance and of mutual guidance.

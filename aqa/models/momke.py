@@ -4,22 +4,23 @@ Paper: ACM Multimedia 2024 (Mixture of Modality Knowledge Experts). Official cod
 
 Two stages. In unimodal expert training each modality's expert, a stack of attention layers, learns to score from its
 own modality alone. In experts mixing training every expert looks at every visible stream, and a soft router of that
-stream weighs what they make of it: its own expert gives a unimodal representation, the others what the joint one needs.
+stream weights their outputs: its own expert gives a unimodal representation, the others what the joint one needs.
 The mixed streams are joined over channels, zeros where a stream is hidden, and scored together; the experts learn on.
 
 Changed to score performances from clip features:
 
-- a sequence was a conversation with a label an utterance; it is a video with one score, so representations are averaged
-  over the clips before the last layer. Clips are otherwise treated as utterances were: attention without positions;
+- the paper's sequence is a conversation with a label per utterance; here it is a video with one score, so
+  representations are averaged over the clips before the last layer. Clips are otherwise treated as utterances were:
+  attention without positions;
 - regression as in the paper's sentiment data, by squared error, with a sigmoid that keeps scores in [0, 1];
-- the second stage sees whatever pattern the run hides streams by; the published code trains one model a pattern.
-  The first sees every stream that is available, hidden or not, as published;
+- the second stage sees whatever pattern the run hides streams by; the published code trains one model per pattern. The
+  first sees every stream that is available, hidden or not, as published;
 - `stage_epochs` epochs belong to the first stage. A score is the joint one in both stages, as in the published code, so
   it says nothing before the second begins: train for more epochs than that, and have no less patience;
-- `unimodal_weight` goes on training the experts' own scores in the second stage, which the paper does not (0).
+- with `unimodal_weight` the experts' own scores are still trained in the second stage; 0, as in the paper, by default.
 
-The paper hands on each expert from its own best epoch. The published code means to, but its copies take no effect: it
-goes on from the last epoch, and so does this. Of the paper's text only summaries could be had; layers follow the code.
+In the paper the second stage starts from each expert's best epoch. In the published code these copies have no effect:
+it starts from the last epoch, and so does this. Only summaries of the paper were available; layers follow the code.
 """
 
 from __future__ import annotations

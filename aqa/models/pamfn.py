@@ -1,9 +1,10 @@
 """PAMFN: Multimodal Action Quality Assessment.
 
-Paper: https://arxiv.org/abs/2402.09444 (Zeng and Zheng, IEEE TIP 2024). Official code: https://github.com/qinghuannn/PAMFN.
+Paper: https://arxiv.org/abs/2402.09444 (Zeng and Zheng, IEEE TIP 2024). Official code:
+https://github.com/qinghuannn/PAMFN.
 
-A branch a modality scores the video from its own stream, in three levels of temporal convolutions at 1, 1/2 and 1/4 of
-the clips. A mixed-modality branch climbs along: a block a level takes what it knows so far and asks
+One branch per modality scores the video from its own stream, in three levels of temporal convolutions at 1, 1/2 and 1/4
+of the clips. A mixed-modality branch follows the levels: at each, a block takes the state so far and uses
 
 - the modality-specific feature decoder, which attends from it to the branches' features one level up;
 - the adaptive fusion module: K FusionNets each weigh the branches' features at this level in their own way, and a
@@ -11,8 +12,8 @@ the clips. A mixed-modality branch climbs along: a block a level takes what it k
   straight through);
 - the cross-modal feature decoder, which attends to what the enabled FusionNets give.
 
-The three answers joined go on to the next block, and the last gives the score. Training has two stages: the branches
-alone, each on its own stream, then the mixed branch on their frozen features.
+The state and both results are joined for the next block, and the last block gives the score. Training has two stages:
+the branches alone, each on its own stream, then the mixed branch on their frozen features.
 
 What was changed for missing streams: a hidden stream leaves the mixed branch altogether. It is masked out of the
 decoder's attention and of every FusionNet's weights, and PolicyNet sees zeros in its place. A branch learns from every
@@ -252,7 +253,7 @@ class MixedBranch(nn.Module):
 
 @register("pamfn", paper="PAMFN, arXiv 2402.09444", year=2024)
 class PAMFN(AQAModel):
-    """A branch a modality, then a mixed branch that takes from them level by level what an adaptive policy lets in.
+    """One branch per modality, and a mixed branch that fuses their features level by level under a learned policy.
 
     widths: modality -> channels D. n_fusion: FusionNets in each adaptive fusion module (K in the paper). branch_epochs:
     length of the first stage, in which the branches learn alone; 0 lets both parts learn at once.
@@ -316,7 +317,7 @@ class PAMFN(AQAModel):
         return Loss(mse + branch_mse, {"mse": mse, "branch_mse": branch_mse})
 
     def branch_out(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The branches' features, (B, T, M, H) a level, and their scores (B, M); zeros where a modality is not seen."""
+        """The branches' features, (B, T, M, H) per level, and scores (B, M); zeros where a modality is not seen."""
         out = {}
         for i, m in enumerate(self.modalities):
             rows = seen[:, i]

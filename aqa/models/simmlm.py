@@ -2,7 +2,7 @@
 
 Paper: https://arxiv.org/abs/2507.19264 (ICCV 2025). Official code: https://github.com/LezJ/SimMLM.
 
-One expert network a modality gives its own answer from its own stream. A gating network looks at all streams, absent
+One expert network per modality gives its own answer from its own stream. A gating network looks at all streams, absent
 ones as zeros, and weighs the answers; absent modalities get a weight of exactly zero and the others share one (the
 dynamic mixture of modality experts, DMoME). Training compares each sample with itself when it has fewer modalities: the
 More vs. Fewer (MoFe) ranking loss is what the task loss with more exceeds the one with fewer by, and zero otherwise.
@@ -18,7 +18,7 @@ Two choices stay as published: the gradient of the ranking loss flows into both 
 (half each). Where the paper draws two nested subsets at random, one of ours is the subset that training made visible,
 and the other is drawn: a random subset of it, or a superset that takes in available streams that were hidden. Each
 size but its own is as likely. The experts' answers do not depend on who else is there, so they are computed once for
-both sides; the published code draws a crop a side.
+both sides; the published code draws a crop per side.
 
 The paper trains the experts alone first ("independent learning"), then everything ("cooperative learning"), and finds
 the first stage to help only a little: `expert_epochs` is its length, none by default.
@@ -66,7 +66,7 @@ class Expert(nn.Module):
 
 
 class Gate(nn.Module):
-    """The gating network G: all streams' means, zeros for absent ones, -> a weight a modality.
+    """The gating network G: all streams' means, zeros for absent ones, -> a weight per modality.
 
     Its softmax runs over the visible modalities alone.
     """
@@ -195,7 +195,7 @@ def more_vs_fewer(with_more: Tensor, with_fewer: Tensor) -> Tensor:
 
 
 def nested_pair(visible: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:
-    """Two nested sets of modalities a row, the larger first, (B, M) bool both; one of them is `visible`.
+    """Two nested sets of modalities per row, the larger first, (B, M) bool both; one of them is `visible`.
 
     The other is drawn: its size is any from 1 to the row's available modalities but visible's own, and its members are
     visible ones first. A row with one available modality has nothing to be compared with: both sets are that one.

@@ -15,3 +15,8 @@ def test_every_model_is_listed_with_its_paper_within_100_columns():
         assert entry.summary in text
         assert str(entry.about["paper"]) in text
     assert "mcmoe             2025   9,384,711  Gated modality generator" in listed
+
+
+def test_models_written_after_an_abstract_say_so():
+    for name in ("mea", "mome"):
+        assert MODELS.get(name).summary.startswith("After the abstract of"), name
