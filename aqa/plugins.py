@@ -32,9 +32,9 @@ def use(files: Iterable[str | os.PathLike[str]]) -> None:
     """Load plugin files, here and in every process that this one starts. AqaError for one that cannot be."""
     named = [str(Path(file).absolute()) for file in files]
     before = _named_files()
-    files = [*before, *(file for file in named if file not in before)]
-    plain = not any(os.pathsep in file for file in files)
-    os.environ[ENVIRONMENT] = os.pathsep.join(files) if plain else json.dumps(files)
+    every = [*before, *(file for file in named if file not in before)]
+    plain = not any(os.pathsep in file for file in every)
+    os.environ[ENVIRONMENT] = os.pathsep.join(every) if plain else json.dumps(every)
     load()
 
 

@@ -25,7 +25,7 @@ class ByModality(nn.ModuleDict):
         super().__init__({self._key_of[modality]: module for modality, module in modules.items()})
 
     def __getitem__(self, modality: str) -> nn.Module:
-        return self._modules[self._key_of[modality]]  # type: ignore[return-value]
+        return self._modules[self._key_of[modality]]
 
     def __contains__(self, modality: object) -> bool:
         return modality in self._key_of
