@@ -19,6 +19,11 @@ from aqa.store.inspect import inspect_store
 from aqa.sweeps.grid import RayCluster, Sweep
 
 ROOT = Path(__file__).parents[1]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+LONGEST = 120
 
 
 def page(name):
@@ -78,7 +83,7 @@ def test_every_data_set_is_listed_and_has_its_experiment(name):
 
 
 def test_links_lead_somewhere():
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for path in PAGES:
         text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
         for link in re.findall(r"\]\(([^)#]+)\)", text):
             assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
@@ -118,6 +123,14 @@ def test_the_citation_file_names_the_paper_of_every_model_and_data_set():
         kind = "model" if entry.name in MODELS.names() else "data set"
         for number in re.findall(r"\d{4}\.\d{5}", said):
             assert notes[f"{kind} {entry.name}"]["url"].endswith(number)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_no_line_of_a_page_is_longer_than_120_characters(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    one_link = re.compile(r"\W*(\[[^\]]*\]\([^)]*\)|https://\S+)\W*")  # cannot be broken
+    long = [number for number, line in enumerate(lines, 1) if len(line) > LONGEST and not one_link.fullmatch(line)]
+    assert not long, f"{path.name}: lines of more than {LONGEST} characters: {long}"
 
 
 def test_every_page_is_in_the_sites_navigation():
