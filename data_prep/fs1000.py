@@ -11,7 +11,7 @@ from aqa.data_prep import DATASETS
 from aqa.errors import AqaError
 
 from .convert import Problem, Published, Stream
-from .files import find
+from .files import find, is_macos, original_of_copy
 from .labels import Row, read_rows
 from .npy import load_npy
 
@@ -48,7 +48,7 @@ def read(source: Path) -> Published:
             for target, score in _scores(row, problems).items():
                 labels[target][row.id] = score
     streams = {
-        name: _stream(find(source, folder), width, extractor, averaged=name == "visual")
+        name: _stream(find(source, folder), width, extractor, name == "visual", problems)
         for name, (folder, width, extractor) in STREAMS.items()
     }
     return Published(
@@ -68,8 +68,11 @@ def _scores(row: Row, problems: list[Problem]) -> dict[str, float]:
     return scores
 
 
-def _stream(folder: Path, width: int, extractor: str, averaged: bool) -> Stream:
-    files = {path.stem: path for path in sorted(folder.glob("*.npy")) if path.is_file()}
+def _stream(folder: Path, width: int, extractor: str, averaged: bool, problems: list[Problem]) -> Stream:
+    files = {path.stem: path for path in sorted(folder.glob("*.npy")) if not (path.is_dir() or is_macos(path))}
+    for name in sorted(files):
+        if original_of_copy(name) in files:
+            problems.append(Problem(name, "features named like a copy", f"{files.pop(name)}; delete one of the two"))
 
     def load(i: str) -> NDArray[Any]:
         clips = load_npy(files[i])

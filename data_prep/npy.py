@@ -25,7 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aqa.errors import AqaError, first_line, printable
+from aqa.system.files import has_file
 from aqa.system.pickles import Refused, examine
+
+from .files import what_it_is
 
 # Booleans, integers and floats of a fixed size: "f4", "<f8", "i8". Text, records and objects are not features.
 _NUMERIC = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
@@ -147,6 +150,7 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
     """
     path = Path(path)
     try:
+        _check_kind(path)
         with path.open("rb") as file:
             if _is_pickled(file, path):
                 return _unpickle(file, path)
@@ -158,6 +162,15 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
         raise AqaError(f"{path} cannot be read: {error.strerror or error}") from None
     except _BROKEN as error:
         raise AqaError(f"{path} is cut off or not a feature file: {first_line(error)}") from None
+
+
+def _check_kind(path: Path, archive: bool = False) -> None:
+    """AqaError where there is no file, or one of another kind that its first bytes tell."""
+    if not has_file(path):
+        raise AqaError(f"{path} cannot be read: No such file")
+    what = None if archive and zipfile.is_zipfile(path) else what_it_is(path)
+    if what is not None:
+        raise AqaError(f"{path} {what}")
 
 
 def _refusal(path: Path, refused: Refused) -> str:
@@ -188,6 +201,7 @@ def load_npz(path: str | os.PathLike[str], names: Sequence[str]) -> list[NDArray
     """
     path = Path(path)
     try:
+        _check_kind(path, archive=True)
         with zipfile.ZipFile(path) as archive:
             entries = {}
             for name in names:

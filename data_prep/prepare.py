@@ -11,6 +11,7 @@ from aqa.store.synthetic import make_synthetic
 from aqa.system.files import refuse_existing
 
 from .convert import OnError, convert
+from .files import macos_note
 
 SYNTHETIC = "synthetic"
 
@@ -53,4 +54,5 @@ def prepare(
         raise AqaError(f"--on-error is '{on_error}': {nearest(on_error, ('refuse', 'skip'))}")
     refuse_existing(out, overwrite)  # said before the long reading, not after it
     published = DATASETS.get(name).make(source)
-    return str(convert(published, out, on_error=cast(OnError, on_error), overwrite=overwrite))
+    summary = str(convert(published, out, on_error=cast(OnError, on_error), overwrite=overwrite))
+    return "\n".join(filter(None, (summary, macos_note(source))))
