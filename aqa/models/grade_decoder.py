@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
-from aqa.layers.clips import on_clips, scatter_rows, works_on_all
+from aqa.layers.clips import on_clips
 from aqa.models import register
 from aqa.models.early_fusion import EarlyFusion
 
@@ -39,15 +38,8 @@ class GradeDecoderModel(EarlyFusion):
 
     def project(self, features: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
         """Visible streams in the shared space, (B, T, H) by modality; zeros where hidden."""
-        rows, steps, _ = features[self.modalities[0]].shape
         streams = {}
         for m, seen in zip(self.modalities, visible.T, strict=True):
-            if works_on_all(self, seen):
-                real = seen.unsqueeze(1).expand(-1, steps)
-                streams[m] = on_clips(self.projections[m], features[m], real if clips is None else real & clips)
-                continue
-            streams[m] = torch.zeros(rows, steps, self.hidden_dim, device=visible.device)
-            if seen.any():
-                real = None if clips is None else clips[seen]
-                streams[m] = scatter_rows(on_clips(self.projections[m], features[m][seen], real), seen)
+            real = seen.unsqueeze(1).expand(-1, features[m].shape[1])  # (B, T)
+            streams[m] = on_clips(self.projections[m], features[m], real if clips is None else real & clips)
         return streams

@@ -21,6 +21,7 @@ For ablations, `use_generator=False` leaves hidden streams zero and `use_experts
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -28,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import clip_mean, on_clips, scatter_rows, works_on_all
+from aqa.layers.clips import clip_mean, in_rows, on_clips
 from aqa.layers.grade_decoder import GradeDecoder, projection, sinusoid, xavier
 from aqa.layers.losses import channel_divergence, hardest_triplet, squared_error
 from aqa.layers.transformer import Encoder, FewQueryAttention, check_heads
@@ -218,59 +219,29 @@ class MCMoE(AQAModel):
         return idle
 
     def encode(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
-        """Project each stream that is seen and encode all with the shared encoder; zeros where not seen."""
-        if works_on_all(self, seen):
-            return self._encode_all(features, seen, clips)
-        projected: list[Tensor] = []
-        paddings: list[Tensor] = []
-        for i, m in enumerate(self.modalities):
-            rows = seen[:, i]
-            if rows.any():
-                real = None if clips is None else clips[rows]
-                projected.append(on_clips(self.projections[m], features[m][rows], real))
-                paddings += [] if real is None else [~real]
-        padding = torch.cat(paddings) if paddings else None
-        encoded = self.encoder(torch.cat(projected), padding)
-        if clips is not None:
-            encoded = encoded.masked_fill(torch.cat(paddings).unsqueeze(-1), 0.0)
-        streams = encoded.split(seen.sum(dim=0).tolist())
-        return {m: scatter_rows(streams[i], seen[:, i]) for i, m in enumerate(self.modalities)}
-
-    def _encode_all(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
-        """`encode` by masks: every stream of every row goes through, and only what is seen counts."""
+        """Steps 1 and 2: project each stream, then encode all with one shared encoder; zeros where not seen."""
         steps = features[self.modalities[0]].shape[1]
         real = seen.T.unsqueeze(-1).expand(-1, -1, steps)  # (M, B, T)
         real = real if clips is None else real & clips
         projected = [on_clips(self.projections[m], features[m], real[i]) for i, m in enumerate(self.modalities)]
-        padding = None if clips is None else ~clips.repeat(len(self.modalities), 1)
-        encoded = self.encoder(torch.cat(projected), padding).masked_fill(~real.flatten(0, 1).unsqueeze(-1), 0.0)
+        padding = None if clips is None else ~clips.repeat(len(self.modalities), 1)  # (M * B, T)
+        encoded = in_rows(None, seen.T.flatten(), self.encoder, torch.cat(projected), padding)
+        encoded = encoded if padding is None else encoded.masked_fill(padding.unsqueeze(-1), 0.0)
         return dict(zip(self.modalities, encoded.chunk(len(self.modalities)), strict=True))
 
     def complete(self, encoded: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
-        """Put a generated stream wherever a modality is not visible."""
+        """Step 4, the gated modality generator: a generated stream wherever a modality is not visible."""
         if not self.use_generator:
             return {m: encoded[m] * visible[:, i].view(-1, 1, 1) for i, m in enumerate(self.modalities)}
-        steps = next(iter(encoded.values())).shape[1]
+        steps = encoded[self.modalities[0]].shape[1]
         context = torch.cat(list(encoded.values()), dim=1)  # (B, M * T, H)
         hidden_keys = (~visible).repeat_interleave(steps, dim=1)
         if clips is not None:
             hidden_keys = hidden_keys | ~clips.repeat(1, len(self.modalities))
-        streams = {}
-        for i, m in enumerate(self.modalities):
-            hidden = ~visible[:, i]
-            streams[m] = encoded[m]
-            if works_on_all(self, hidden):
-                generated = self.generators[m](context, hidden_keys, steps)
-                if clips is not None:
-                    generated = generated * clips.unsqueeze(-1)
-                streams[m] = torch.where(hidden.view(-1, 1, 1), generated, encoded[m])
-            elif hidden.any():
-                rows = hidden.nonzero()[:, 0]  # by number: its backward pass is several times as fast as that of a mask
-                generated = self.generators[m](context.index_select(0, rows), hidden_keys[rows], steps)
-                if clips is not None:
-                    generated = generated * clips[rows].unsqueeze(-1)
-                streams[m] = encoded[m].index_copy(0, rows, generated.type_as(encoded[m]))
-        return streams
+        return {
+            m: in_rows(encoded[m], ~visible[:, i], partial(self._generate, m), context, hidden_keys, clips)
+            for i, m in enumerate(self.modalities)
+        }
 
     def hear(self, streams: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """What each of the M experts hears of every stream: M of (B, T, H / 2) by modality."""
@@ -283,7 +254,10 @@ class MCMoE(AQAModel):
         clips: Tensor | None,
         heard: Mapping[str, Sequence[Tensor]] | None = None,
     ) -> dict[str, Tensor]:
-        """Every stream through every expert, mixed by the router clip by clip. heard: by `hear`, if at hand."""
+        """Step 5, the mixture of experts: every stream through every expert, weighed by the router clip by clip.
+
+        heard: by `hear`, where it is known already.
+        """
         if not self.use_experts:
             return dict(streams)
         experts = cast(Sequence[Expert], list(self.experts.values()))
@@ -297,7 +271,7 @@ class MCMoE(AQAModel):
         return mixed
 
     def fuse(self, mixed: Mapping[str, Tensor], clips: Tensor | None) -> Tensor:
-        """The mixed streams joined over channels and brought back to H: (B, T, H)."""
+        """Step 6, fusion: the mixed streams joined over channels and projected to H, (B, T, H)."""
         return on_clips(self.fusion, torch.cat(list(mixed.values()), dim=-1), clips)
 
     def diagnostics(
@@ -330,18 +304,17 @@ class MCMoE(AQAModel):
                 return False
         return all(bool(stream.isfinite().all()) for stream in encoded.values())
 
+    def _generate(self, m: str, context: Tensor, hidden_keys: Tensor, clips: Tensor | None) -> Tensor:
+        """The stream of m as its generator rebuilds it from the context (n, M * T, H): (n, T, H), zeros in padding."""
+        generated = self.generators[m](context, hidden_keys, context.shape[1] // len(self.modalities))
+        return generated if clips is None else generated * clips.unsqueeze(-1)
+
     def _heard_of_own(self, m: str, heard: Tensor, encoded: Tensor, visible: Tensor) -> Tensor:
         """What expert m hears of the true stream of m. heard: of the completed one, true where visible."""
-        expert = [cast(Expert, self.experts[m])]
-        if works_on_all(self, visible):
-            return hear(expert, encoded)[0]
-        rows = (~visible).nonzero()[:, 0]
-        return heard.index_copy(0, rows, hear(expert, encoded.index_select(0, rows))[0]) if len(rows) else heard
+        expert = cast(Expert, self.experts[m])
+        return in_rows(heard, ~visible, lambda stream: hear([expert], stream)[0], encoded)
 
     def _expert_on_own(self, m: str, heard: Tensor, rows: Tensor, clips: Tensor | None) -> Tensor:
         """What expert m says of the true stream of m; rows that lack it stay out of its batch statistics."""
-        expert = cast(Expert, self.experts[m])
-        if not works_on_all(self, rows) and rows.all():
-            return expert.say(heard, clips)
         every_clip = rows.unsqueeze(1).expand(heard.shape[:2])
-        return expert.say(heard, every_clip if clips is None else every_clip & clips)
+        return cast(Expert, self.experts[m]).say(heard, every_clip if clips is None else every_clip & clips)
