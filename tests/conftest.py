@@ -89,12 +89,18 @@ def clips_of(modality: str, row: int, length: int) -> np.ndarray:
     return (-values if modality == "audio" else values).astype(np.float32)
 
 
-def write_unchecked(path, **parts):
+def _write_unchecked(path, **parts):
     """A store as others may write it: without what `write_store` refuses of a store that is not usable."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aqa.store.write.require_usable", lambda *arguments: None)
         patch.setattr("aqa.store.write._narrowed", lambda clips, dtype, *names: clips.astype(dtype))
         write_store(path, **parts)
+
+
+@pytest.fixture
+def write_unchecked():
+    """`write_store`, of stores that are not usable too."""
+    return _write_unchecked
 
 
 @pytest.fixture
@@ -116,7 +122,7 @@ def tiny_store(tmp_path):
             "splits": {"train": range(count - 2), "test": range(count - 2, count)},
             "read": lambda modality, row: clips_of(modality, row, lengths[modality][row]),
         }
-        write_unchecked(tmp_path / name, **{**parts, **changes})
+        _write_unchecked(tmp_path / name, **{**parts, **changes})
         return tmp_path / name
 
     return write

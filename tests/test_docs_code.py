@@ -100,7 +100,10 @@ def check_command(words: list[str]) -> None:
     elif program == "make":
         assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), rest[0]
     elif program == "python":
-        script = rest[2] if rest[:2] == ["-m", "pytest"] else rest[0]
+        if rest[0] == "-m" and rest[1] != "pytest":
+            script = f"{rest[1].replace('.', '/')}.py"
+        else:
+            script = rest[2] if rest[0] == "-m" else rest[0]
         assert (ROOT / script).exists(), script
     elif program in ("ruff", "mypy", "pytest"):
         assert all((ROOT / word).exists() for word in rest if "/" in word), rest

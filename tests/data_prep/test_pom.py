@@ -115,7 +115,7 @@ def test_h5_of_another_form(pom_h5):
         (lambda file: file.create_dataset("d1", (2, 17), "f8", external=[("y_train.h5", 0, 272)]), "in another file"),
         (lambda file: file.create_dataset("d1", (2**36, 17), "f8", chunks=(64, 17)), "of which the file holds 0"),
         (lambda file: file.create_dataset("d1", data=["a", "b"]), "d1 is of type 'object', not numbers"),
-        (lambda file: file.create_group("d1"), "'d1' is not an array"),
+        (lambda file: file.create_group("d1"), "'d1' is a group, not an array"),
     ],
     ids=["link", "external", "unwritten", "text", "group"],
 )

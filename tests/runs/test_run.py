@@ -425,13 +425,15 @@ def test_selection_on_test_is_called_that(store, tmp_path):
     assert "SELECTED ON TEST" in (tmp_path / "run" / "log.txt").read_text()
 
 
-def incomplete_store(path):
-    """30 videos of two modalities with a range of targets, no split `valid`; one lacks everything, ten lack sound."""
+@pytest.fixture
+def incomplete_store(tmp_path, write_unchecked):
+    """A store of 30 videos of two modalities with a range of targets, no split `valid`; one lacks everything, ten lack sound."""
     rng = np.random.default_rng(0)
     lengths = {"video": np.array([4] * 29 + [0]), "sound": np.array([4] * 19 + [0] * 11)}
     labels = rng.uniform(0, 9, 30)
     labels[[0, 25]] = np.nan
-    write_store(
+    path = tmp_path / "own.h5"
+    write_unchecked(
         path,
         name="incomplete",
         source="",
@@ -441,10 +443,10 @@ def incomplete_store(path):
         splits={"train": range(15), "test": range(15, 30)},
         read=lambda m, row: rng.normal(size=(4, 5)),
     )
+    return path
 
 
-def test_what_cannot_be_scored_is_reported_and_left_out(tmp_path):
-    incomplete_store(tmp_path / "own.h5")
+def test_what_cannot_be_scored_is_reported_and_left_out(incomplete_store, tmp_path):
     said = []
     config = experiment(tmp_path / "own.h5", tmp_path / "run", data__target="skill")
     found = aqa.run(config, say=said.append).metrics
@@ -460,8 +462,7 @@ def test_what_cannot_be_scored_is_reported_and_left_out(tmp_path):
     assert empty == ["clip29"]
 
 
-def test_an_undefined_correlation_is_null_and_named_and_not_averaged_away(tmp_path):
-    incomplete_store(tmp_path / "own.h5")
+def test_an_undefined_correlation_is_null_and_named_and_not_averaged_away(incomplete_store, tmp_path):
     said = []
     found = aqa.run(experiment(tmp_path / "own.h5", tmp_path / "run", data__target="constant"), say=said.append).metrics
     assert found["patterns"]["V"]["srcc"] is None
@@ -579,7 +580,7 @@ def test_an_unknown_target_of_a_benchmark_is_named():
     ("change", "line"),
     [
         ({"data__modalities": ["audio", "audio"]}, "data.modalities: a modality is listed twice"),
-        ({"data__modalities": []}, "data.modalities: list should have at least 1 item"),
+        ({"data__modalities": []}, "data.modalities: needs at least 1 entry"),
         ({"data__modalities": ["visal", "audio"]}, "has no modality 'visal': did you mean 'visual'?"),
         ({"train__learning_rate": 1e9, "train__epochs": 5}, "a lower train.learning_rate may help"),
         (
@@ -640,8 +641,7 @@ def test_training_that_diverges_says_when_and_keeps_what_was_best(store, tmp_pat
     assert aqa.run(tmp_path / "e.yaml").metrics["selection"]["epochs"] == 4
 
 
-def test_why_a_correlation_is_undefined_is_said(tmp_path):
-    incomplete_store(tmp_path / "own.h5")
+def test_why_a_correlation_is_undefined_is_said(incomplete_store, tmp_path):
     found = aqa.run(experiment(tmp_path / "own.h5", tmp_path / "run", data__target="constant"))
     assert found.metrics["patterns"]["V"]["why_undefined"] == "every label is the same"
     assert "SRCC undefined: VS (every label is the same), V (every label is the same)" in str(found)
