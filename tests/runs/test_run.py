@@ -427,7 +427,7 @@ def test_selection_on_test_is_called_that(store, tmp_path):
 
 @pytest.fixture
 def incomplete_store(tmp_path, write_unchecked):
-    """A store of 30 videos of two modalities with a range of targets, no split `valid`; one lacks everything, ten lack sound."""
+    """A store of 30 videos without split `valid`: one lacks both modalities, ten more lack sound."""
     rng = np.random.default_rng(0)
     lengths = {"video": np.array([4] * 29 + [0]), "sound": np.array([4] * 19 + [0] * 11)}
     labels = rng.uniform(0, 9, 30)
