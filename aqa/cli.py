@@ -321,8 +321,10 @@ def _say(line: str) -> None:
 def _show(text: str, err: bool = False) -> None:
     """Print what may hold words from files: a terminal must not obey them."""
     from aqa.errors import printable_lines
+    from aqa.system.terminal import may_be_closed
 
-    typer.echo(printable_lines(text), err=err)
+    with may_be_closed(sys.stderr if err else sys.stdout):
+        typer.echo(printable_lines(text), err=err)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,10 +1,11 @@
-"""Seeds of a small model: in turn in one process (`vectorize: seeds`), a process each one by one, or two at a time.
+"""Seeds of a small model: all in one process (`vectorize: seeds`), a process each one by one, or two at a time.
 
     python -m benchmarks.seeds                 # whole commands, start-up and scoring included
     python -m benchmarks.seeds --stacking      # single steps: models in turn against stacked by torch.func
 
-Every figure is a ratio to the seeds in turn, measured in the same round: above 1, the seeds in turn are faster. Each
-process has one thread. Data have the shapes of the quick start or of POM; their values are random.
+Every figure is a ratio to the seeds in one process, which trains them one after another on features that it loads
+once, measured in the same round: above 1, the seeds in one process are faster. Each process has one thread. Data have
+the shapes of the quick start or of POM; their values are random.
 
 The stacked models are what stacking could give at best: all see the same streams and drop nothing out, so that no shape
 and no mask differs between them, which in training they do.
@@ -82,17 +83,17 @@ def compare_commands(report: Report, name: str, counts: Sequence[int], epochs: i
             for repeat in range(repeats):
                 place = f"{count}-{repeat}"
                 alone, one = measured(run_all, folder, 1, 1, f"alone-{place}")
-                in_turn, several = measured(sweep, folder, count, f"turn-{place}", "vectorize: seeds")
+                together, several = measured(sweep, folder, count, f"together-{place}", "vectorize: seeds")
                 memory.append(several / one)
                 after, _ = measured(sweep, folder, count, f"after-{place}")
                 pairs, _ = measured(run_all, folder, count, 2, f"pairs-{place}")
                 rows = {"one alone, times the seeds": count * alone, "aqa sweep without": after, "two at a time": pairs}
                 for row, seconds in rows.items():
-                    times.setdefault(row, []).append(seconds / in_turn)
+                    times.setdefault(row, []).append(seconds / together)
             report.section(f"{name}, {count} seeds of {epochs} epochs")
             for row, ratios in times.items():
-                report.add(f"{row} / in turn", ratios)
-            report.add("memory in turn / of one", memory)
+                report.add(f"{row} / in one process", ratios)
+            report.add("memory in one process / of one seed", memory)
 
 
 def write_files(folder: Path, size: Size, epochs: int) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -136,16 +139,47 @@ sys.exit(main(["sweep", "s.yaml", *sys.argv[1:]]))
 """
 
 
+HANG = 600  # seconds: a deadline that nothing but a hang can reach
+
+
+@pytest.fixture
+def wait_for():
+    """A function that waits until a condition holds."""
+
+    def wait(condition):
+        until = time.monotonic() + HANG
+        while not condition():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+    return wait
+
+
+@pytest.fixture
+def ended():
+    """A function that waits until a process has ended and returns its exit status and what it said."""
+
+    def wait(process):
+        out, err = process.communicate(timeout=HANG)
+        return process.returncode, f"{out or ''}{err or ''}"
+
+    return wait
+
+
 @pytest.fixture
 def start_sweep():
-    """A function that starts `aqa sweep s.yaml` in a folder; what still runs after the test is killed."""
+    """A function that starts `aqa sweep s.yaml` in a folder, with a process group of its own, killed after the test."""
     started = []
 
     def start(folder, *arguments):
-        started.append(subprocess.Popen([sys.executable, "-c", SWEEP, *arguments], cwd=folder))
+        command = [sys.executable, "-c", SWEEP, *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen(command, cwd=folder, start_new_session=True, **pipes))
         return started[-1]
 
     yield start
     for process in started:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        process.stdout.close()

@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,9 +23,12 @@ from aqa.errors import AqaError
 from aqa.runs.folder import InUse
 from aqa.sweeps.folder import SweepFolder
 from aqa.sweeps.grid import Point
-from aqa.system.signals import stopped_by_parent, uninterrupted, without_signal
+from aqa.system.signals import away_from_terminal, stop_here_if_asked, stopped_by_parent, uninterrupted
 
 POLL = 0.2
+STOPPED = (0, 128 + signal.SIGTERM, -signal.SIGTERM)  # exit codes of a process that was not at fault
+RETRIES = 2  # of a run whose process was stopped so
+NO_RUN = ""  # counts processes that were stopped before they began a run
 
 
 def run_points(
@@ -33,7 +37,8 @@ def run_points(
     """Run every point that is neither done nor failed, in `jobs` processes, and return when all are settled.
 
     groups: the points that a process takes together. on_change is called every now and then. A process that dies (out
-    of memory, a crash) costs the runs that it had, which are listed as failed; another takes its place.
+    of memory, a crash) costs the runs that it had, which are listed as failed; another takes its place. One that is
+    stopped (SIGTERM) has saved its run, which another resumes.
     """
     folder.make()
     points = [point for group in groups for point in group]
@@ -42,31 +47,37 @@ def run_points(
     threads = max(1, (os.cpu_count() or 1) // jobs)
     gpus = _gpus()
 
-    def hire(number: int) -> Any:
+    def hire(number: int) -> None:
         gpu = gpus[number % len(gpus)] if gpus else None
         worker = context.Process(target=_work, args=(units, folder, threads, gpu), name=f"worker {number}")
-        with without_signal(signal.SIGINT):
+        with uninterrupted(), away_from_terminal():  # or there would be a process that nobody knows of
             worker.start()
-        return worker
+            workers[number] = worker
 
-    workers: list[Any] = []
+    workers: dict[int, Any] = {}
+    lost: Counter[str] = Counter()
     try:
-        with uninterrupted():  # or there would be one that nobody knows of
-            workers += [hire(number) for number in range(min(jobs, len(units)))]
-        while any(worker.exitcode != 0 for worker in workers):
+        for number in range(min(jobs, len(units))):
+            hire(number)
+        while any(worker.is_alive() for worker in workers.values()):
             time.sleep(POLL)
+            stop_here_if_asked()
             on_change()
-            for number, worker in enumerate(workers):
-                if worker.exitcode:
-                    _bury(worker, points, folder)
-                    with uninterrupted():
-                        workers[number] = hire(number)
+            for number, worker in list(workers.items()):
+                if not worker.is_alive() and not all_settled(points, folder):
+                    bury(worker, points, folder, lost)
+                    hire(number)
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.terminate()
-        for worker in workers:
+        for worker in workers.values():
             worker.join()
     on_change()
+
+
+def all_settled(points: Sequence[Point], folder: SweepFolder) -> bool:
+    """Whether every point is done or failed."""
+    return all(folder.settled(point.name) for point in points)
 
 
 def units_of(groups: Sequence[Sequence[Point]], jobs: int) -> list[Sequence[Point]]:
@@ -76,14 +87,23 @@ def units_of(groups: Sequence[Sequence[Point]], jobs: int) -> list[Sequence[Poin
     return [group[i::parts] for group in groups for i in range(min(parts, len(group)))]
 
 
-def _bury(worker: Any, points: Sequence[Point], folder: SweepFolder) -> None:
-    """List the runs that a dead worker had as failed; AqaError where it never had one: the next would die as well."""
-    held = [point.name for point in points if _is_holder(worker, folder.holder(point.name))]
-    if not held:
-        raise AqaError(f"a process of the sweep died with no run in its hands: {_cause(worker.exitcode)}")
-    for name in held:
-        if folder.state(name) == "waiting":
-            folder.fail(name, f"the process that ran it died: {_cause(worker.exitcode)}")
+def bury(worker: Any, points: Sequence[Point], folder: SweepFolder, lost: Counter[str]) -> None:
+    """List the runs that a process had when it ended as failed, but for those that another is to resume.
+
+    lost: how often each run lost its process. AqaError where it never had one: the next would end as well.
+    """
+    cause = _cause(worker.exitcode)
+
+    def may_resume(name: str) -> bool:
+        lost[name] += 1
+        return worker.exitcode in STOPPED and lost[name] <= RETRIES
+
+    begun = [point.name for point in points if _is_holder(worker, folder.holder(point.name))]
+    if not begun and not may_resume(NO_RUN):
+        raise AqaError(f"a process of the sweep ended before it began a run: {cause}; the same command resumes")
+    for name in begun:
+        if folder.state(name) == "waiting" and not may_resume(name):
+            folder.fail(name, f"the process that ran it ended: {cause}")
 
 
 def _is_holder(worker: Any, holder: Mapping[str, Any]) -> bool:
@@ -120,7 +140,8 @@ def _take(units: Sequence[Sequence[Point]], folder: SweepFolder, threads: int, g
 
     keep_freed_memory()
     torch.set_num_threads(threads)
-    while open_units := [unit for unit in units if not all(folder.settled(point.name) for point in unit)]:
+    while open_units := [unit for unit in units if not all_settled(unit, folder)]:
+        stop_here_if_asked()
         took = False
         for unit in open_units:
             if is_orphan():

@@ -24,9 +24,9 @@ from aqa.errors import AqaError, first_line
 from aqa.runs.folder import versions
 from aqa.sweeps.folder import SweepFolder
 from aqa.sweeps.grid import Point, RayCluster
-from aqa.sweeps.local import POLL, is_orphan, run_if_free
+from aqa.sweeps.local import POLL, STOPPED, all_settled, is_orphan, run_if_free
 from aqa.system.files import write_text
-from aqa.system.signals import stopped_by_parent
+from aqa.system.signals import away_from_terminal, stop_here_if_asked, stopped_by_parent
 
 ANSWER_SECONDS = 5.0  # for the head's port to open
 JOIN_SECONDS = 60.0  # to load torch and Ray and to join the cluster
@@ -51,7 +51,7 @@ def run_on_ray(
     node has other versions or another file system.
     """
     folder.make()
-    if all(folder.settled(point.name) for point in points):
+    if all_settled(points, folder):
         on_change()
         return
     _require_ray()
@@ -60,15 +60,17 @@ def run_on_ray(
     receiver, sender = context.Pipe(duplex=False)
     shared = SweepFolder(folder.path.absolute())
     driver = context.Process(target=_drive, args=(list(points), shared, cluster, at_once, sender), name="Ray driver")
-    driver.start()
+    with away_from_terminal():
+        driver.start()
     sender.close()
     try:
         if not receiver.poll(JOIN_SECONDS):
             raise AqaError(f"{_where(cluster.address)} did not answer within {JOIN_SECONDS:.0f} s")
-        _hear(receiver, shared)
+        _hear(receiver, driver, shared)
         while not receiver.poll(POLL):
+            stop_here_if_asked()
             on_change()
-        _hear(receiver, shared)
+        _hear(receiver, driver, shared)
     finally:
         _end(driver)
     on_change()
@@ -102,14 +104,19 @@ def _log(folder: SweepFolder) -> Path:
     return folder.path / "ray.log"
 
 
-def _hear(receiver: Connection, folder: SweepFolder) -> None:
-    """Take the driver's next word: nothing, or the problem that ended the sweep."""
+def _hear(receiver: Connection, driver: Any, folder: SweepFolder) -> None:
+    """Receive the driver's next message: nothing, or the problem that ended the sweep."""
     try:
         problem = receiver.recv()
     except EOFError:
-        problem = (
-            f"the Ray cluster was lost; the same command goes on with another ({_log(folder)} has Ray's own words)"
-        )
+        driver.join(STOP_SECONDS)
+        if driver.exitcode in STOPPED:
+            problem = "the process of the sweep that talks to Ray was stopped; the same command resumes the sweep"
+        else:
+            problem = (
+                f"the Ray cluster was lost; the same command resumes the sweep on another cluster "
+                f"({_log(folder)} has Ray's own messages)"
+            )
     if problem:
         raise AqaError(problem)
 
@@ -324,7 +331,7 @@ def _take_back(task: Any, work: Work) -> None:
         raise AqaError(what) from None
     except ray.exceptions.LocalRayletDiedError:
         raise AqaError(
-            "this machine's node of the Ray cluster was lost; the same command goes on with another"
+            "this machine's node of the Ray cluster was lost; the same command resumes the sweep on another cluster"
         ) from None
     except ray.exceptions.RayError as error:
         lose(work, task, first_line(error).partition(". ")[0])

@@ -32,7 +32,8 @@ class SweepResult:
     """How far a sweep is, and what it has found so far; `str` is what a user reads.
 
     folder: of the sweep. states: "done", "running", "failed" or "waiting", by the run's name. numbers: as in
-    results.csv, a row per run and pattern. failures: a line per failed run.
+    results.csv, a row per run and pattern. failures: a line per failed run. unfinished: the runs that the sweep
+    should have run and that are neither done nor failed.
     """
 
     folder: Path
@@ -40,11 +41,12 @@ class SweepResult:
     text: str
     numbers: pd.DataFrame = field(default_factory=pd.DataFrame)
     failures: Sequence[str] = ()
+    unfinished: Sequence[str] = ()
 
     @property
     def exit_status(self) -> int:
-        """1 if a run failed, as the command returns it."""
-        return 1 if self.failures else 0
+        """0 if every run is done, otherwise 1, as the command returns it. With `status`: 1 if a run failed."""
+        return 1 if self.failures or self.unfinished else 0
 
     def __str__(self) -> str:
         return self.text
@@ -91,10 +93,15 @@ def sweep(
             else:
                 run_on_ray(points, folder, plan.launcher.ray, jobs, on_change)
     result = summary(points, folder, jobs or 1)
+    if not status:
+        unfinished = [name for name, state in result.states.items() if state in ("waiting", "running")]
+        result = replace(result, unfinished=unfinished)
     for line in result.failures:
         say(f"failed: {line}")
     if result.failures and not status:
         say("to retry failed runs from where they stopped, run the same sweep with --retry (in Python: retry=True)")
+    if result.unfinished:
+        say(f"not done: {', '.join(result.unfinished)}; the same command resumes the sweep")
     say(f"sweep folder: {folder.path}; all numbers are in {folder.path / RESULTS}")
     return result
 

@@ -1,55 +1,77 @@
-"""Being stopped by Ctrl-C or SIGTERM: asked once a command ends in good order, asked again it leaves at once."""
+"""Being stopped by Ctrl-C, SIGTERM or a closed terminal (SIGHUP): the first signal ends a command in good order.
+
+A second Ctrl-C or SIGTERM ends it at once. A second SIGHUP does not: a shell and the kernel each send one when a
+terminal closes or a connection is cut.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-_asked: list[int] = []  # the signals that came, in the order they came
-_raised = False  # whether the block was told of the first of them
-_held = 0  # how many blocks run, one in the other, that are not to be left in their middle
+from functools import partial
+from multiprocessing import resource_tracker
+from typing import Any
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a program as Ctrl-C does but for its exit status."""
+    """SIGTERM, which ends a program as Ctrl-C does except for its exit status."""
 
 
-def exit_status(stop: BaseException) -> int:
-    """128 and the signal, as a shell has it: 130 for Ctrl-C, 143 for SIGTERM."""
-    return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+class HungUp(KeyboardInterrupt):
+    """SIGHUP: the terminal was closed, or the connection to it was cut."""
+
+
+RAISED: dict[signal.Signals, type[KeyboardInterrupt]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+FROM_TERMINAL = [signal.SIGINT]  # what a terminal sends to every process that it started
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    RAISED[signal.SIGHUP] = HungUp
+    FROM_TERMINAL.append(signal.SIGHUP)
+
+_asked: list[int] = []  # the signals that came, in the order they came
+_raised = False  # whether the block was told of the first of them
+_held = 0  # how many nested blocks are running that must not be left in the middle
+
+
+def exit_status(stop: KeyboardInterrupt) -> int:
+    """128 and the signal, as a shell has it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    return 128 + next(number for number, kind in RAISED.items() if type(stop) is kind)
 
 
 @contextmanager
-def stoppable(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
-    """Signals raise KeyboardInterrupt in the block, once; the next ends the process and its children on the spot.
+def stoppable(signals: Sequence[signal.Signals] = tuple(RAISED)) -> Iterator[None]:
+    """Signals raise KeyboardInterrupt in the block, once; a second ends the process and its children at once.
 
-    A signal that the parent left ignored, as shells do for what runs in the background, stays ignored.
+    A signal that the parent left ignored stays ignored: shells do so for what runs in the background, nohup for SIGHUP.
     """
-    if threading.current_thread() is not threading.main_thread():  # signals are none of its business
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
         return
     global _raised
     before = {number: signal.getsignal(number) for number in signals}
+    hook = sys.unraisablehook
     _asked.clear()
     _raised = False
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _stop)
+    sys.unraisablehook = partial(_not_heard, hook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
         _asked.clear()
 
 
 def _stop(signum: int, frame: object) -> None:
+    if _asked and RAISED.get(signal.Signals(signum)) is HungUp:
+        return
     _asked.append(signum)
     if len(_asked) > 1:
         for child in multiprocessing.active_children():
@@ -61,8 +83,17 @@ def _stop(signum: int, frame: object) -> None:
 
 def _raise() -> None:
     global _raised
-    _raised = True  # what is still to be saved may take `uninterrupted` blocks of its own
-    raise Terminated if _asked[0] == signal.SIGTERM else KeyboardInterrupt
+    _raised = True  # what is still to be saved may use `uninterrupted` blocks of its own
+    raise RAISED[signal.Signals(_asked[0])]
+
+
+def _not_heard(report: Callable[[Any], object], lost: Any) -> None:
+    """Python drops an exception raised in a finalizer: where that was the stop, the next chance raises it again."""
+    global _raised
+    if isinstance(lost.exc_value, KeyboardInterrupt) and _raised:
+        _raised = False
+    else:
+        report(lost)
 
 
 @contextmanager
@@ -85,13 +116,15 @@ def stop_here_if_asked() -> None:
 
 
 @contextmanager
-def without_signal(number: signal.Signals) -> Iterator[None]:
-    """Processes that are started in the block never get a signal."""
+def away_from_terminal() -> Iterator[None]:
+    """Processes that are started in the block get no signal that a terminal sends to all: their parent stops them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)
     try:
+        resource_tracker.ensure_running()  # the first start of a process would start it, and unblock Ctrl-C again
+        signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -99,14 +132,18 @@ def without_signal(number: signal.Signals) -> Iterator[None]:
 
 @contextmanager
 def stopped_by_parent() -> Iterator[None]:
-    """In a child process: the parent's SIGTERM, or its death, ends the block; Ctrl-C is for the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a child process: SIGTERM, or the parent's death, ends the block in good order and the process with status 143.
+
+    Ctrl-C and a closed terminal are for the parent.
+    """
+    for number in FROM_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_outlive_nobody, daemon=True).start()
     try:
         with stoppable([signal.SIGTERM]):
             yield
-    except KeyboardInterrupt:
-        pass
+    except KeyboardInterrupt as stop:
+        sys.exit(exit_status(stop))
 
 
 def _outlive_nobody() -> None:

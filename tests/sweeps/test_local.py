@@ -1,20 +1,23 @@
 """Sweeps that run: every point once, by any number of processes, whatever happens to some of them."""
 
+import contextlib
 import os
 import signal
-import time
+from collections import Counter
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from aqa.cli import main
+from aqa.errors import AqaError
 from aqa.features.streaming import load_features
 from aqa.runs.folder import RunFolder
 from aqa.runs.run import run
 from aqa.store.synthetic import make_synthetic
 from aqa.sweeps.folder import SweepFolder
 from aqa.sweeps.grid import groups_of, load_sweep, points_of
-from aqa.sweeps.local import run_if_free, units_of
+from aqa.sweeps.local import NO_RUN, RETRIES, bury, run_if_free, units_of
 
 BASE = """
 name: base
@@ -39,13 +42,6 @@ def sweep(here, grid, more="", **settings):
         f"name: s\nexperiments: [base.yaml]\ngrid: {grid}\n{more}\n" + (f"set:\n{lines}" if lines else "")
     )
     return points_of(load_sweep("s.yaml"), here)
-
-
-def wait_for(condition, seconds=120):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def logs(here, points):
@@ -88,52 +84,135 @@ def test_failed_runs_are_taken_up_again_when_asked(here, capsys):
     folder.fail(point.name, "the disk was full")
     assert main(["sweep", "s.yaml"]) == 1
     assert folder.state(point.name) == "failed"
-    assert "the same command with --retry" in capsys.readouterr().err
+    assert "with --retry" in capsys.readouterr().err
     assert main(["sweep", "s.yaml", "--retry"]) == 0
     assert folder.state(point.name) == "done"
     assert "--retry" not in capsys.readouterr().err
 
 
-def test_two_sweeps_on_one_folder_share_the_work(here, start_sweep):
-    points = sweep(here, "{train.seed: [0, 1, 2, 3]}", **{"train.epochs": 6})
-    processes = [start_sweep(here), start_sweep(here)]
-    assert [process.wait(240) for process in processes] == [0, 0]
+def test_two_sweeps_on_one_folder_share_the_work(here, start_sweep, wait_for, ended):
+    points = sweep(here, "{train.seed: [0, 1, 2, 3]}")
+    folder = folder_for(here)
+    with contextlib.ExitStack() as claims:
+        for point in points[1:]:
+            assert claims.enter_context(folder.claimed(point.name))
+        first = start_sweep(here)
+        wait_for(lambda: folder.settled(points[0].name))
+        worker = folder.holder(points[0].name)["pid"]
+        os.kill(worker, signal.SIGSTOP)
+    second = start_sweep(here)
+    assert ended(second)[0] == 0
+    os.kill(worker, signal.SIGCONT)
+    assert ended(first)[0] == 0
     assert logs(here, points) == [1] * 4
-    holders = {SweepFolder(here / "runs" / "s").holder(p.name)["pid"] for p in points}
-    assert len(holders) == 2
+    holders = [folder.holder(p.name)["pid"] for p in points]
+    assert holders[0] == worker not in holders[1:]
 
 
-def test_a_worker_that_is_killed_costs_its_run_and_no_other(here, capsys, start_sweep):
-    points = sweep(here, "{train.seed: [0, 1]}")
+ENDLESS, SHORT = 10**6, 2  # epochs: a run that is still at it whenever a test looks, and one that is soon done
+
+
+def epochs(here, point):
+    """How many epochs a run's log tells of."""
+    log = here / "runs" / "s" / point.name / "log.txt"
+    return log.read_text().count("epoch ") if log.is_file() else 0
+
+
+def test_a_worker_that_is_killed_costs_its_run_and_no_other(here, capsys, start_sweep, wait_for, ended):
+    points = sweep(here, f"{{train.epochs: [{ENDLESS}, {SHORT}]}}")
     folder = SweepFolder(here / "runs" / "s")
     process = start_sweep(here)
     wait_for(lambda: folder.holder(points[0].name)["pid"])
-    worker = int(folder.holder(points[0].name)["pid"])
-    os.kill(worker, signal.SIGSTOP)  # so that it is still at its first run
     assert main(["sweep", "s.yaml", "--status"]) == 0
     assert "0 done, 1 running, 0 failed, 1 waiting" in capsys.readouterr().out
-    os.kill(worker, signal.SIGKILL)
-    assert process.wait(240) == 1
+    os.kill(folder.holder(points[0].name)["pid"], signal.SIGKILL)
+    assert ended(process)[0] == 1
     assert [folder.state(p.name) for p in points] == ["failed", "done"]
     assert "SIGKILL" in folder.error(points[0].name).read_text()
-    assert main(["sweep", "s.yaml", "--retry"]) == 0
-    assert folder.state(points[0].name) == "done"
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_sweep_that_is_stopped_goes_on_where_it_was(here, how, start_sweep):
-    points = sweep(here, "{train.seed: [0, 1]}", **{"train.epochs": 8})
+def test_a_worker_that_is_stopped_is_replaced_by_one_that_resumes_its_run(here, start_sweep, wait_for, ended):
+    points = sweep(here, f"{{train.epochs: [{ENDLESS}, {SHORT}]}}")
     folder = SweepFolder(here / "runs" / "s")
     process = start_sweep(here)
-    wait_for(lambda: folder.settled(points[0].name) == "done")
-    os.kill(process.pid, how)
-    process.wait(60)
+    wait_for(lambda: epochs(here, points[0]) > 2)  # what stops the first epoch leaves nothing
+    first = folder.holder(points[0].name)["pid"]
+    os.kill(first, signal.SIGTERM)
+    wait_for(lambda: folder.holder(points[0].name)["pid"] != first)
+    done = RunFolder(folder.run(points[0].name)).load_state()["progress"]["epoch"]
+    wait_for(lambda: epochs(here, points[0]) > done)
+    assert logs(here, points[:1]) == [1]
+    os.kill(folder.holder(points[0].name)["pid"], signal.SIGKILL)
+    status, said = ended(process)
+    assert (status, "1 done, 0 running, 1 failed, 0 waiting" in said) == (1, True)
+
+
+def test_a_run_whose_worker_is_stopped_again_and_again_fails(here):
+    (point,), folder = sweep(here, "{train.seed: [0]}"), folder_for(here)
+    folder.start(point.name)
+    stopped, lost = SimpleNamespace(pid=os.getpid(), exitcode=128 + signal.SIGTERM), Counter()
+    for _ in range(RETRIES):
+        bury(stopped, [point], folder, lost)
+        assert folder.state(point.name) == "waiting"
+    bury(stopped, [point], folder, lost)
+    assert "exit status 143" in folder.error(point.name).read_text()
+
+
+def test_a_worker_that_ends_before_it_began_a_run_is_replaced_where_it_was_stopped_and_an_error_where_not(here):
+    (point,), folder = sweep(here, "{train.seed: [0]}"), folder_for(here)
+    lost = Counter()
+    bury(SimpleNamespace(pid=1, exitcode=-signal.SIGTERM), [point], folder, lost)
+    assert lost == {NO_RUN: 1}
+    with pytest.raises(AqaError, match="ended before it began a run: exit status 1; the same command resumes"):
+        bury(SimpleNamespace(pid=1, exitcode=1), [point], folder, Counter())
+    with pytest.raises(AqaError, match="signal SIGTERM"):
+        bury(SimpleNamespace(pid=1, exitcode=-signal.SIGTERM), [point], folder, Counter({NO_RUN: RETRIES}))
+
+
+def test_a_sweep_with_runs_that_are_not_done_does_not_succeed(here, capsys, monkeypatch):
+    points = sweep(here, "{train.seed: [0, 1]}")
+    monkeypatch.setattr("aqa.sweeps.sweep.run_points", lambda *arguments: None)
+    assert main(["sweep", "s.yaml"]) == 1
+    said = capsys.readouterr()
+    assert "0 done, 0 running, 0 failed, 2 waiting" in said.out
+    assert f"not done: {points[0].name}, {points[1].name}; the same command resumes the sweep" in said.err
+    assert main(["sweep", "s.yaml", "--status"]) == 0  # which was only to look
+
+
+@pytest.mark.parametrize(
+    ("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
+)
+def test_a_sweep_that_is_stopped_saves_its_run_and_says_so(here, how, status, start_sweep, wait_for, ended):
+    points = sweep(here, f"{{train.epochs: [{SHORT}, {ENDLESS}]}}")
+    folder = SweepFolder(here / "runs" / "s")
+    process = start_sweep(here)
+    wait_for(lambda: epochs(here, points[1]) > 2)
+    if how in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all processes
+        os.killpg(process.pid, how)
+    else:
+        os.kill(process.pid, how)
+    found, said = ended(process)
+    assert found == status
+    assert "Traceback" not in said
+    if how != signal.SIGKILL:
+        assert said.splitlines()[-1] == "aqa: stopped; 1 of 2 runs are done; the same command resumes the sweep"
+    wait_for(lambda: folder.state(points[1].name) == "waiting")
+    assert RunFolder(folder.run(points[1].name)).load_state()["progress"]["epoch"] >= 1
+    assert [folder.state(p.name) for p in points] == ["done", "waiting"]
+
+
+def test_a_sweep_that_was_stopped_resumes(here, stopped_in_epoch):
+    points, folder = sweep(here, "{train.seed: [0, 1]}", **{"train.epochs": 4}), folder_for(here)
+    expected = found_alone(here, points)
+    with stopped_in_epoch(3):
+        run_if_free(points, folder)
     assert main(["sweep", "s.yaml"]) == 0
     assert [folder.state(p.name) for p in points] == ["done"] * 2
-    assert logs(here, points)[0] == 1
+    assert logs(here, points) == [1, 1]
+    assert [found(folder.run(p.name)) for p in points] == expected
 
 
-# Seeds in turn
+# Seeds together
 
 MANY_SEEDS = "{train.seed: [0, 1, 2]}"
 
@@ -233,15 +312,15 @@ def test_a_group_of_seeds_is_divided_where_there_are_more_workers_than_groups(he
     assert units_of([], 2) == []
 
 
-def test_a_worker_that_is_killed_costs_the_seeds_that_it_had(here, capsys, start_sweep):
-    points = sweep(here, "{train.seed: [0, 1], train.epochs: [150, 2]}", "vectorize: seeds")
+def test_a_worker_that_is_killed_costs_the_seed_that_it_was_at(here, capsys, start_sweep, wait_for):
+    points = sweep(here, f"{{train.seed: [0, 1], train.epochs: [{ENDLESS}, {SHORT}]}}", "vectorize: seeds")
     folder = SweepFolder(here / "runs" / "s")
-    process = start_sweep(here)
-    wait_for(lambda: folder.holder(points[2].name)["pid"])
+    start_sweep(here)
+    wait_for(lambda: folder.holder(points[0].name)["pid"])
     assert main(["sweep", "s.yaml", "--status"]) == 0
     assert "0 done, 2 running, 0 failed, 2 waiting" in capsys.readouterr().out
-    os.kill(int(folder.holder(points[0].name)["pid"]), signal.SIGKILL)
-    assert process.wait(240) == 1
-    assert [folder.state(p.name) for p in points] == ["failed", "done", "failed", "done"]
+    os.kill(folder.holder(points[0].name)["pid"], signal.SIGKILL)
+    wait_for(lambda: folder.holder(points[2].name)["pid"])
+    assert [folder.settled(p.name) for p in points] == ["failed", None, None, None]
     folder.forget_failures()
-    assert [folder.state(p.name) for p in points] == ["waiting", "done", "waiting", "done"]
+    assert folder.settled(points[0].name) is None
