@@ -28,7 +28,7 @@ def subset_name(modalities: Sequence[str], subset: Sequence[bool]) -> str:
 
 
 def find_subset(modalities: Sequence[str], name: str) -> tuple[bool, ...] | None:
-    """The non-empty subset of that name, None where no subset has it; for any number of modalities."""
+    """The non-empty subset of that name, None if no subset has it; for any number of modalities."""
     short = initials(modalities)
     parts = list(name) if all(len(s) == 1 for s in short) else name.split("+")
     subset = tuple(s in parts for s in short)

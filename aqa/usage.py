@@ -13,7 +13,7 @@ from aqa.errors import AqaError, first_line, out_of_memory
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str | None:
-    """What a user is told of an error of a command with these arguments; None where it is a fault of the program."""
+    """What a user is told of an error of a command with these arguments; None if it is a fault of the program."""
     if isinstance(error, AqaError):
         return str(error)
     if isinstance(error, OSError):

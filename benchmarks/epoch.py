@@ -2,7 +2,7 @@
 
     python -m benchmarks.epoch                     the shapes of Fis-V, FS1000 and RG, 64 videos each
 
-Three things are timed by turns: an epoch as training does it (`training_batches` into `train_epoch`); the same steps on
+Three things are timed in turn: an epoch as training does it (`training_batches` into `train_epoch`); the same steps on
 the same batches, made before; the batches alone, without steps. The share of data is what the epoch takes beyond its
 steps, as a part of the epoch; it can come out below zero where it is less than the machine's unrest. The batches alone
 stand beside copying as many bytes in memory.

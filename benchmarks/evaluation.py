@@ -3,7 +3,7 @@
     python -m benchmarks.evaluation
 
 A hundred videos of 124 clips with the widths of Fis-V, an MCMoE of the published size, batches of 32: the seven subsets
-together, the complete pattern alone, and the seven one after the other, by turns in one process. Their ratios are the
+together, the complete pattern alone, and the seven one after the other, in turn in one process. Their ratios are the
 figures to compare between versions.
 """
 

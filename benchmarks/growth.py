@@ -88,7 +88,7 @@ class Growth:
 
     @property
     def growing_exponent(self) -> float:
-        """p of c + a size^p through the three largest sizes; NaN where values do not grow."""
+        """p of c + a size^p through the three largest sizes; NaN if values do not grow."""
         return growing_exponent(self.sizes[-3:], self.values[-3:])
 
 
@@ -98,7 +98,7 @@ def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
 
 
 def growing_exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
-    """p of c + a size^p through three values at sizes a constant factor apart; NaN where they do not grow."""
+    """p of c + a size^p through three values at sizes a constant factor apart; NaN if they do not grow."""
     first, second = np.diff(values)
     if first <= 0 or second <= 0:
         return math.nan
@@ -210,7 +210,7 @@ def reading(path: Path, device: torch.device) -> Callable[[], object]:
 
 
 def squares_kept(model: AQAModel, batch: Example) -> Counter[str]:
-    """What the loss keeps for its backward pass that has T x T numbers a video or more, by the line that keeps it."""
+    """What the loss keeps for its backward pass that has T x T numbers per video or more, by the line that keeps it."""
     rows, clips = next(iter(batch.features.values())).shape[:2]
     kept: Counter[str] = Counter()
 

@@ -1,7 +1,7 @@
-"""What every speed benchmark is made of: work timed by turns with a limit of the machine, and a record of every sample.
+"""What every speed benchmark is made of: work timed in turn with a limit of the machine, and a record of every sample.
 
 A time alone says little on a machine whose speed changes. So a benchmark times its work and what limits it (matrix
-products, copies in memory, reading a file) by turns in one process, and gives their ratio, turn by turn: the figure to
+products, copies in memory, reading a file) in turn in one process, and gives their ratio, turn by turn: the figure to
 compare between versions and machines. Figures are medians, with the lowest and the highest sample and their number.
 """
 
@@ -154,7 +154,7 @@ def memory_copy(device: torch.device, size: int = 2**28) -> Work:
 
 
 def beside_data_sheet(report: Report, what: str, achieved: Sequence[float], device: torch.device) -> None:
-    """Figures of what a GPU's data sheet promises, and the share of it that was achieved; none where it is not known.
+    """Figures of what a GPU's data sheet promises, and the share of it that was achieved; none if it is not known.
 
     what: "memory" or a precision. achieved: bytes or operations in a second.
     """

@@ -21,7 +21,7 @@ import pandas as pd
 import yaml
 
 from aqa.config.load import load_experiment
-from aqa.evaluation.metrics import summarise
+from aqa.evaluation.metrics import summarize
 from aqa.modalities import subsets
 from aqa.runs.folder import LOADER, PREDICTIONS, RunFolder
 from aqa.runs.predictions import save_predictions
@@ -82,7 +82,7 @@ def make_run(path: Path, data_set: str, target: str, model: int, seed: int, n: i
     rng = np.random.default_rng([n, model, seed])
     names = subsets(MODALITIES)
     predictions = {name: truth + (20 + 3 * model / sum(s)) * rng.normal(size=n) for name, s in names.items()}
-    found = summarise(predictions, truth, list(names)[1:], 0, 40, resamples=100)
+    found = summarize(predictions, truth, list(names)[1:], 0, 40, resamples=100)
     about = {"data_set": data_set, "target": target, "model": "mcmoe", "seed": seed, "modalities": MODALITIES}
     selection = {"split": "valid", "metric": "srcc", "pattern": "complete", "epoch": 3, "value": 0.5, "epochs": 9}
     router = {name: rng.dirichlet([5, 5, 5], size=3).tolist() for name in names}

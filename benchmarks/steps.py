@@ -17,7 +17,7 @@ from aqa.system.precision import Precision
 
 
 class Shape(NamedTuple):
-    """What a batch has: the channels of each modality, clips a video, videos."""
+    """What a batch has: the channels of each modality, clips per video, videos."""
 
     widths: Mapping[str, int]
     clips: int

@@ -2,7 +2,7 @@
 
     python -m benchmarks.streaming
 
-A store of random features that takes four times `data.memory`, in a process of its own, by turns:
+A store of random features that takes four times `data.memory`, in a process of its own, in turn:
 - an epoch without training, read ahead and read at need, beside a plain read of the file;
 - an epoch with work after each batch that takes about as long as reading: what reading ahead is for.
 Then the most memory that an epoch took above what the process held before it, batches included.

@@ -1,4 +1,4 @@
-"""What a sweep costs beside its runs: the same small runs by `aqa sweep` and by a plain loop, in seconds a run.
+"""What a sweep costs beside its runs: the same small runs by `aqa sweep` and by a plain loop, in seconds per run.
 
     python -m benchmarks.sweep
 
@@ -49,11 +49,11 @@ def main() -> None:
             plain.append(seconds(["-c", LOOP.format(runs=arguments.runs, repeat=repeat)], folder))
             swept.append(seconds(["-m", "aqa.cli", "sweep", "s.yaml"], folder))
     over = (np.array(swept) - np.array(plain)) / arguments.runs
-    print(f"plain loop: median {np.median(plain) / arguments.runs:.2f} s a run, {arguments.runs} runs")
+    print(f"plain loop: median {np.median(plain) / arguments.runs:.2f} s per run, {arguments.runs} runs")
     print(f"aqa sweep:  median {np.median(swept) / arguments.runs:.2f} s a run")
     ratio = np.array(swept) / np.array(plain)
     print(f"ratio: median {np.median(ratio):.3f} ({ratio.min():.3f} to {ratio.max():.3f}, n={len(ratio)})")
-    print(f"overhead: median {np.median(over):.3f} s a run ({over.min():.3f} to {over.max():.3f}); limit {LIMIT} s")
+    print(f"overhead: median {np.median(over):.3f} s per run ({over.min():.3f} to {over.max():.3f}); limit {LIMIT} s")
 
 
 def seconds(arguments: list[str], folder: Path) -> float:

@@ -3,7 +3,7 @@
     python -m benchmarks.tracking                            every way three times
     python -m benchmarks.tracking --ways "lost, hangs"       one of them, beside the untracked run
 
-Runs experiments/quickstart.yaml for some epochs in each way by turns, and prints seconds a run, the ratio to the
+Runs experiments/quickstart.yaml for some epochs in each way in turn, and prints seconds per run, the ratio to the
 untracked run of the same turn, what was said of the tracking, and whether history, metrics, predictions and checkpoint
 are those of the untracked run to the byte. A server that is lost has taken the run and misbehaves two seconds later. No
 server outside this machine is asked; the address of the black hole is one that the internet leaves unused (RFC 5737).

@@ -5,7 +5,7 @@
     python -m benchmarks.train_step --device cuda --precision float32 tf32 bf16 --compile
 
 One step is what training does: loss, backward, Adam. Its time stands beside the time that floating-point operations
-would take at the rate of one large matrix product of the same precision, measured by turns with it in the same process.
+would take at the rate of one large matrix product of the same precision, measured in turn with it in the same process.
 Two counts of operations are set against it:
 
 - "published": those of the step as it was published, 272 GFLOP at Fis-V's shape, whatever this version computes. The
@@ -13,7 +13,7 @@ Two counts of operations are set against it:
 - "counted": those that this version's step does, by torch's counter: how well it keeps the processor busy. It does not
   show work that was saved; what is computed twice to save memory counts twice.
 
---compile: the step with `train.compile` as well, by turns with the plain one. The rates of matrix products and of the
+--compile: the step with `train.compile` as well, in turn with the plain one. The rates of matrix products and of the
 memory of a GPU stand beside those of its data sheet, where that is known.
 """
 

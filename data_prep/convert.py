@@ -46,7 +46,7 @@ class Stream:
     """One modality as published.
 
     width: D, columns of every sample. ids: the samples that have it. load(id) returns (T, D) numbers, and is called
-    at most twice a sample. extractor, clip_seconds: what made the features, and how much video a row covers.
+    at most twice per sample. extractor, clip_seconds: what made the features, and how much video a row covers.
     """
 
     width: int

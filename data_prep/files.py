@@ -22,7 +22,7 @@ _TOLD_APART = (
 def find(source: Path, *names: str) -> Path:
     """The one file or folder under `source` that has one of `names`.
 
-    Raises AqaError where there is none, with the nearest name there is, and where there are two, naming both.
+    Raises AqaError if there is none, with the nearest name there is, and where there are two, naming both.
     """
     source = Path(source)
     if not source.is_dir():
@@ -44,19 +44,19 @@ def is_macos(path: Path) -> bool:
 
 
 def macos_note(source: Path) -> str:
-    """What a summary says about the files of macOS under `source`; empty where there are none."""
+    """What a summary says about the files of macOS under `source`; empty if there are none."""
     count = sum(path.is_file() and is_macos(path.relative_to(source)) for path in source.rglob("*"))
     return f"skipped: {count} file{'s' * (count != 1)} that macOS added to an archive (._NAME, __MACOSX)" * bool(count)
 
 
 def original_of_copy(name: str) -> str | None:
-    """The name that a browser or file manager copied: "a" for "a (1)"; None where it is not such a name."""
+    """The name that a browser or file manager copied: "a" for "a (1)"; None if it is not such a name."""
     match = re.fullmatch(r"(.+) \(\d+\)", name)
     return match[1] if match else None
 
 
 def what_it_is(path: Path) -> str | None:
-    """For a file in the place of another, what its first bytes show and what to do; None where they show nothing."""
+    """For a file in the place of another, what its first bytes show and what to do; None if they show nothing."""
     with path.open("rb") as file:
         start = file.read(1024)
     if not start:

@@ -32,7 +32,7 @@ LABELS = {"train": "train_fs1000_new.txt", "test": "val_fs1000_new.txt"}
     url="https://arxiv.org/abs/2203.03990",
 )
 def read(source: Path) -> Published:
-    """FS1000 as published: three folders with one file a video, two label files, at any depth under `source`.
+    """FS1000 as published: three folders with one file per video, two label files, at any depth under `source`.
 
     Visual features (T, P, 768) are averaged over their P positions. PCS is divided by the line's last column, the
     factor of its competition. Raises AqaError naming a file or folder that is missing or there twice.

@@ -22,7 +22,7 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 
 @dataclass(frozen=True)
 class Row:
-    """One line: the video's id and its scores, None where one is not a finite number (already noted as a problem)."""
+    """One line: the video's id and its scores, None if one is not a finite number (already noted as a problem)."""
 
     id: str
     scores: tuple[float | None, ...]
@@ -133,7 +133,7 @@ def _is_utf16(content: bytes) -> bool:
 
 
 def _value(text: str) -> float | None:
-    """The number in a field, also with a decimal comma; None where it is not one."""
+    """The number in a field, also with a decimal comma; None if it is not one."""
     try:
         return float(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text)
     except ValueError:

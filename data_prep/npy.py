@@ -1,4 +1,4 @@
-"""Reading .npy files from strangers without running what is in them.
+"""Reading .npy files from others without running what is in them.
 
 The benchmarks publish features as pickled object arrays: a 0-d array that holds a dict of video id -> (T, D) array.
 `numpy.load(allow_pickle=True)` would run any code that such a file asks for. Here the pickle may name the few things
@@ -165,7 +165,7 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
 
 
 def _check_kind(path: Path, archive: bool = False) -> None:
-    """AqaError where there is no file, or one of another kind that its first bytes tell."""
+    """AqaError if there is no file, or one of another kind that its first bytes tell."""
     if not has_file(path):
         raise AqaError(f"{path} cannot be read: No such file")
     what = None if archive and zipfile.is_zipfile(path) else what_it_is(path)

@@ -53,7 +53,7 @@ RANGES = {
     url="https://github.com/pliang279/MFN",
 )
 def read(source: Path) -> Published:
-    """POM as preprocessed for word-aligned models: 20 rows a video, padded with zero rows at the front.
+    """POM as preprocessed for word-aligned models: 20 rows per video, padded with zero rows at the front.
 
     `source` is a folder with ``{audio,video,y}_{train,valid,test}.h5`` (one array ``d1`` each), a folder with
     ``pom.npz``, or that file (arrays ``visual``, ``audio``, ``labels``, ``split``). The source has no ids: a video is

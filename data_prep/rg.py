@@ -31,7 +31,7 @@ RANGE = (0.0, 25.0)
     url="https://arxiv.org/abs/2008.05977",
 )
 def read(source: Path) -> Published:
-    """RG as published: one pickled feature file a modality and apparatus, two label files, anywhere under `source`.
+    """RG as published: one pickled feature file per modality and apparatus, two label files, anywhere under `source`.
 
     One store with four targets; a video is labelled for its own apparatus only, the one its name begins with. Raises
     AqaError naming a file that is missing or there twice.

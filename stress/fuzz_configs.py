@@ -109,7 +109,7 @@ def _limited(seconds: int) -> Iterator[None]:
 
 
 def try_case(case: Case, folder: Path) -> tuple[str, str | None]:
-    """What came of a case (run, refused or failed), and what is wrong with that, None where nothing is."""
+    """What came of a case (run, refused or failed), and what is wrong with that, None if nothing is."""
     for left in folder.iterdir():
         if left.is_dir():
             shutil.rmtree(left)

@@ -6,7 +6,7 @@
     python -m stress.kills --how term         SIGTERM at random moments; it must save and say how to go on
 
 The commands are `aqa run`, `sweep` (two processes), `prepare` (Fis-V's layout) and `report`, each in a fork of this
-process, which has loaded torch already. Everything that they leave is compared byte by byte but for log.txt (what was
+process, which has loaded torch already. Everything that they leave is compared byte by byte, except log.txt (what was
 said), .claims (who ran what, when) and the seconds of a sweep. The state after the last epoch is compared as well where
 it is saved every epoch: weights, optimizer, scheduler, random numbers.
 """

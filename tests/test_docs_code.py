@@ -195,7 +195,7 @@ def supplies(tmp_path_factory):
 
 @pytest.fixture
 def scratch(tmp_path, supplies, monkeypatch):
-    """An empty working folder but for what `supplies` has, and no plugin; registries are as before afterwards."""
+    """An empty working folder except for what `supplies` has, and no plugin; registries are as before afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PWD", str(tmp_path))
     monkeypatch.setenv(plugins.ENVIRONMENT, "")

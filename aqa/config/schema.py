@@ -193,7 +193,7 @@ class Experiment(StrictConfig):
     def unique_name(self, fingerprint: str | None) -> str:
         """Data, target, model, seed, a hash of the settings that decide the run's numbers, and the store's content.
 
-        fingerprint: the store's (`aqa.store.fingerprint`); None where there is no store yet.
+        fingerprint: the store's (`aqa.store.fingerprint`); None if there is no store yet.
         """
         name = self._name_by_settings(threads=None)
         return name if fingerprint is None else f"{name}-{fingerprint[:FINGERPRINT_SHOWN]}"

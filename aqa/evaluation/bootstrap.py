@@ -22,7 +22,7 @@ BLOCK = 1_000_000  # Resamples are worked through in blocks of about this many v
 
 
 class Interval(NamedTuple):
-    """A percentile interval: NaN where the resamples allow none, with the counts that say why.
+    """A percentile interval: NaN if the resamples allow none, with the counts that say why.
 
     undefined: resamples without a value, which are left out; perfect: those in which the videos drawn are in perfect
     order; resamples: how many there are.
@@ -41,7 +41,7 @@ class Interval(NamedTuple):
 
     @property
     def why_none(self) -> str | None:
-        """Why there is no interval, in words; None where there is one."""
+        """Why there is no interval, in words; None if there is one."""
         if not np.isnan(self.low):
             return None
         if self.too_few:
@@ -85,7 +85,7 @@ class ResampledTarget:
         self.untied = np.einsum("nr,nr->r", self.weighted, counts), _variance(counts, self.drawn)
 
     def srcc(self, prediction: Floats) -> Floats:
-        """SRCC of predictions (n,) in every resample (R,); NaN where undefined.
+        """SRCC of predictions (n,) in every resample (R,); NaN if undefined.
 
         Videos whose prediction is NaN were not scored and are left out. Ranks follow from one sorting of the videos
         and the counts, without sorting every resample; they are doubled, so that sums are of whole numbers.
@@ -114,7 +114,7 @@ class ResampledTarget:
 
 
 def correlation(xy: Floats, xx: Floats, yy: Floats) -> Floats:
-    """From centred sums of products; NaN where one of the variances is 0."""
+    """From centred sums of products; NaN if one of the variances is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.clip(xy / np.sqrt(xx * yy), -1.0, 1.0)
 

@@ -28,7 +28,7 @@ class Intervals:
 def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
     """Spearman's rank correlation of predictions (N,) with targets (N,); ties have average ranks.
 
-    NaN where it is undefined: fewer than 3 videos, a constant input, or a NaN among the numbers.
+    NaN if it is undefined: fewer than 3 videos, a constant input, or a NaN among the numbers.
     """
     x, y = _pair(prediction, target)
     if len(x) < FEWEST or np.isnan(x).any() or np.isnan(y).any():
@@ -39,7 +39,7 @@ def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
 
 
 def why_undefined(prediction: ArrayLike, target: ArrayLike) -> str | None:
-    """Why `srcc` is NaN for predictions (N,) and targets (N,); None where it is not."""
+    """Why `srcc` is NaN for predictions (N,) and targets (N,); None if it is not."""
     x, y = _pair(prediction, target)
     if not np.isnan(srcc(x, y)):
         return None
@@ -51,7 +51,7 @@ def why_undefined(prediction: ArrayLike, target: ArrayLike) -> str | None:
 
 
 def kendall(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Kendall's tau-b of predictions (N,) with targets (N,); NaN where `srcc` is."""
+    """Kendall's tau-b of predictions (N,) with targets (N,); NaN if `srcc` is."""
     x, y = _pair(prediction, target)
     if np.isnan(srcc(x, y)):
         return float("nan")
@@ -124,7 +124,7 @@ def bootstrap(
     )
 
 
-def summarise(
+def summarize(
     predictions: Mapping[str, ArrayLike],
     target: ArrayLike,
     incomplete: Sequence[str],

@@ -134,7 +134,7 @@ def selection_measure(
 ) -> Callable[[], dict[str, float]]:
     """A function that measures the model as it then is on some rows, of true scores (n,).
 
-    srcc is the Fisher-z mean over the patterns, NaN where one is undefined; mse the mean, in squared target units.
+    srcc is the Fisher-z mean over the patterns, NaN if one is undefined; mse the mean, in squared target units.
     """
 
     def measure() -> dict[str, float]:
@@ -161,7 +161,7 @@ def summary(
     label_range: the lowest and highest true score of the data set, for the relative L2. The average says which patterns
     that were tested with something missing it leaves out ("left_out"), those that are not subsets.
     """
-    found = metrics.summarise(predictions, truth, incomplete(patterns), *label_range, seed=seed)
+    found = metrics.summarize(predictions, truth, incomplete(patterns), *label_range, seed=seed)
     for name, scores in found["patterns"].items():
         if name in target.ceiling:
             scores["ceiling"] = target.ceiling[name]

@@ -43,7 +43,7 @@ class Spans(NamedTuple):
 class Alignment:
     """How the streams of each video of a store become windows.
 
-    stored: clips of each stream (N, M), 0 where it is absent. seconds: that one clip takes (M,), NaN where not known.
+    stored: clips of each stream (N, M), 0 where it is absent. seconds: that one clip takes (M,), NaN if not known.
     fill: with "time", resample every video to all clips of the window, whatever its streams have.
     """
 
@@ -54,7 +54,7 @@ class Alignment:
 
     @classmethod
     def of(cls, store: FeatureStore, modalities: Sequence[str], kind: Align, clips: int | None = None) -> Alignment:
-        """Of a store's modalities, absent ones among them. clips: `data.clips`, None where it is not given."""
+        """Of a store's modalities, absent ones among them. clips: `data.clips`, None if it is not given."""
         absent = np.zeros(len(store), np.int64)
         lengths = [np.diff(store.offsets[m]) if m in store.modalities else absent for m in modalities]
         seconds = np.array([store.clip_seconds(m) for m in modalities])

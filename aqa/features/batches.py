@@ -21,7 +21,7 @@ from torch import Tensor
 from aqa.errors import AqaError, nearest
 from aqa.features.alignment import Align, Alignment, Counted, Rows, resampled
 from aqa.features.loading import allocate, disk_type, fill, shaped
-from aqa.features.statistics import Moments, Statistics, standardised
+from aqa.features.statistics import Moments, Statistics, standardized
 from aqa.missing import Draws, MissingPattern, sample_keys
 from aqa.store.store import FeatureStore
 from aqa.system.devices import on_device
@@ -144,15 +144,15 @@ class Features:
         return {m: held.values[m][begin[i] : begin[i] + lengths[i]] for m, i in chosen.items()}
 
     def copy(self) -> Features:
-        """The same features, that may be standardised apart."""
+        """The same features, that may be standardized apart."""
         twin = copy.copy(self)
         twin.values = {m: values.clone() for m, values in self.values.items()}
         return twin
 
-    def standardise(self, statistics: Statistics) -> None:
+    def standardize(self, statistics: Statistics) -> None:
         """Bring every channel to zero mean and unit deviation by the statistics of a training set, in float32."""
         for m in statistics:
-            self.values[m] = standardised(self.values[m], statistics[m])
+            self.values[m] = standardized(self.values[m], statistics[m])
 
     def window(
         self, rows: Rows, clips: int, place: NDArray[np.float64] | None = None, counted: Counted | None = None

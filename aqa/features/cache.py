@@ -1,4 +1,4 @@
-"""Features that runs of one process share: a store is read once, and standardised once by the same statistics."""
+"""Features that runs of one process share: a store is read once, and standardized once by the same statistics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FeatureLoader:
     def __init__(self, runs: int = 1):
         self.runs = runs
         self._loaded: dict[tuple[object, ...], Features] = {}
-        self._standardised: list[tuple[Features, Statistics, Features]] = []
+        self._standardized: list[tuple[Features, Statistics, Features]] = []
 
     def load(
         self,
@@ -29,14 +29,14 @@ class FeatureLoader:
         device: torch.device,
         clips: int | None = None,
         memory: float | None = None,
-        standardise: bool = False,
+        standardize: bool = False,
         batch_size: int = 0,
         window: int | None = None,
     ) -> Features:
         """Features as they are in the store; clips and what follows it: as `load_features` has them."""
         fill = align == "time" and clips is not None  # all that features have of `clips`
         batches = (0, None) if memory is None else (batch_size, window)  # which matter to no features held whole
-        asked = (tuple(modalities), align, fill, str(device), memory, standardise)
+        asked = (tuple(modalities), align, fill, str(device), memory, standardize)
         key = (str(store.path), store.stamp, *asked, *batches)
         if key not in self._loaded:
             self._loaded[key] = load_features(
@@ -46,24 +46,24 @@ class FeatureLoader:
                 clips=clips,
                 device=device,
                 memory=memory,
-                standardise=standardise,
+                standardize=standardize,
                 batch_size=batch_size,
                 window=window,
             )
         return self._loaded[key]
 
-    def standardised(self, features: Features, statistics: Statistics) -> Features:
-        """Loaded features, standardised by statistics: in place for one run, in a copy where others may need others."""
+    def standardized(self, features: Features, statistics: Statistics) -> Features:
+        """Loaded features, standardized by statistics: in place for one run, in a copy where others may need others."""
         if not statistics:
             return features
-        for source, known, result in self._standardised:
+        for source, known, result in self._standardized:
             if source is features and _equal(known, statistics):
                 return result
         result = features
         if self.runs > 1:
             result = features.copy()
-        result.standardise(statistics)
-        self._standardised.append((features, statistics, result))
+        result.standardize(statistics)
+        self._standardized.append((features, statistics, result))
         return result
 
 

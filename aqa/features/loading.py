@@ -130,7 +130,7 @@ def _through_pinned_memory(
 
 
 def _check(store: FeatureStore, modality: str, first: int, part: NDArray[np.floating[Any]]) -> None:
-    """AqaError where part (n, D), the clips from number `first` on, holds NaN or infinity."""
+    """AqaError if part (n, D), the clips from number `first` on, holds NaN or infinity."""
     if not all_finite(part):
         clip = first + int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])
         row = int(np.searchsorted(store.offsets[modality], clip, "right")) - 1

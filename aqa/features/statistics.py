@@ -43,7 +43,7 @@ class Moments:
         return self.mean.float(), torch.where(varies, deviation, 1.0).float()
 
 
-def standardised(values: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
+def standardized(values: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
     """Clips (n, D) less the mean, over the deviation: in place in float32, as a new tensor where they are narrower."""
     mean, deviation = (number.to(values.device) for number in statistics)
     return values.float().sub_(mean).div_(deviation)

@@ -26,7 +26,7 @@ from aqa.features.alignment import Align, Counted, Rows
 from aqa.features.batches import Features, Held
 from aqa.features.loading import ALIGNMENT, disk_type, fill, mapped, shaped
 from aqa.features.prefetch import in_turn, one_ahead
-from aqa.features.statistics import Statistics, standardised
+from aqa.features.statistics import Statistics, standardized
 from aqa.store.store import FeatureStore
 from aqa.system.memory import GIB, free_memory
 
@@ -44,21 +44,21 @@ def load_features(
     clips: int | None = None,
     device: torch.device | str = "cpu",
     memory: float | None = None,
-    standardise: bool = False,
+    standardize: bool = False,
     batch_size: int = 0,
     window: int | None = None,
 ) -> Features:
     """The features of a store: all in memory, or streamed where with their batches they would take over `memory` GiB.
 
-    align, clips: as in `Features`. standardise: whether they will be, for which they are held in float32. batch_size,
-    window: videos and clips of the batches that are to be made, clips of the longest video by default. AqaError where
+    align, clips: as in `Features`. standardize: whether they will be, for which they are held in float32. batch_size,
+    window: videos and clips of the batches that are to be made, clips of the longest video by default. AqaError if
     features do not fit into the memory that is free and no `memory` is given, and where batches alone would take more
     than `memory` or than is free.
     """
     device = torch.device(device)
     known = [m for m in modalities or store.modalities if m in store.modalities]
     needed = sum(
-        int(store.offsets[m][-1]) * store.widths[m] * _held_type(store, m, standardise).itemsize for m in known
+        int(store.offsets[m][-1]) * store.widths[m] * _held_type(store, m, standardize).itemsize for m in known
     )
     chosen: dict[str, Any] = {"modalities": modalities, "widths": widths, "align": align, "clips": clips}
     chosen["device"] = device
@@ -77,7 +77,7 @@ def load_features(
                     f"data.memory: {memory:.3g} GiB are allowed, and batches of {batch_size} videos alone take "
                     f"{beside / GIB:.3g} GiB"
                 )
-            return StreamedFeatures(store, capacity=capacity, standardise=standardise, **chosen)
+            return StreamedFeatures(store, capacity=capacity, standardize=standardize, **chosen)
     if memory is None and free is not None and needed > free:
         raise AqaError(
             f"{store.path}: the features take {needed / GIB:.3g} GiB, {free / GIB:.3g} GiB are free on {device}; set "
@@ -89,7 +89,7 @@ def load_features(
 class StreamedFeatures(Features):
     """Features that are read when their turn comes, at most `capacity` bytes at a time: half in use, half read ahead.
 
-    standardise: whether they will be, for which they are held in float32. read_ahead: whether what comes next is read
+    standardize: whether they will be, for which they are held in float32. read_ahead: whether what comes next is read
     in a thread while what is there is used; the batches are the same.
     """
 
@@ -98,13 +98,13 @@ class StreamedFeatures(Features):
         store: FeatureStore,
         *,
         capacity: int,
-        standardise: bool = False,
+        standardize: bool = False,
         read_ahead: bool = True,
         **options: Any,
     ):
         super().__init__(store, **options)
         self._store = FeatureStore(store.path)  # its own, for as long as there are epochs
-        self._types = {m: _held_type(store, m, standardise) for m in self.modalities}
+        self._types = {m: _held_type(store, m, standardize) for m in self.modalities}
         self._statistics: list[Statistics] = []
         self._allowed = capacity
         self._capacity = capacity // 2  # of what is in use, and of what is read ahead
@@ -123,12 +123,12 @@ class StreamedFeatures(Features):
         return {}
 
     def copy(self) -> StreamedFeatures:
-        """The same features, that may be standardised apart."""
+        """The same features, that may be standardized apart."""
         twin = copy.copy(self)
         twin._statistics = list(self._statistics)
         return twin
 
-    def standardise(self, statistics: Statistics) -> None:
+    def standardize(self, statistics: Statistics) -> None:
         """Bring every channel to zero mean and unit deviation, whenever it is read from now on."""
         if statistics:
             self._statistics.append(statistics)
@@ -207,7 +207,7 @@ class StreamedFeatures(Features):
                 out = stream[place[run] : place[stop - 1] + length[stop - 1]]
                 fill(self._store, m, int(first[run]), out, threads=1)
             for statistics in self._statistics:
-                stream = standardised(stream, statistics[m])
+                stream = standardized(stream, statistics[m])
             values[m] = stream
         return Held(values, offsets)
 
@@ -233,8 +233,8 @@ def _batch(store: FeatureStore, modalities: Sequence[str], batch_size: int, wind
     return min(batch_size, len(store.ids)) * clips * sum(4 * store.widths[m] for m in modalities)
 
 
-def _held_type(store: FeatureStore, modality: str, standardise: bool) -> torch.dtype:
-    return torch.float32 if standardise else disk_type(store, modality)
+def _held_type(store: FeatureStore, modality: str, standardize: bool) -> torch.dtype:
+    return torch.float32 if standardize else disk_type(store, modality)
 
 
 def _cut(sizes: NDArray[Any], capacity: int) -> list[slice]:

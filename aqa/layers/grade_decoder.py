@@ -24,7 +24,7 @@ class GradeDecoder(nn.Module):
     """Learned grade prototypes attend to a video and vote for a score.
 
     Xu et al. 2022 (GDLT), section 3.2, as MCMoE uses it: query i keeps the i-th output of one linear layer, through a
-    sigmoid; normalised over queries these weigh the grades linspace(0, 1, n_query).
+    sigmoid; normalized over queries these weigh the grades linspace(0, 1, n_query).
 
     position: what the sinusoidal position encoding of the prototypes counts. "query" numbers the prototypes;
     "batch_row" numbers the rows of the batch, as published MCMoE checkpoints expect, so that scores depend on the
@@ -70,7 +70,7 @@ class GradeDecoder(nn.Module):
 
 
 def xavier(module: nn.Module) -> None:
-    """Xavier-uniform initialisation of every weight matrix, as transformers commonly start."""
+    """Xavier-uniform initialization of every weight matrix, as transformers commonly start."""
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)

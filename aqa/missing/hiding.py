@@ -42,7 +42,7 @@ class Subset(MissingPattern):
 
 @PATTERNS.register("random_subset")
 class RandomSubset(MissingPattern):
-    """A subset drawn evenly from the incomplete ones, one draw a batch (as MCMoE is published) or a sample.
+    """A subset drawn evenly from the incomplete ones, one draw per batch (as MCMoE is published) or per sample.
 
     per: "batch" or "sample". include_complete: the complete set is drawn too. only: names of the subsets to draw from.
     A sample that has no modality of the subset drawn shows one that it has.

@@ -16,7 +16,7 @@ register = MODELS.register
 
 
 def build(name: str, *, widths: Mapping[str, int], **options: Any) -> AQAModel:
-    """The model called `name`, freshly initialised.
+    """The model called `name`, freshly initialized.
 
     widths: channels D of each modality's features, in the order that columns of `visible` follow.
     options: the model's own keyword arguments. AqaError for an unknown name, option or type.

@@ -12,16 +12,16 @@ from aqa.layers.clips import before_padding, every_clip, real_clips
 
 
 class Loss(NamedTuple):
-    """A training loss: the total to minimise and its named parts, unweighted, all scalars."""
+    """A training loss: the total to minimize and its named parts, unweighted, all scalars."""
 
     total: Tensor
     parts: dict[str, Tensor]
 
 
 class PatternScores(NamedTuple):
-    """Scores (P, B) of a batch under P patterns, NaN where a pattern leaves a row with nothing visible.
+    """Scores (P, B) of a batch under P patterns, NaN if a pattern leaves a row with nothing visible.
 
-    diagnostics: for each pattern, named (n, ...) tensors of the n rows that it scores; empty where it scores none, or
+    diagnostics: for each pattern, named (n, ...) tensors of the n rows that it scores; empty if it scores none, or
     where they were not asked for.
     """
 
@@ -106,7 +106,7 @@ class AQAModel(nn.Module):
         """Scores in [0, 1], (B,).
 
         features: modality -> (B, T, D). visible: (B, M) bool. lengths: modality -> (B,) clips before the zero-padding,
-        or None where nothing is padded.
+        or None if nothing is padded.
         """
         raise NotImplementedError
 

@@ -3,13 +3,13 @@
 A stream is the same under every pattern that shows it, and so is what the experts make of it. Each pattern adds what it
 hides, and that is little:
 
-- A generated stream is constant over time (but for `generator_queries="temporal"`). The experts' convolutions look one
+- A generated stream is constant over time (unless `generator_queries="temporal"`). The experts' convolutions look one
   clip to each side, so what they make of it differs only in the first and the last clip: three clips stand for all.
 - The fusion's first layer is linear, a sum of one part per modality: real parts are computed once, generated ones per
   pattern.
 - Where few queries attend to many clips, the queries are taken to the clips and no clip is projected.
 
-All of this is algebra: the scores are those of `MCMoE.score`, but for rounding. Below P counts patterns, B rows, M
+All of this is algebra: the scores are those of `MCMoE.score`, except for rounding. Below P counts patterns, B rows, M
 modalities, T clips, and K the clips that stand for the T of a generated stream.
 """
 
@@ -36,7 +36,7 @@ PATTERNS_AT_ONCE = 8  # bounds the memory: the 7 subsets of three modalities go 
 class Hidden(NamedTuple):
     """One modality where patterns hide it, in n pairs of a row and a pattern.
 
-    pairs: (B, P) bool. stream: (n, K, H), what takes its place. clips: (n, K) bool, the real ones, None where all are.
+    pairs: (B, P) bool. stream: (n, K, H), what takes its place. clips: (n, K) bool, the real ones, None if all are.
     """
 
     pairs: Tensor
@@ -139,7 +139,7 @@ def fuse(real: Tensor, seen: Tensor, generated: Tensor, spread: Tensor) -> Tenso
 
 
 def decode(grades: GradeDecoder, memory: Tensor, clips: Tensor | None) -> Tensor:
-    """The decoder's scores (B, P) of memory (B, P, T, H), of which clips (B, T) bool are real, None where all are."""
+    """The decoder's scores (B, P) of memory (B, P, T, H), of which clips (B, T) bool are real, None if all are."""
     rows, patterns = memory.shape[:2]
     padding = None if clips is None else ~clips.repeat_interleave(patterns, dim=0)
     queries = grades.placed(rows).repeat_interleave(patterns, dim=0)  # (B * P, n_query, H)

@@ -14,7 +14,7 @@ Changed, to regress scores from clip features with streams missing:
 
 - a stream that is hidden has no clips to attend to, no node in a graph and no term in a loss;
 - the regression is a distribution over grades, as GDLT has it, where the paper has a class or a sentiment;
-- the projections are batch-normalised, which removes the most obvious marks of a modality;
+- the projections are batch-normalized, which removes the most obvious marks of a modality;
 - `mask_padding=True` keeps padded clips out of everything.
 
 No published code was found, and only the abstract of the paper was available. Chosen for what it leaves open:

@@ -220,7 +220,7 @@ class MoME(AQAModel):
     def diagnostics(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """gate_weights (B, M): how much each expert counts. expert_scores (B, M): what it says, NaN where hidden."""
+        """gate_weights (B, M): how much each expert counts. expert_scores (B, M): what it says, NaN if hidden."""
         outputs = self.consult(features, visible, lengths)
         scores = outputs.log_grades.exp().mean(dim=2) @ self.grades
         return {

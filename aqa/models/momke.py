@@ -52,7 +52,7 @@ def mlp(width: int, feedforward_dim: int, out: int, dropout: float) -> nn.Sequen
 
 
 class ExpertLayer(nn.Module):
-    """Self-attention over clips and a residual MLP, without normalisation: (n, T, H) -> (n, T, H)."""
+    """Self-attention over clips and a residual MLP, without normalization: (n, T, H) -> (n, T, H)."""
 
     def __init__(self, hidden_dim: int, n_head: int, feedforward_dim: int, dropout: float):
         super().__init__()

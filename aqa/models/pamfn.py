@@ -337,7 +337,7 @@ class PAMFN(AQAModel):
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Means over each level's clips: policy (B, 3, K), how often each FusionNet is enabled; modality_weights
-        (B, 3, K, M), how each FusionNet weighs the modalities; branch_scores (B, M), NaN where hidden.
+        (B, 3, K, M), how each FusionNet weighs the modalities; branch_scores (B, M), NaN if hidden.
         """
         clips = self.mask_of_clips(features, lengths, visible)
         streams, scores = self.branch_out(features, visible, clips)

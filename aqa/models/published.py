@@ -175,7 +175,7 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _require_same(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:
-    """AqaError where a parameter is missing, is one too many, or has another shape than those before it imply."""
+    """AqaError if a parameter is missing, is one too many, or has another shape than those before it imply."""
     lacking = [_theirs(name) for name in expected if name not in tensors]
     if lacking:
         raise AqaError(f"{where} is not a whole MCMoE checkpoint: it lacks {_listed(lacking)}")

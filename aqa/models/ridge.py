@@ -2,7 +2,7 @@
 
 Hoerl and Kennard, Ridge Regression: Biased Estimation for Nonorthogonal Problems, Technometrics 1970; scikit-learn's
 `RidgeCV`, which chooses the penalty by leave-one-out. A video is the mean and the standard deviation of every channel
-over its real clips, zeros for streams that are hidden or absent; each of these numbers is standardised over the
+over its real clips, zeros for streams that are hidden or absent; each of these numbers is standardized over the
 training set, in which streams are hidden as the experiment's pattern says. It is fitted once, in closed form.
 """
 
@@ -39,7 +39,7 @@ class Ridge(AQAModel):
     closed_form = True
     takes_unaligned = True
 
-    # What was fitted, P = 2 * sum of widths numbers a video; double, as it was fitted in.
+    # What was fitted, P = 2 * sum of widths numbers per video; double, as it was fitted in.
     centre: Tensor  # (P,)
     scale: Tensor  # (P,)
     weight: Tensor  # (P,)

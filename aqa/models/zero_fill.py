@@ -3,7 +3,7 @@
 Zero-filling is a baseline of nearly every paper on missing modalities; among the first to compare it for deep sequence
 models are Lipton et al., Directly Modeling Missing Data in Sequences with RNNs (MLHC 2016, arXiv 1606.04130). The
 network is not told what is missing: zeros go through the projection, and into its batch statistics, like features.
-It is `grade_decoder` but for that.
+It is `grade_decoder` except for that.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Card(NamedTuple):
 def card(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> Card:
     """Write the model card of a finished run as Markdown.
 
-    out: the file, MODEL_CARD.md in the run's folder by default. AqaError where there is no finished run, and where the
+    out: the file, MODEL_CARD.md in the run's folder by default. AqaError if there is no finished run, and where the
     file exists, unless `overwrite`.
     """
     folder = RunFolder.existing(run)
@@ -93,7 +93,7 @@ def row(name: str, scores: Mapping[str, Any]) -> list[str]:
 
 
 def average(found: Mapping[str, Any]) -> str:
-    """The mean over incomplete patterns in a sentence, empty where none was tested."""
+    """The mean over incomplete patterns in a sentence, empty if none was tested."""
     if not found["patterns"]:
         return ""
     if found["undefined"]:

@@ -89,7 +89,7 @@ def srcc_by_pattern(section: ReportSection, published: Sequence[PublishedRow]) -
 
 
 def srcc_by_missing(section: ReportSection) -> Drawing | None:
-    """SRCC against the share of modalities that is missing in testing, a line a model."""
+    """SRCC against the share of modalities that is missing in testing, a line per model."""
     curves = [(i, row, missing_curve(row, section.modalities)) for i, row in enumerate(section.rows)]
     curves = [(i, row, curve) for i, row, curve in curves if len(curve) > 1]
     if not curves:
@@ -160,7 +160,7 @@ def predicted_against_true(section: ReportSection) -> Drawing | None:
 
 
 def router_weights(section: ReportSection) -> Drawing | None:
-    """Heat maps, a line a model and a block a pattern: how much each stream listens to each modality's expert."""
+    """Heat maps, a line per model and a block a pattern: how much each stream listens to each modality's expert."""
     rows = [row for row in section.rows if row.router][:MOST_ROUTERS]
     if not rows:
         return None

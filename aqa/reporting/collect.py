@@ -210,7 +210,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_scores(run: FinishedRun) -> RecordedScores:
-    """predictions.csv of a run; AqaError where it is not one, or is not what metrics.json was worked out from."""
+    """predictions.csv of a run; AqaError if it is not one, or is not what metrics.json was worked out from."""
     path = run.folder / PREDICTIONS
     scores = read_predictions(path)
     scores = replace(scores, by_pattern={printable(name): values for name, values in scores.by_pattern.items()})
@@ -246,7 +246,7 @@ def _contradiction(run: FinishedRun, scores: RecordedScores) -> str | None:
 
 
 def _same(here: float, there: float | None) -> bool:
-    """Whether two numbers are one but for the last digits, which may differ between versions of libraries."""
+    """Whether two numbers are one except for the last digits, which may differ between versions of libraries."""
     if there is None or not math.isfinite(here):
         return there is None and not math.isfinite(here)
     return bool(np.isclose(here, there, rtol=1e-6, atol=1e-9))

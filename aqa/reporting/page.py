@@ -160,7 +160,7 @@ def _row(section: ReportSection, row: Row) -> dict[str, Any]:
 
 
 def _cell(section: ReportSection, row: Row, place: int, column: str) -> dict[str, Any] | None:
-    """A cell of the main table; None where the row was not tested."""
+    """A cell of the main table; None if the row was not tested."""
     if column not in row.srcc:
         return None
     return {

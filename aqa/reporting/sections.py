@@ -49,7 +49,7 @@ class Row:
     worth: dict[str, Estimate]  # by modality: SRCC with everything visible less that without it, on the same videos
     router: dict[str, Floats]  # by pattern, mean over samples and seeds (streams, experts), NaN for those it lacks
     untested: dict[str, tuple[int, ...]]  # by pattern of the section, the seeds that were not tested under it
-    settings: dict[str, str]  # by dotted key, but for the model's own
+    settings: dict[str, str]  # by dotted key, except for the model's own
     selected_value: SelectedValue
 
     def deviation(self, pattern: str) -> float:
@@ -134,7 +134,7 @@ def incomplete_subsets(modalities: Sequence[str], patterns: Iterable[str]) -> li
 
 
 def target_section(place: Place, found: Sequence[ModelRuns], counts: Floats) -> ReportSection:
-    """One target. counts: (n, R), how often each test video was drawn. AqaError where runs do not compare."""
+    """One target. counts: (n, R), how often each test video was drawn. AqaError if runs do not compare."""
     scores = [{seed: read_scores(run) for seed, run in sorted(own.runs.items())} for own in found]
     base = scores[0][min(found[0].runs)]
     for own, by_seed in zip(found, scores, strict=True):
@@ -184,7 +184,7 @@ def _different_videos(one: RecordedScores, other: RecordedScores) -> str | None:
 
 
 def _modalities(found: Sequence[ModelRuns]) -> tuple[str, ...]:
-    """The modalities of all runs on a target; AqaError where one pattern's name stands for two sets of modalities."""
+    """The modalities of all runs on a target; AqaError if one pattern's name stands for two sets of modalities."""
     runs = [run for own in found for run in own.runs.values()]
     widest = max(runs, key=lambda run: len(run.metrics["modalities"]))
     modalities = tuple(widest.metrics["modalities"])
@@ -262,7 +262,7 @@ def _router(own: ModelRuns, modalities: Sequence[str]) -> dict[str, Floats]:
 
 
 def _settings(own: ModelRuns) -> dict[str, str]:
-    """What all seeds of a row were run with, but for its model's own options and what a report does not tell apart."""
+    """The settings of all seeds of a row, without its model's own options and what a report does not tell apart."""
     return {
         key: in_one_line(value)
         for key, value in own.first.settings.items()

@@ -105,7 +105,7 @@ def settings_table(section: ReportSection) -> PlainTable:
     shared = section.shared_settings()
     keys = dict.fromkeys(key for row in section.rows for key in row.settings if key not in shared)
     lines = [[Cell(key), *(Cell(row.settings.get(key, "not set")) for row in section.rows)] for key in keys]
-    caption = "Settings in which rows differ, but for the options of the models themselves"
+    caption = "Settings in which rows differ, except for the options of the models themselves"
     return PlainTable("Settings by model", caption, ["setting", *map(marked, section.rows)], lines)
 
 

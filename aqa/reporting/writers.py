@@ -160,7 +160,7 @@ def _any_on_test(rows: Sequence[Row] | PublishedNumbers) -> bool:
 
 
 def table(sections: Sequence[ReportSection], published: PublishedNumbers) -> pd.DataFrame:
-    """A line a model and target, for CSV: SRCC by column, with sd, low, high and n; full precision, undefined empty.
+    """A line per model and target, for CSV: SRCC by column, with sd, low, high and n; full precision, undefined empty.
 
     For people, in spreadsheets: a name that one would work out as a formula has an apostrophe before it.
     """

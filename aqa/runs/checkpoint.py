@@ -144,11 +144,11 @@ def load_scorer(
         clips=checkpoint.get("data_clips"),
         device=device,
         memory=memory,
-        standardise=bool(checkpoint["statistics"]),
+        standardize=bool(checkpoint["statistics"]),
         batch_size=checkpoint["batch_size"],
         window=checkpoint["clips"],
     )
-    features.standardise(checkpoint["statistics"])
+    features.standardize(checkpoint["statistics"])
     with no_larger_than(checkpoint["weights"]):
         model = build(checkpoint["model"], widths=widths, **checkpoint["options"])
     try:

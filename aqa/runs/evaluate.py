@@ -96,7 +96,7 @@ def evaluate(
 
 
 def own_store(folder: RunFolder) -> Path:
-    """The store that a run was made from; AqaError where it has changed since, or is not found."""
+    """The store that a run was made from; AqaError if it has changed since, or is not found."""
     path = folder.store
     recorded = folder.origin.fingerprint
     if recorded is not None and fingerprint_at(path) != recorded:

@@ -1,6 +1,6 @@
 """A run's folder: resolved config, checkpoint, metrics, predictions, history and log.
 
-Every file appears whole or not at all. A folder is new, unfinished (it holds a saved state to go on from) or finished
+Every file appears whole or not at all. A folder is new, unfinished (it holds a saved state to resume from) or finished
 (it holds metrics.json); what is in it is never overwritten unasked.
 """
 
@@ -102,7 +102,7 @@ class RunFolder:
         return run
 
     def require_free(self, config: Mapping[str, Any], overwrite: bool, fingerprint: str | None = None) -> None:
-        """AqaError where the folder is not a run's, or holds another experiment and `overwrite` does not replace it."""
+        """AqaError if the folder is not a run's, or holds another experiment and `overwrite` does not replace it."""
         if not self.path.exists() or self._is_empty:
             return
         if not self.is_run:
@@ -151,7 +151,7 @@ class RunFolder:
         if not run.is_run:
             raise AqaError(f"{run.path} is no run's folder: it has no {CONFIG} that a run wrote")
         if run.status != "finished":
-            raise AqaError(f"{run.path} is unfinished; start its `aqa run` again to go on from where it stopped")
+            raise AqaError(f"{run.path} is unfinished; start its `aqa run` again to resume from where it stopped")
         foreign = run.foreign_file(run.metrics)
         if foreign:
             raise AqaError(f"{foreign}; put back the one that this run wrote, or run it again with --overwrite")
@@ -185,7 +185,7 @@ class RunFolder:
 
     @property
     def status(self) -> Literal["new", "unfinished", "finished"]:
-        """Whether the run still has to begin, can go on from a saved state, or is done."""
+        """Whether the run still has to begin, can resume from a saved state, or is done."""
         if has_file(self.path / METRICS):
             return "finished"
         return "unfinished" if has_file(self.path / STATE) else "new"
@@ -208,7 +208,7 @@ class RunFolder:
 
     @property
     def store(self) -> Path:
-        """Where that store is now; AqaError where it is not found."""
+        """Where that store is now; AqaError if it is not found."""
         return find_store(self.origin, self.path)
 
     @property
@@ -232,7 +232,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """metrics.json; undefined numbers are None. AqaError where it is no such file."""
+        """metrics.json; undefined numbers are None. AqaError if it is no such file."""
         path = self.path / METRICS
         try:
             metrics = json.loads(path.read_text(encoding="utf-8"))
@@ -299,7 +299,7 @@ class RunFolder:
         self._save(STATE, state)
 
     def load_state(self) -> dict[str, Any] | None:
-        """The state to go on from, None where there is none."""
+        """The state to resume from, None if there is none."""
         path = self.path / STATE
         return load_torch(path) if has_file(path) else None
 

@@ -43,7 +43,7 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Override
 
 
 def require_prepared(store: str) -> None:
-    """AqaError where a store is not there that `aqa prepare` makes, by its name, from a published data set."""
+    """AqaError if a store is not there that `aqa prepare` makes, by its name, from a published data set."""
     path = Path(store)
     if path.stem in DATASETS.names() and not path.exists():
         shown = os.path.relpath(path)

@@ -22,7 +22,7 @@ COLUMNS = ("id", "target", "pattern", "score", "label")
 
 @dataclass(frozen=True)
 class RecordedScores:
-    """What a run predicted: ids and labels of its test videos (n,), scores by pattern (n,), NaN where not scored."""
+    """What a run predicted: ids and labels of its test videos (n,), scores by pattern (n,), NaN if not scored."""
 
     ids: tuple[str, ...]
     truth: NDArray[np.float64]
@@ -38,7 +38,7 @@ def save_predictions(
     target: str,
     predictions: Mapping[str, NDArray[np.float64]],
 ) -> None:
-    """Write predictions.csv: id, target, pattern, score (empty where nothing was visible), label."""
+    """Write predictions.csv: id, target, pattern, score (empty if nothing was visible), label."""
     import pandas as pd
 
     names = [ids[row] for row in rows]

@@ -32,7 +32,7 @@ from aqa.training.compiling import require_compiling
 
 
 def build_model(name: str, widths: Mapping[str, int], options: Mapping[str, Any], align: str) -> AQAModel:
-    """A freshly initialised model; AqaError where it cannot take streams of different lengths and would get them."""
+    """A freshly initialized model; AqaError if it cannot take streams of different lengths and would get them."""
     model = build(name, widths=widths, **options)
     if align == "none" and not model.takes_unaligned:
         raise AqaError(f"data.align: model '{name}' needs aligned streams; use shortest or time")
@@ -66,7 +66,7 @@ class Prepared:
     target: Target
     rowsets: Rowsets
     available: NDArray[np.bool_]  # (n, M) of the training rows, without what is never to be seen
-    statistics: Statistics  # by which features were standardised, empty where they were not
+    statistics: Statistics  # by which features were standardized, empty if they were not
     training_pattern: MissingPattern
     selection_patterns: Mapping[str, MissingPattern]
     test_patterns: Mapping[str, MissingPattern]
@@ -101,7 +101,7 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
             device,
             clips=config.data.clips,
             memory=config.data.memory,
-            standardise=config.data.standardize,
+            standardize=config.data.standardize,
             batch_size=min(size, len(rowsets.train)),  # how many videos others have decides nothing in training
             window=clips,
         )
@@ -110,7 +110,7 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
     notes += absence_notes(modalities, {"train": available, "test": features.available[rowsets.test]})
     require_training_options(config, model, int(available.any(axis=1).sum()), device)
     statistics = features.statistics(rowsets.train, available, clips) if config.data.standardize else {}
-    features = loader.standardised(features, statistics)
+    features = loader.standardized(features, statistics)
     notes += attention_note(model, clips, streams.lengths(rowsets.train, available), size, device)
     scorer = Scorer(model, features, target.low, target.high, clips, size, config.train.seed)
     return Prepared(
@@ -130,7 +130,7 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
 
 
 def require_training_options(config: Experiment, model: AQAModel, rows: int, device: torch.device) -> None:
-    """AqaError where the model, so many training videos or the machine do not go with what `train` asks for."""
+    """AqaError if the model, so many training videos or the machine do not go with what `train` asks for."""
     if model.closed_form and (config.train.compile or config.train.precision != "float32"):
         key = "compile" if config.train.compile else "precision"
         raise AqaError(f"train.{key}: model '{config.model.name}' is fitted in closed form; leave it out")
@@ -220,7 +220,7 @@ def window_clips(asked: int | None, streams: Alignment, rows: Rows, available: C
 
 
 def batch_size(asked: int, videos: int, note: Say) -> int:
-    """How many videos a batch has: as asked for, or all training videos where that is many times as many."""
+    """The videos of a batch: as many as asked for, or all training videos where that is many times as many."""
     if asked > FAR * max(videos, 1):
         note(f"train.batch_size: {asked} is taken as {videos}, all training videos; an epoch is one step")
         return max(videos, 1)

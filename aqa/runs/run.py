@@ -70,7 +70,7 @@ def run_loaded(
 ) -> Result:
     """`run`, of an experiment that is loaded, with features that other runs may share.
 
-    expected: the fingerprint that the store had when the run was named; AqaError where it has changed since.
+    expected: the fingerprint that the store had when the run was named; AqaError if it has changed since.
     """
     require_wandb(config.tracking)
     require_prepared(config.data.store)
@@ -192,7 +192,7 @@ def fit(
                 seed=config.train.seed,
                 epoch=epoch,
             ),
-            torch.from_numpy(prepared.target.normalise(truth)).float().to(scorer.features.device),
+            torch.from_numpy(prepared.target.normalize(truth)).float().to(scorer.features.device),
             selection_measure(scorer, rowsets.select, truth[rowsets.select], prepared.selection_patterns),
             config.select.metric,
             config.select.split,
@@ -213,7 +213,7 @@ def fit(
 
 
 def compare_versions(folder: RunFolder, report: Say) -> None:
-    """Say which versions are others than when the run began; AqaError where a plugin is, of which nothing is known."""
+    """Say which versions are others than when the run began; AqaError if a plugin is, of which nothing is known."""
     now = {**versions(), THREADS: str(torch.get_num_threads())}
     for name, before in folder.versions.items():
         if now.get(name, before) == before:

@@ -37,7 +37,7 @@ def selection_text(selection: Mapping[str, Any]) -> str:
 
 
 def result_table(metrics: Mapping[str, Any]) -> str:
-    """The metrics of a run or an evaluation (as read back from metrics.json): a line a pattern, then the average."""
+    """The metrics of a run or an evaluation (as read back from metrics.json): a line per pattern, then the average."""
     known = any("ceiling" in scores for scores in metrics["patterns"].values())
     header = ["pattern", "SRCC", "95 % interval", "MSE", "R-l2 %", "n", *(["ceiling"] if known else [])]
     rows = []

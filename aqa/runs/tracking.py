@@ -166,7 +166,7 @@ def _end_service(run: Any) -> None:
 
 
 def require_wandb(settings: TrackingConfig) -> None:
-    """AqaError where an experiment asks for Weights & Biases and the package is not there."""
+    """AqaError if an experiment asks for Weights & Biases and the package is not there."""
     if settings.wandb == "disabled":
         return
     # Reports of its own errors and use, which wandb sends as the program ends: a server that hangs would delay that.
@@ -215,7 +215,7 @@ def _tracked_offline(folder: Path) -> str:
 
 
 def _start(settings: TrackingConfig, name: str, config: Mapping[str, Any], folder: Path, say: Say) -> Any:
-    """A run of wandb, offline where it cannot be online; None where it cannot be at all."""
+    """A run of wandb, offline where it cannot be online; None if it cannot be at all."""
     modes: list[str] = [settings.wandb]
     if settings.wandb == "online":
         problem = _problem_online()
@@ -329,7 +329,7 @@ def refusal(address: str, key: str, seconds: float) -> str:
 
 
 def _within(seconds: float, ask: Callable[[], R]) -> R | None:
-    """An answer, or None where it takes longer: looking a name up knows no limit of time."""
+    """An answer, or None if it takes longer: looking a name up knows no limit of time."""
     answers: list[R] = []
     asking = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
     asking.start()

@@ -21,7 +21,7 @@ MUCH = 0.1  # of the clips of a modality: from so large a share on, what an alig
 
 
 def require_sound(store: FeatureStore, name: str, parts: Mapping[str, Rows]) -> None:
-    """AqaError where numbers of target `name`, from the rows of some splits, would be wrong.
+    """AqaError if numbers of target `name`, from the rows of some splits, would be wrong.
 
     That is an id used twice, a video named twice in a split or by two splits, a label outside the target's range.
     """
@@ -122,7 +122,7 @@ def lost_to_shortest(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def cut_text(modalities: Sequence[str], lost: NDArray[np.int64], clips: NDArray[np.int64]) -> str:
-    """How many clips of each modality are lost, of how many (M,); empty where none is."""
+    """How many clips of each modality are lost, of how many (M,); empty if none is."""
     parts = [
         f"{gone} of {total} clips of {modality} ({100 * gone / total:.3g} %)"
         for modality, gone, total in zip(modalities, lost, clips, strict=True)

@@ -1,4 +1,4 @@
-"""HDF5 files from strangers: only what a feature store may hold is read, and none of it before its size is known.
+"""HDF5 files from others: only what a feature store may hold is read, and none of it before its size is known.
 
 A file can name other files (links, arrays kept elsewhere), declare more numbers than any memory holds, or unpack to a
 thousand times its size. All of that is refused here, in one line that says where. What cannot be guarded against in
@@ -49,7 +49,7 @@ def held_by_a_writer(error: BaseException) -> str:
 
 
 def group(file: h5py.File, name: str) -> h5py.Group | None:
-    """A group by its path; None where it is missing."""
+    """A group by its path; None if it is missing."""
     found = _member(file, name)
     if found is not None and not isinstance(found, h5py.Group):
         raise AqaError(f"{file.filename}: '{name}' is not a group")
@@ -57,7 +57,7 @@ def group(file: h5py.File, name: str) -> h5py.Group | None:
 
 
 def members(file: h5py.File, name: str) -> list[str]:
-    """The names in a group, none where it is missing; each is the file's own and fit to be printed."""
+    """The names in a group, none if it is missing; each is the file's own and fit to be printed."""
     found = group(file, name)
     if found is None:
         return []
@@ -128,7 +128,7 @@ def _largest(file: h5py.File, found: h5py.Dataset) -> int:
 
 
 def attribute(file: h5py.File, name: str, key: str, shape: tuple[int, ...] = ()) -> Any:
-    """An attribute of a group or array, numbers or text of the shape expected; None where there is none."""
+    """An attribute of a group or array, numbers or text of the shape expected; None if there is none."""
     thing = file[name]
     if key not in thing.attrs:
         return None
@@ -148,7 +148,7 @@ def attribute(file: h5py.File, name: str, key: str, shape: tuple[int, ...] = ())
 
 
 def check_size(file: h5py.File, found: h5py.Dataset, name: str, allowed: int) -> None:
-    """AqaError where an array would take more memory than its bytes in the file warrant.
+    """AqaError if an array would take more memory than its bytes in the file warrant.
 
     allowed: bytes that a compressed array may unpack to in any case.
     """
@@ -213,7 +213,7 @@ def _packs(filters: list[int]) -> bool:
 
 
 def _member(file: h5py.File, name: str) -> Any:
-    """What a path leads to, each step of it one of the file's own; None where it is missing."""
+    """What a path leads to, each step of it one of the file's own; None if it is missing."""
     found: Any = file
     for key in name.split("/"):
         if not isinstance(found, h5py.Group) or key not in found:

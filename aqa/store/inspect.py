@@ -55,7 +55,7 @@ class Inspection:
 def inspect(store: str | os.PathLike[str]) -> Inspection:
     """Read a store from end to end, one stream at a time, and describe it.
 
-    Raises AqaError where the file cannot be opened as a feature store at all.
+    Raises AqaError if the file cannot be opened as a feature store at all.
     """
     with FeatureStore(store) as opened:
         return _inspection(opened)

@@ -102,7 +102,7 @@ def plain_modalities(modalities: Mapping[Any, Modality], samples: int) -> dict[s
 
 
 def plain_targets(targets: Mapping[Any, Target], samples: int) -> dict[str, Target]:
-    """Every target with its values (N,) as float64, None and NaN where unlabelled."""
+    """Every target with its values (N,) as float64, None and NaN if unlabelled."""
     found = {}
     for name, target in zip(plain_texts(targets, "targets"), targets.values(), strict=True):
         where = f"target '{name}'"

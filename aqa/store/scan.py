@@ -75,7 +75,7 @@ def alike(scans: Mapping[str, Scan]) -> dict[tuple[int, ...], list[str]]:
 def leaks(means: NDArray[np.float64], targets: Mapping[str, Target]) -> list[tuple[str, int, float, int]]:
     """Channels whose mean over a video knows its score: target, channel, rank correlation, labelled videos.
 
-    means: (N, D), NaN where a video has none. Of Spearman's correlation the size counts, from LEAK on.
+    means: (N, D), NaN if a video has none. Of Spearman's correlation the size counts, from LEAK on.
     """
     found = []
     ranks: dict[bytes, NDArray[np.float64]] = {}  # targets that are labelled for the same videos share them

@@ -7,7 +7,7 @@
     features/M/crc32        (N,) uint32, of the bytes of each sample's values; older stores have none
     features                attribute modalities: their order
     features/M              attributes extractor, clip_seconds where known
-    targets/T               (N,) float64, NaN where unlabelled; attribute range (low, high);
+    targets/T               (N,) float64, NaN if unlabelled; attribute range (low, high);
                             attribute ceiling (JSON: pattern -> best possible SRCC) where it is known
     splits/S                (k,) int64 row numbers
     /, ids, M, offsets, T, S  attribute crc32, of their bytes and texts; older stores have none
@@ -59,7 +59,7 @@ class Modality:
 
 @dataclass(frozen=True)
 class Target:
-    """One score a sample (N,), NaN where unlabelled, and the range that maps it to [0, 1].
+    """One score per sample (N,), NaN if unlabelled, and the range that maps it to [0, 1].
 
     ceiling: best possible SRCC by pattern name, where the data's process is known.
     """
@@ -77,7 +77,7 @@ class Target:
         if widest > WIDEST:
             raise AqaError(f"range {self.low:g} to {self.high:g}: squared errors need scores up to {WIDEST:g} at most")
 
-    def normalise(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
+    def normalize(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """From the target's units to [0, 1]."""
         return (score - self.low) / (self.high - self.low)
 
@@ -157,7 +157,7 @@ class FeatureStore:
         self._verify(place, crc_of_texts([str(about["extractor"])]))
 
     def _verify(self, name: str, crc: int) -> None:
-        """AqaError where a small part of the file is not what was written."""
+        """AqaError if a small part of the file is not what was written."""
         known = hdf5.attribute(self._file, name, CRC)
         if known is not None and int(known) != crc:
             raise AqaError(
@@ -256,7 +256,7 @@ class FeatureStore:
         return self.lengths > 0
 
     def clip_seconds(self, modality: str) -> float:
-        """How long a clip of a modality takes, NaN where the file does not say or the store lacks the modality."""
+        """How long a clip of a modality takes, NaN if the file does not say or the store lacks the modality."""
         seconds = self.attributes.get(modality, {}).get("clip_seconds")
         return float(seconds) if isinstance(seconds, (int, float, np.number)) and 0 < seconds < np.inf else np.nan
 
@@ -302,7 +302,7 @@ class FeatureStore:
         return stamp_of(self._descriptor if self._file.driver == "sec2" else self.path)
 
     def _require_unchanged(self) -> None:
-        """AqaError where the open file is not as it was when it was opened: what was read may be of either content."""
+        """AqaError if the open file is not as it was when it was opened: what was read may be of either content."""
         if self._stamp() != self.stamp:
             raise AqaError(
                 f"{self.path} was changed while it was being read, and reading stops here; "

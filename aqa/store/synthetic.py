@@ -55,7 +55,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Score:
-    """A target: its range, and the parts of its variance (shared, one a modality, judges' noise), summing to 1."""
+    """A target: its range, and the parts of its variance (shared, one per modality, judges' noise), summing to 1."""
 
     low: float
     high: float
@@ -73,9 +73,9 @@ class Score:
 class Preset:
     """A process and the size of the data set drawn from it.
 
-    splits: videos a split. lengths: fewest and most clips of a video. phi: AR(1) coefficient of errors and nuisance.
+    splits: videos per split. lengths: fewest and most clips of a video. phi: AR(1) coefficient of errors and nuisance.
     nuisance: standard deviation of each of `nuisance_dims` directions. noise: standard deviation of the white noise.
-    one_target_a_video: each video is labelled for one target, and the splits count videos a target.
+    one_target_a_video: each video is labelled for one target, and the splits count videos per target.
     """
 
     streams: Mapping[str, Stream]
@@ -232,8 +232,8 @@ def make_synthetic(
 ) -> Path:
     """Write a synthetic feature store with its ceilings, and return its path.
 
-    samples: keep only the first so many videos a split (a split and target where each video has one target); a video is
-    the same whether others are written or not. progress(1) is called after each stream. The same seed gives the same
+    samples: keep only the first so many videos per split (per split and target if each video has one target). A video
+    is the same whether others are written or not. progress(1) is called after each stream. The same seed gives the same
     data. Raises AqaError for an unknown preset, a negative seed, no samples, and where `out` exists and `overwrite` is
     false.
     """

@@ -37,10 +37,10 @@ def write_store(
 ) -> None:
     """Write a feature store, atomically: the file appears under its name when it is whole, or not at all.
 
-    ids: one text or whole number a sample. splits: each names its samples by row number, by id or by a boolean mask
+    ids: one text or whole number per sample. splits: each names its samples by row number, by id or by a boolean mask
     (N,). read(modality, row) returns the (T, D) clips of one sample, T as stated in `modalities`, as an array, a tensor
     or lists; it is not called for absent ones. dtype: float32 or float16. progress(1) is called after each stream that
-    was written. Raises AqaError where the file exists and `overwrite` is false, where a stream has another shape than
+    was written. Raises AqaError if the file exists and `overwrite` is false, where a stream has another shape than
     stated or holds NaN or infinity, and for what makes a store wrong for any use: nothing is written then.
     """
     path = Path(path)

@@ -65,7 +65,7 @@ class SweepFolder:
         write_text(self.error(name), error.rstrip() + "\n")
 
     def forget_failures(self) -> None:
-        """Let failed runs be taken up again."""
+        """Let failed runs be retried."""
         for path in (self.path / ERRORS).glob("*.txt"):
             path.unlink(missing_ok=True)  # another sweep on this folder may forget them as well
 

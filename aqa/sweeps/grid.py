@@ -44,7 +44,7 @@ class RayCluster(StrictConfig):
     cpus: int = Field(1, ge=1)  # of each run, and torch's threads
     gpus: float = Field(0, ge=0, le=1)  # of each run; 0.5: two runs share one
     memory: float | None = Field(None, gt=0)  # GiB that Ray sets aside for each run; no limit to what it takes
-    retries: int = Field(3, ge=0)  # how often a run is taken up again whose worker or node was lost
+    retries: int = Field(3, ge=0)  # how often a run is retried whose worker or node was lost
 
     @pydantic.field_validator("address")
     @classmethod
@@ -102,7 +102,7 @@ class Sweep(StrictConfig):
 class Point:
     """One run of a sweep: where in the grid it is, its experiment in full, and the name of its folder.
 
-    fingerprint: of what is in its store; None where there is no store yet.
+    fingerprint: of what is in its store; None if there is no store yet.
     """
 
     place: Settings
@@ -250,7 +250,7 @@ def _point(sweep: Sweep, path: Path, place: Mapping[str, Any], chosen: Sequence[
 
 
 def _content(store: str) -> str | None:
-    """The fingerprint of a store; None where there is none that can be read, which each of its runs says for itself."""
+    """The fingerprint of a store; None if there is none that can be read, which each of its runs says for itself."""
     try:
         return fingerprint_at(store)
     except AqaError:

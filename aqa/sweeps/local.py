@@ -88,9 +88,9 @@ def units_of(groups: Sequence[Sequence[Point]], jobs: int) -> list[Sequence[Poin
 
 
 def bury(worker: Any, points: Sequence[Point], folder: SweepFolder, lost: Counter[str]) -> None:
-    """List the runs that a process had when it ended as failed, but for those that another is to resume.
+    """List the runs that a process had when it ended as failed, except for those that another is to resume.
 
-    lost: how often each run lost its process. AqaError where it never had one: the next would end as well.
+    lost: how often each run lost its process. AqaError if it never had one: the next would end as well.
     """
     cause = _cause(worker.exitcode)
 

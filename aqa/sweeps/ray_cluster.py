@@ -46,8 +46,8 @@ def run_on_ray(
     """Run every point that is neither done nor failed on a cluster's nodes, and return when all are settled.
 
     at_once: runs at a time at most; as many as the cluster has room for where not given. on_change is called every now
-    and then. A run whose worker or node is lost is taken up again, `cluster.retries` times, then listed as failed.
-    AqaError where Ray is not installed, the cluster does not answer or is lost, no node has what a run asks for, or a
+    and then. A run whose worker or node is lost is retried, `cluster.retries` times, then listed as failed.
+    AqaError if Ray is not installed, the cluster does not answer or is lost, no node has what a run asks for, or a
     node has other versions or another file system.
     """
     folder.make()
@@ -84,7 +84,7 @@ def _require_ray() -> None:
 
 
 def _require_answer(address: str) -> None:
-    """AqaError where nothing listens at an address; `auto` is one where the environment says so, as Ray has it."""
+    """AqaError if nothing listens at an address; `auto` is one where the environment says so, as Ray has it."""
     address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     host, _, port = address.rpartition(":")
     if not port.isdigit():
@@ -149,7 +149,7 @@ def _drive(
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[None]:
-    """A connection to the cluster; AqaError where there is none to be had."""
+    """A connection to the cluster; AqaError if there is none to be had."""
     import ray
 
     try:
@@ -194,7 +194,7 @@ def _comparable(found: Mapping[str, str]) -> dict[str, str]:
 
 
 def require_shared(shared: Shared, store: str) -> None:
-    """AqaError where this node lacks what it must share to run a point that reads `store`."""
+    """AqaError if this node lacks what it must share to run a point that reads `store`."""
     node = f"node {socket.gethostname()} cannot run this sweep"
     here = _comparable(versions())
     for name in [*shared.versions, *here]:
@@ -352,7 +352,7 @@ def _cancel(tasks: list[Any]) -> None:
 
 
 def require_room(nodes: Sequence[Mapping[str, Any]], cluster: RayCluster, roomy: float) -> float:
-    """The time, or `roomy` where no node, as Ray describes it, could take a run; AqaError where that lasts."""
+    """The time, or `roomy` where no node, as Ray describes it, could take a run; AqaError if that lasts."""
     asked = {"CPU": cluster.cpus, "GPU": cluster.gpus, "memory": (cluster.memory or 0) * GIB}
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     if any(all(has.get(name, 0) >= amount for name, amount in asked.items()) for has in alive):

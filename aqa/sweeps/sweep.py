@@ -159,7 +159,7 @@ def summary(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) -> Swee
 def write_wandb(plan: Sweep, base: Path, folder: Path) -> list[str]:
     """Write a sweep whose file is in `base` for agents of Weights & Biases: a file per base experiment in `folder`.
 
-    Returns a line per file that says how to start it. AqaError where a file exists, or the sweep cannot be written so.
+    Returns a line per file that says how to start it. AqaError if a file exists, or the sweep cannot be written so.
     """
     lines = []
     for content in wandb_sweeps(plan, base).values():

@@ -1,4 +1,4 @@
-"""What a sweep has found so far: its state, a line a run, and a table of all its numbers."""
+"""What a sweep has found so far: its state, a line per run, and a table of all its numbers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def state_line(states: States, folder: SweepFolder, jobs: int = 1) -> str:
 
 
 def runs_table(points: Sequence[Point], states: States, folder: SweepFolder) -> str:
-    """A line a run: name, settings, state, and once done SRCC under its first test pattern and on average."""
+    """A line per run: name, settings, state, and once done SRCC under its first test pattern and on average."""
     rows = [["run", "settings", "state", "first pattern", "average", "selected on"]]
     for point in points:
         state = states[point.name]
@@ -86,7 +86,7 @@ def failures(states: States, folder: SweepFolder) -> list[str]:
 
 
 def results(points: Sequence[Point], states: States, folder: SweepFolder) -> pd.DataFrame:
-    """Every number of every finished run: a row a run and pattern, `average` the mean of the incomplete ones.
+    """Every number of every finished run: a row per run and pattern, `average` the mean of the incomplete ones.
 
     Columns: run, the axes of the grid, target, model, seed, selected_on, pattern, then the metrics.
     """

@@ -61,7 +61,7 @@ def has_file(path: str | os.PathLike[str]) -> bool:
 
 
 def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
-    """AqaError where a file is there already that would be replaced unasked."""
+    """AqaError if a file is there already that would be replaced unasked."""
     if os.path.exists(path) and not overwrite:
         clear_leftovers(Path(path))
         raise AqaError(
@@ -73,7 +73,7 @@ def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
 def written_whole(path: Path, overwrite: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it when the block ends well.
 
-    AqaError where it cannot be written: a full disk, a folder that is gone; without `overwrite` also where a file of
+    AqaError if it cannot be written: a full disk, a folder that is gone; without `overwrite` also where a file of
     that name is there by then, so that of two processes that write the same file at once one succeeds. What a process
     left that was killed while it wrote the same file is removed.
     """
@@ -100,7 +100,7 @@ def written_whole(path: Path, overwrite: bool = True) -> Iterator[Path]:
 
 
 def _name(partial: Path, path: Path) -> None:
-    """Give a file its name; AqaError where another has it by now, which `os.replace` would remove."""
+    """Give a file its name; AqaError if another has it by now, which `os.replace` would remove."""
     try:
         try:
             os.link(partial, path)
@@ -159,7 +159,7 @@ def _umask() -> int:
 
 
 def refuse_existing_together(folder: Path, names: Sequence[str], overwrite: bool) -> None:
-    """AqaError where one of the names is in the folder already, unless `written_together` was killed over moving it."""
+    """AqaError if one of the names is in the folder already, unless `written_together` was killed over moving it."""
     stage = folder / STAGE
     if not (stage / COMPLETE).is_file():
         with contextlib.suppress(OSError), _locked(stage):  # what one left that was killed before, or just after
@@ -172,7 +172,7 @@ def refuse_existing_together(folder: Path, names: Sequence[str], overwrite: bool
 def written_together(folder: Path, last: str) -> Iterator[Path]:
     """A temporary folder whose files are moved to `folder` when the block ends well, the one called `last` at last.
 
-    Where the block fails nothing is moved. AqaError where another process is at it.
+    Where the block fails nothing is moved. AqaError if another process is at it.
     """
     stage, new = folder / STAGE, not folder.exists()
     stage.mkdir(parents=True, exist_ok=True)

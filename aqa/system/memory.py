@@ -11,7 +11,7 @@ GIB = 2**30
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be taken on a device; None where the system does not say.
+    """Bytes that can still be taken on a device; None if the system does not say.
 
     Of the machine's memory what is in use by files counts as free, and a container's or job's limit counts.
     """

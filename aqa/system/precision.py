@@ -1,6 +1,6 @@
 """The precision of training: float32, TF32 products of a GPU, or bfloat16 by autocast.
 
-Weights, the optimizer, losses and the statistics of normalisation are float32 in each of them. Scoring is always in
+Weights, the optimizer, losses and the statistics of normalization are float32 in each of them. Scoring is always in
 float32, so that what a table says is what the checkpoint gives anywhere, whatever it was trained in.
 """
 
@@ -20,7 +20,7 @@ TENSOR_CORES = (8, 0)  # the compute capability from which a GPU has TF32 and bf
 
 
 def require_precision(precision: Precision, device: torch.device) -> list[str]:
-    """What a user should know of a precision on a device; AqaError where a GPU does not have it."""
+    """What a user should know of a precision on a device; AqaError if a GPU does not have it."""
     if precision == "float32":
         return []
     if device.type != "cuda":

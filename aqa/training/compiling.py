@@ -40,7 +40,7 @@ class CompiledLoss:
 
 
 def require_compiling(model: AQAModel, name: str, rows: int, batch_size: int, device: torch.device) -> None:
-    """AqaError where `train.compile` is not for a model, a training set of so many rows, or this machine."""
+    """AqaError if `train.compile` is not for a model, a training set of so many rows, or this machine."""
     if not model.fixed_shapes:
         raise AqaError(f"train.compile: model '{name}' picks the rows that it works on; leave it out")
     if rows < batch_size:

@@ -119,7 +119,7 @@ def _resumed(
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
 ) -> Progress:
-    """Bring everything to a saved state, torch's random numbers included; AqaError where it is another model's."""
+    """Bring everything to a saved state, torch's random numbers included; AqaError if it is another model's."""
     try:
         progress = Progress(**saved["progress"])
         model.load_state_dict(saved["model"])
@@ -156,7 +156,7 @@ def _epoch(
     target: Tensor,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
 ) -> dict[str, float]:
-    """Train for an epoch; returns its row of the history, but for what is measured. NotANumber where it diverged."""
+    """Train for an epoch; returns its row of the history, except for what is measured. NotANumber where it diverged."""
     learning_rate = float(scheduler.get_last_lr()[0])
     step.model.start_epoch(epoch)
     losses = train_epoch(step, batches(epoch), target)

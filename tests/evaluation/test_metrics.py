@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.metrics import mean_squared_error
 
 from aqa.evaluation import bootstrap as resampling
-from aqa.evaluation.metrics import bootstrap, fisher_mean, kendall, mse, rl2, srcc, summarise, why_undefined
+from aqa.evaluation.metrics import bootstrap, fisher_mean, kendall, mse, rl2, srcc, summarize, why_undefined
 
 NAN = float("nan")
 # Warnings are failures here: an undefined number is NaN, and silent.
@@ -213,12 +213,12 @@ def test_an_interval_that_would_end_at_one_is_not_given_and_says_why():
     rng = np.random.default_rng(8)
     y = np.arange(6.0)
     predictions = {name: rng.permutation(6) + 0.0 for name in ("VA", "VF", "AF", "A", "F")} | {"V": y}
-    found = summarise(predictions, y, list(predictions), 0, 5)
+    found = summarize(predictions, y, list(predictions), 0, 5)
     for scores in (found["patterns"]["V"], found["average_incomplete"]):
         assert math.isnan(scores["srcc_low"])
         assert math.isnan(scores["srcc_high"])
         assert scores["why_no_interval"].startswith("too few videos: the order is perfect in ")
-    wide = summarise({"V": gaussian(60, 0.8, rng)[0]}, np.arange(60.0), ["V"], 0, 59)
+    wide = summarize({"V": gaussian(60, 0.8, rng)[0]}, np.arange(60.0), ["V"], 0, 59)
     assert "why_no_interval" not in wide["patterns"]["V"]
     assert "why_no_interval" not in wide["average_incomplete"]
 
@@ -235,7 +235,7 @@ def test_summary_of_patterns_and_their_average():
     rng = np.random.default_rng(4)
     x, y = gaussian(60, 0.8, rng)
     predictions = {"VAF": x, "VA": x + rng.standard_normal(60), "V": np.where(np.arange(60) < 20, NAN, -y)}
-    summary = summarise(predictions, y, ["VA", "V"], -2, 2, seed=1)
+    summary = summarize(predictions, y, ["VA", "V"], -2, 2, seed=1)
     complete, half, visual = (summary["patterns"][p] for p in ("VAF", "VA", "V"))
     assert complete["srcc"] == srcc(x, y)
     assert complete["srcc_low"] < complete["srcc"] < complete["srcc_high"]
@@ -253,7 +253,7 @@ def test_summary_of_patterns_and_their_average():
 
 def test_summary_names_what_is_undefined():
     x, y = gaussian(30, 0.8, np.random.default_rng(5))
-    summary = summarise({"VAF": x, "V": np.ones(30), "A": np.full(30, NAN), "F": x}, y, ["V", "A", "F"], 0, 1)
+    summary = summarize({"VAF": x, "V": np.ones(30), "A": np.full(30, NAN), "F": x}, y, ["V", "A", "F"], 0, 1)
     assert summary["average_incomplete"]["undefined"] == ["V", "A"]
     assert math.isnan(summary["average_incomplete"]["srcc"])
     assert math.isnan(summary["average_incomplete"]["mse"])
@@ -263,7 +263,7 @@ def test_summary_names_what_is_undefined():
 
 def test_summary_without_incomplete_patterns():
     x, y = gaussian(30, 0.8, np.random.default_rng(6))
-    average = summarise({"VAF": x}, y, [], 0, 1)["average_incomplete"]
+    average = summarize({"VAF": x}, y, [], 0, 1)["average_incomplete"]
     assert math.isnan(average["srcc"])
     assert math.isnan(average["mse"])
     assert average["patterns"] == 0
@@ -271,7 +271,7 @@ def test_summary_without_incomplete_patterns():
 
 def test_summary_refuses_videos_without_a_label():
     with pytest.raises(ValueError, match="not labelled"):
-        summarise({"V": [1.0, 2.0]}, [1.0, NAN], ["V"], 0, 1)
+        summarize({"V": [1.0, 2.0]}, [1.0, NAN], ["V"], 0, 1)
 
 
 # What holds for any numbers
@@ -357,7 +357,7 @@ def test_an_undefined_correlation_always_has_a_reason_and_a_defined_one_never(ro
 )
 def test_the_reasons(x, y, reason):
     assert why_undefined(x, y) == reason
-    patterns = summarise({"V": x}, y, [], 0, 9)["patterns"]
+    patterns = summarize({"V": x}, y, [], 0, 9)["patterns"]
     # A summary leaves out what was not scored.
     assert patterns["V"]["why_undefined"] == ("2 videos" if reason.startswith("a number") else reason)
-    assert "why_undefined" not in summarise({"V": [1, 2, 3]}, [1, 2, 3], [], 0, 9)["patterns"]["V"]
+    assert "why_undefined" not in summarize({"V": [1, 2, 3]}, [1, 2, 3], [], 0, 9)["patterns"]["V"]

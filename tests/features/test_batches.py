@@ -198,10 +198,10 @@ def test_statistics_are_over_the_clips_of_the_rows_given_where_available(load):
     np.testing.assert_allclose(with_numbers["audio"][0], taken.mean() - 0.25 * np.arange(2), rtol=1e-6)
 
 
-def test_standardised_channels_have_zero_mean_and_unit_deviation_over_those_rows(load):
+def test_standardized_channels_have_zero_mean_and_unit_deviation_over_those_rows(load):
     features = load()
     rows = np.array([0, 1, 2, 5])
-    features.standardise(features.statistics(rows, features.available[rows]))
+    features.standardize(features.statistics(rows, features.available[rows]))
     for mean, std in features.statistics(rows, features.available[rows]).values():
         torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-5, rtol=0)
         torch.testing.assert_close(std, torch.ones_like(std), atol=1e-5, rtol=0)
@@ -216,7 +216,7 @@ def test_a_constant_channel_is_centred_and_not_divided(load):
     features = load(read=read)
     found = features.statistics(EVERY, features.available)
     assert found["visual"][1].tolist() == [1, 1, 1]
-    features.standardise(found)
+    features.standardize(found)
     assert all(not values.any() for values in features.values.values())
 
 
@@ -235,15 +235,15 @@ def test_a_constant_channel_is_left_as_it_is_though_its_mean_is_rounded(tiny_sto
     found = features.statistics(np.arange(6), features.available[:6])
     deviation = found["visual"][1]
     assert deviation[:2].tolist() == [1, 1]
-    features.standardise(found)
+    features.standardize(found)
     values = features.values["visual"]
     assert values[:, 0].abs().max() < 1e-6
     assert values[:, 1].abs().max() == pytest.approx(5 - 1 / 3)
 
 
-def test_padding_stays_zero_after_standardising(load):
+def test_padding_stays_zero_after_standardizing(load):
     features = load()
-    features.standardise(features.statistics(EVERY, features.available))
+    features.standardize(features.statistics(EVERY, features.available))
     window, _ = features.window(np.array([2]), 5)
     assert not window["visual"][0, 2:].any()
     assert window["visual"][0, :2].all()

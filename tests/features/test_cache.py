@@ -34,11 +34,11 @@ def test_features_are_read_once_for_what_reads_them_alike(store):
     assert load(loader, store, align="none") is not first
 
 
-def test_runs_with_the_same_statistics_share_what_they_standardise(store):
+def test_runs_with_the_same_statistics_share_what_they_standardize(store):
     loader = FeatureLoader(runs=2)
     raw = load(loader, store)
-    first = loader.standardised(raw, statistics_of(raw, [0, 1, 2]))
-    assert loader.standardised(load(loader, store), statistics_of(raw, [0, 1, 2])) is first
+    first = loader.standardized(raw, statistics_of(raw, [0, 1, 2]))
+    assert loader.standardized(load(loader, store), statistics_of(raw, [0, 1, 2])) is first
 
 
 def test_each_gets_its_own_statistics_applied_to_the_raw_features(store):
@@ -46,9 +46,9 @@ def test_each_gets_its_own_statistics_applied_to_the_raw_features(store):
     loader = FeatureLoader(runs=2)
     for rows in ([0, 1, 2], [0, 1, 5]):
         raw = load(loader, store)
-        shared = loader.standardised(raw, statistics_of(raw, rows))
+        shared = loader.standardized(raw, statistics_of(raw, rows))
         own = Features(store, modalities=("visual", "audio"), device=CPU)
-        own.standardise(statistics_of(own, rows))
+        own.standardize(statistics_of(own, rows))
         for m in ("visual", "audio"):
             assert torch.equal(shared.values[m], own.values[m])
 
@@ -56,10 +56,10 @@ def test_each_gets_its_own_statistics_applied_to_the_raw_features(store):
 def test_a_single_run_holds_its_features_once(store):
     loader = FeatureLoader()
     raw = load(loader, store)
-    assert loader.standardised(raw, statistics_of(raw, [0, 1, 2])) is raw
+    assert loader.standardized(raw, statistics_of(raw, [0, 1, 2])) is raw
 
 
 def test_no_statistics_leave_features_as_they_are(store):
     loader = FeatureLoader(runs=2)
     raw = load(loader, store)
-    assert loader.standardised(raw, {}) is raw
+    assert loader.standardized(raw, {}) is raw

@@ -192,7 +192,7 @@ def test_an_epoch_reads_every_clip_once_and_blocks_in_whole(both, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_statistics_and_standardised_windows_are_the_same_to_the_bit(both, kind):
+def test_statistics_and_standardized_windows_are_the_same_to_the_bit(both, kind):
     held, streamed = both(**{"modalities": ["visual", "flow"], **kind, "widths": None} | (
         {"modalities": ["flow", "audio"]} if "widths" in kind else {}
     ))  # fmt: skip
@@ -200,8 +200,8 @@ def test_statistics_and_standardised_windows_are_the_same_to_the_bit(both, kind)
     found, expected = (f.statistics(rows, f.available[rows]) for f in (streamed, held))
     for m, numbers in expected.items():
         assert all(torch.equal(a, b) for a, b in zip(found[m], numbers, strict=True))
-    held.standardise(expected)
-    streamed.standardise(found)
+    held.standardize(expected)
+    streamed.standardize(found)
     same(scored_on(streamed, np.arange(COUNT)), scored_on(held, np.arange(COUNT)))
 
 
@@ -392,8 +392,8 @@ def test_what_fits_is_held_and_what_does_not_is_streamed(tiny_store):
         assert type(load_features(store)) is Features
         assert type(load_features(store, memory=exactly)) is Features
         assert type(load_features(store, memory=exactly * 0.9)) is StreamedFeatures
-        assert type(load_features(store, memory=exactly * 1.9, standardise=True)) is StreamedFeatures
-        assert type(load_features(store, memory=exactly * 2, standardise=True)) is Features
+        assert type(load_features(store, memory=exactly * 1.9, standardize=True)) is StreamedFeatures
+        assert type(load_features(store, memory=exactly * 2, standardize=True)) is Features
         assert type(load_features(store, memory=exactly * 0.9, modalities=["audio"])) is Features
 
 

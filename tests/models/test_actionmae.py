@@ -78,17 +78,17 @@ def test_predictions_take_from_the_memory_tokens():
     assert (plain.memory.grad.abs().sum(dim=1) > 0).all()
 
 
-def test_the_reconstruction_is_the_mean_error_of_the_hidden_tokens_to_their_normalised_truth():
+def test_the_reconstruction_is_the_mean_error_of_the_hidden_tokens_to_their_normalized_truth():
     plain, hidden = model(), ~MIXED
     tokens = 3 * torch.randn(6, 3, 16) + 1
-    normalised = F.layer_norm(tokens, (16,))
-    assert plain.reconstruction(normalised, tokens, hidden) == pytest.approx(0, abs=1e-6)
+    normalized = F.layer_norm(tokens, (16,))
+    assert plain.reconstruction(normalized, tokens, hidden) == pytest.approx(0, abs=1e-6)
     assert plain.reconstruction(torch.zeros(6, 3, 16), tokens, hidden) == pytest.approx(1, abs=1e-3)
-    spoiled = normalised.masked_fill(MIXED.unsqueeze(-1), 1e6)  # what is predicted for visible streams is not judged
+    spoiled = normalized.masked_fill(MIXED.unsqueeze(-1), 1e6)  # what is predicted for visible streams is not judged
     assert plain.reconstruction(spoiled, tokens, hidden) == pytest.approx(0, abs=1e-6)
     one = torch.zeros(6, 3, dtype=torch.bool)
     one[1, 2] = True
-    assert plain.reconstruction(normalised + 2 * one.unsqueeze(-1), tokens, hidden) == pytest.approx(4 / hidden.sum())
+    assert plain.reconstruction(normalized + 2 * one.unsqueeze(-1), tokens, hidden) == pytest.approx(4 / hidden.sum())
     raw = model(normalize_target=False)
     assert raw.reconstruction(torch.zeros(6, 3, 16), tokens, one) == pytest.approx(tokens[1, 2].square().mean().item())
 

@@ -179,7 +179,7 @@ def test_modality_dropout_hides_at_its_rate_but_never_everything(rate):
         left = dropped(visible, rate)
         assert left.any(dim=1).all()
         assert not (left & ~visible).any()
-        # Independent at the rate, but for the rows where all would go: there one of them stays.
+        # Independent at the rate, except for the rows where all would go: there one of them stays.
         expected = rate - rate**count / count
         hidden = 1 - left[:, shown].float().mean(dim=0)
         assert torch.allclose(hidden, torch.full((count,), expected), atol=0.01)

@@ -99,7 +99,7 @@ def test_a_present_stream_of_zeros_is_not_taken_for_a_missing_one():
 
 def test_rows_count_the_same_in_the_loss_whatever_the_patterns_of_the_others():
     features, target = inputs(), torch.rand(6)
-    plain = model().eval()  # without batch statistics rows do not touch each other, but for the triplet term
+    plain = model().eval()  # without batch statistics rows do not touch each other, except for the triplet term
     parts = [
         plain.loss({m: x[i : i + 1] for m, x in features.items()}, target[i : i + 1], MIXED[i : i + 1], ALL[:1]).parts
         for i in range(6)

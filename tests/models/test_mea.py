@@ -215,7 +215,7 @@ def streams(store, split):
     with FeatureStore(store) as opened:
         rows, target = opened.split(split), opened.target("score")
         features, lengths = Features(opened).window(rows, 12)
-    return features, lengths, torch.from_numpy(target.normalise(target.values[rows])).float()
+    return features, lengths, torch.from_numpy(target.normalize(target.values[rows])).float()
 
 
 def fresh_accuracy(train, test):

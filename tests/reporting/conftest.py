@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aqa.config.load import load_experiment
-from aqa.evaluation.metrics import summarise
+from aqa.evaluation.metrics import summarize
 from aqa.modalities import subsets
 from aqa.runs.folder import PREDICTIONS, RunFolder
 from aqa.runs.predictions import save_predictions
@@ -69,7 +69,7 @@ def write_finished():
             predictions.get("F", truth)[:absent] = np.nan
             predictions = {k: predictions[k] for k in tested or predictions}
         incomplete = [k for k in predictions if k in names and not all(names[k])]
-        found = summarise(predictions, truth, incomplete, 0, 40, resamples=50)
+        found = summarize(predictions, truth, incomplete, 0, 40, resamples=50)
         ids = [f"{data_set} {i}" for i in range(len(truth))] if ids is None else ids
         save_predictions(folder.path / PREDICTIONS, ids, np.arange(len(truth)), truth, target, predictions)
         about = {"data_set": data_set, "target": target, "model": model, "seed": seed, "modalities": modalities}

@@ -166,7 +166,7 @@ def test_a_missing_and_an_unfinished_run_are_different_mistakes(tmp_path):
         RunFolder.existing(tmp_path / "nowhere")
     run = RunFolder.start(tmp_path / "run", CONFIG, overwrite=False)
     run.save_state({"epoch": 1})
-    with pytest.raises(AqaError, match="run is unfinished; start its `aqa run` again to go on from where it stopped"):
+    with pytest.raises(AqaError, match="run is unfinished; start its `aqa run` again to resume from where it stopped"):
         RunFolder.existing(tmp_path / "run")
 
 

@@ -472,7 +472,7 @@ def test_an_undefined_correlation_is_null_and_named_and_not_averaged_away(incomp
 
 
 def test_hidden_streams_of_a_fixed_pattern_are_never_seen(tmp_path):
-    """Spoil what `fixed` takes away: nothing of the run changes, standardising and reconstruction included."""
+    """Spoil what `fixed` takes away: nothing of the run changes, standardizing and reconstruction included."""
     rng = np.random.default_rng(1)
     clips = rng.normal(size=(2, 40, 4, 5))
     pattern = {"combine": [{"fixed": {"rates": 0.5}}, "random_subset"]}

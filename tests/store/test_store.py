@@ -73,7 +73,7 @@ def test_round_trip(tmp_path):
         target = store.target("TES")
         np.testing.assert_array_equal(target.values, [1, 2, np.nan, 4])
         assert (target.low, target.high, target.ceiling) == (0, 10, {"VAF": 0.9})
-        np.testing.assert_array_equal(target.normalise(target.values), [0.1, 0.2, np.nan, 0.4])
+        np.testing.assert_array_equal(target.normalize(target.values), [0.1, 0.2, np.nan, 0.4])
         assert store.split("train").tolist() == [0, 1, 2]
 
 

@@ -253,7 +253,7 @@ def test_each_seed_in_turn_finds_what_it_finds_alone(here, monkeypatch):
         assert all(mine[name].equal(theirs[name]) for name in mine)
 
 
-def test_seeds_that_cut_their_own_validation_split_standardise_by_their_own_training_set(here, tiny_store):
+def test_seeds_that_cut_their_own_validation_split_standardize_by_their_own_training_set(here, tiny_store):
     store = tiny_store(name="no_valid.h5", splits={"train": range(6), "test": [6, 7]})
     changes = {"data.store": store, "data.target": "TES", "data.standardize": True, "data.validation": 0.34}
     points, folder = sweep(here, MANY_SEEDS, **changes), folder_for(here)

@@ -43,7 +43,7 @@ def small(name="mcmoe", **options):
 
 
 def batch(visible, available=ALL, rows=7, seed=0):
-    """The arguments of a loss: padded rows, NaN where a stream is not available."""
+    """The arguments of a loss: padded rows, NaN if a stream is not available."""
     generator = torch.Generator().manual_seed(seed)
     features = {
         m: torch.randn(7, 9, width, generator=generator).masked_fill(~available[:, i].view(-1, 1, 1), torch.nan)[:rows]

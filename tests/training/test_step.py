@@ -112,7 +112,7 @@ FIXED = [entry.name for entry in MODELS.entries() if entry.make.fixed_shapes]
 
 
 def loss_without_data(name, **options):
-    """The loss, and the way back, on tensors that have shapes and no data, as far from the CPU as a GPU's."""
+    """The loss, and the backward pass, on tensors that have shapes and no data, as far from the CPU as a GPU's."""
     model = small(name, **{"dropout": 0.3, "mask_padding": True, **options}).to("meta")
     batch = example(ONE_MODALITY[0])
     features, lengths = ({m: x.to("meta") for m, x in part.items()} for part in (batch.features, batch.lengths))
