@@ -24,7 +24,7 @@ from aqa.errors import AqaError, first_line
 from aqa.runs.folder import versions
 from aqa.sweeps.folder import SweepFolder
 from aqa.sweeps.grid import Point, RayCluster
-from aqa.sweeps.local import POLL, STOPPED, all_settled, is_orphan, run_if_free
+from aqa.sweeps.local import POLL, all_settled, is_orphan, run_if_free
 from aqa.system.files import write_text
 from aqa.system.signals import away_from_terminal, stop_here_if_asked, stopped_by_parent
 
@@ -66,11 +66,11 @@ def run_on_ray(
     try:
         if not receiver.poll(JOIN_SECONDS):
             raise AqaError(f"{_where(cluster.address)} did not answer within {JOIN_SECONDS:.0f} s")
-        _hear(receiver, driver, shared)
+        _hear(receiver, shared)
         while not receiver.poll(POLL):
             stop_here_if_asked()
             on_change()
-        _hear(receiver, driver, shared)
+        _hear(receiver, shared)
     finally:
         _end(driver)
     on_change()
@@ -104,19 +104,15 @@ def _log(folder: SweepFolder) -> Path:
     return folder.path / "ray.log"
 
 
-def _hear(receiver: Connection, driver: Any, folder: SweepFolder) -> None:
+def _hear(receiver: Connection, folder: SweepFolder) -> None:
     """Receive the driver's next message: nothing, or the problem that ended the sweep."""
     try:
         problem = receiver.recv()
     except EOFError:
-        driver.join(STOP_SECONDS)
-        if driver.exitcode in STOPPED:
-            problem = "the process of the sweep that talks to Ray was stopped; the same command resumes the sweep"
-        else:
-            problem = (
-                f"the Ray cluster was lost; the same command resumes the sweep on another cluster "
-                f"({_log(folder)} has Ray's own messages)"
-            )
+        problem = (
+            "the Ray cluster was lost; the same command resumes the sweep on another cluster "
+            f"({_log(folder)} has Ray's own messages)"
+        )
     if problem:
         raise AqaError(problem)
 
@@ -143,6 +139,8 @@ def _drive(
             _hand_out(Work(deque(points)), folder, cluster, at_once or len(points), shared)
     except AqaError as error:
         problem = str(error)
+    except SystemExit:  # by SIGTERM; if the parent sent it, nobody listens
+        problem = "the process of the sweep that talks to Ray was stopped; the same command resumes the sweep"
     with contextlib.suppress(OSError):  # nobody listens where the parent was killed
         parent.send(problem)
 
