@@ -197,6 +197,9 @@ def _check_stream(i: str, modality: str, stream: Stream) -> tuple[int, list[Prob
         clips = np.asarray(stream.load(i))
     except AqaError as error:
         return _UNUSABLE, [Problem(i, "features that cannot be read", f"{modality}: {error}")]
+    if clips.ndim == 1 and len(clips) == stream.width:
+        advice = f"{modality} {clips.shape}; save it as (1, {len(clips)}) if it is one clip"
+        return _UNUSABLE, [Problem(i, "features not of shape (clips, width)", advice)]
     if clips.ndim != 2:
         return _UNUSABLE, [Problem(i, "features not of shape (clips, width)", f"{modality} {clips.shape}")]
     if clips.shape[1] != stream.width:

@@ -15,9 +15,10 @@ import os
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -119,7 +120,38 @@ def _no_bytes() -> bytes:
     return b""
 
 
-_ALLOWED: dict[str, Callable[..., Any]] = {
+def _ordered_dict(pairs: Iterable[tuple[Any, Any]] = ()) -> dict[Any, Any]:
+    return dict(pairs)
+
+
+def _default_dict(factory: object = None) -> dict[Any, Any]:
+    # What would make missing entries is a name here, which nothing can call.
+    if factory is not None and not isinstance(factory, _Inert):
+        raise ValueError(f"a defaultdict of {type(factory).__name__}")
+    return {}
+
+
+def _scalar(dtype: object, data: object) -> int | str:
+    """A numpy integer or text, as keys are; numpy's own reader would unpickle the bytes of an object."""
+    code = dtype.code.lstrip("=|") if isinstance(dtype, _Dtype) else ""
+    data = data.encode("latin1") if isinstance(data, str) else data
+    if isinstance(data, bytes) and re.fullmatch(r"[<>]?[iu][1248]", code):
+        return int(np.frombuffer(data, code, count=1)[0])
+    if isinstance(data, bytes) and re.fullmatch(r"[<>]?U\d+", code):
+        return data.decode("utf-32-be" if code.startswith(">") else "utf-32-le").rstrip("\0")
+    raise Refused(f"numpy.core.multiarray.scalar of type '{code}'")
+
+
+class _Inert:
+    """Stands where a pickle names a built-in type that it may mention but not call."""
+
+
+_ALLOWED: dict[str, Any] = {
+    "collections.OrderedDict": _ordered_dict,
+    "collections.defaultdict": _default_dict,
+    **{f"{home}.{name}": _Inert() for home in ("builtins", "__builtin__") for name in ("dict", "float", "int", "list")},
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy._core.multiarray.scalar": _scalar,
     "numpy.ndarray": _Ndarray,
     "numpy.dtype": _Dtype,
     "numpy.core.multiarray._reconstruct": _reconstruct,
@@ -174,6 +206,8 @@ def _check_kind(path: Path, archive: bool = False) -> None:
 
 
 def _refusal(path: Path, refused: Refused) -> str:
+    if str(refused).startswith("numpy.ma."):
+        return f"{path} holds masked arrays, which are not read; save each as array.filled(0), or leave the stream out"
     # A name may hold line breaks and worse.
     return f"{path} asks to run {printable(str(refused))}: refused, a feature file holds arrays and nothing else"
 
@@ -234,11 +268,35 @@ def load_mapping(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     if not isinstance(loaded, dict):
         raise AqaError(f"{path} holds one array of shape {loaded.shape}; expected video id -> array")
     for key, value in loaded.items():
-        if not isinstance(key, str):
-            raise AqaError(f"{path}: the id {key!r} is not text")
         if not isinstance(value, np.ndarray):
-            raise AqaError(f"{path}: {key!r} holds a {type(value).__name__}, not an array")
+            raise AqaError(f"{path}: {key!r} holds {_what_else(value)}")
     return loaded
+
+
+def _what_else(value: object) -> str:
+    """What stands in the place of a video's array, and what to do about it."""
+    if isinstance(value, Mapping):
+        return f"a mapping of {len(value)} entries, not an array; save that mapping by itself"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {len(value)} entries, not an array; save np.stack of it, (clips, channels)"
+    return f"a {type(value).__name__}, not an array"
+
+
+def _ids_as_text(content: Mapping[Any, Any], path: Path) -> dict[str, Any]:
+    """A mapping whose whole-number ids are made text, which is said; AqaError for other ids and for one given twice."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(key, bool) or not isinstance(key, (int, str)):
+            raise AqaError(f"{path}: the id {key!r} is not text")
+        if str(key) in found:
+            raise AqaError(f"{path}: the id '{key}' is there twice, as a number and as text")
+        found[str(key)] = value
+    numbers = [key for key in content if isinstance(key, int)]
+    if numbers:
+        warnings.warn(
+            f"{path}: {len(numbers)} ids are numbers and are read as text, such as '{numbers[0]}'", stacklevel=2
+        )
+    return found
 
 
 def _is_pickled(file: BinaryIO, path: Path) -> bool:
@@ -270,7 +328,7 @@ def _unpickle(file: BinaryIO, path: Path) -> dict[Any, Any]:
     content = outer.data[0] if isinstance(outer.data, list) and len(outer.data) == 1 else None
     if not isinstance(content, Mapping):
         raise AqaError(f"{path} holds a {type(content).__name__}; expected video id -> array")
-    arrays = {key: _numeric(value, key, path) for key, value in content.items()}
+    arrays = {key: _numeric(value, key, path) for key, value in _ids_as_text(content, path).items()}
     total = sum(array.nbytes for array in arrays.values() if isinstance(array, np.ndarray))
     if total > path.stat().st_size:  # many ids may refer to the same bytes
         raise AqaError(f"{path} states arrays of {total} bytes, more than it holds")

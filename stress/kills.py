@@ -28,10 +28,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import aqa.data_prep.prepare
 import numpy as np
 import torch
 
+import aqa.data_prep.prepare
 import aqa.reporting.report
 import aqa.runs.figures
 import aqa.runs.run

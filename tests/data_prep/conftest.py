@@ -5,6 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+
 from aqa.data_prep.convert import Published, Stream
 
 FISV_FILES = {"visual": ("FISV_rgb_VST", 1024), "audio": ("FISV_audio_AST", 768), "flow": ("FISV_flow_I3D", 1024)}

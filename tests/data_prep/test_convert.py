@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from aqa.data_prep.convert import Problem, convert
 
+from aqa.data_prep.convert import Problem, convert
 from aqa.errors import AqaError
 from aqa.store.store import FeatureStore
 
@@ -22,7 +22,10 @@ PROBLEMS = {
     "NaN": ({"visual": {"b": NAN}}, "b: NaN or inf in features (visual, 3 of 3 rows)"),
     "beyond float32": ({"visual": {"b": HUGE}}, "b: NaN or inf in features (visual, 3 of 3 rows)"),
     "width": ({"audio": {"b": np.ones((3, 5))}}, "b: features of wrong width (audio 5, not 2)"),
-    "one dimension": ({"audio": {"b": np.ones(2)}}, "b: features not of shape (clips, width) (audio (2,))"),
+    "one dimension": (
+        {"audio": {"b": np.ones(2)}},
+        "b: features not of shape (clips, width) (audio (2,); save it as (1, 2) if it is one clip)",
+    ),
     "three dimensions": ({"audio": {"b": np.ones((1, 3, 2))}}, "b: features not of shape (clips, width)"),
     "one stream absent": ({"without": [("audio", "b")]}, "b: label without features (audio)"),
     "all absent": ({"without": [("audio", "b"), ("visual", "b")]}, "b: label without features (visual, audio)"),

@@ -7,10 +7,10 @@ import pickle
 
 import numpy as np
 import pytest
+
 from aqa.data_prep.files import find
 from aqa.data_prep.npy import load_npy, load_npz
 from aqa.data_prep.prepare import prepare
-
 from aqa.errors import AqaError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from aqa.data_prep.labels import Row, read_rows
 
+from aqa.data_prep.labels import Row, read_rows
 from aqa.errors import AqaError
 
 COLUMNS = ("TES", "PCS", "deductions")

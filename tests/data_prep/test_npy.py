@@ -7,11 +7,13 @@ import io
 import os
 import pickle
 import subprocess
+import warnings
+from collections import OrderedDict, defaultdict
 
 import numpy as np
 import pytest
-from aqa.data_prep.npy import load_mapping, load_npy
 
+from aqa.data_prep.npy import load_mapping, load_npy
 from aqa.errors import AqaError
 
 HEADER = b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (), }".ljust(127) + b"\n"
@@ -108,7 +110,7 @@ def test_scalar_that_unpickles_its_bytes(tmp_path):
     scalar = np._core.multiarray.scalar
     inner = pickle.dumps(Calls(os.system, f"touch {victim}"))
     path = dumped(tmp_path / "x.npy", {"1": Calls(scalar, np.dtype("O"), inner)})
-    with pytest.raises(AqaError, match=r"asks to run numpy\._?core\.multiarray\.scalar: refused"):
+    with pytest.raises(AqaError, match=r"asks to run numpy\.core\.multiarray\.scalar of type 'O8': refused"):
         load_npy(path)
     assert not victim.exists()
 
@@ -127,7 +129,8 @@ def test_codecs_only_for_bytes(tmp_path):
         (np.array([{"a": 1}, None], dtype=object), "'1' is an array of objects"),
         (np.array(["a", "b"]), "'1' is an array of type '<U1', not of numbers"),
         (np.zeros(2, dtype=[("a", "f4")]), "'1' is an array of type 'V4'"),
-        ([1.0, 2.0], "'1' holds a list, not an array"),
+        ([1.0, 2.0], "'1' holds a list of 2 entries, not an array; save np.stack of it"),
+        ({"visual": np.zeros((2, 3))}, "'1' holds a mapping of 1 entries, not an array; save that mapping by itself"),
         (None, "'1' holds a NoneType, not an array"),
     ],
 )
@@ -136,9 +139,53 @@ def test_what_is_no_array_of_numbers(tmp_path, value, message):
         load_mapping(dumped(tmp_path / "x.npy", {"1": value}))
 
 
-def test_ids_are_text(tmp_path):
-    with pytest.raises(AqaError, match="the id 1 is not text"):
-        load_mapping(dumped(tmp_path / "x.npy", {1: samples()["1"]}))
+@pytest.mark.parametrize("key", [1.5, None, True, (1, 2), b"1"])
+def test_ids_are_text(tmp_path, key):
+    with pytest.raises(AqaError, match=r"the id .* is not text|holds values|cut off or not"):
+        load_mapping(dumped(tmp_path / "x.npy", {key: samples()["1"]}))
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint8, np.str_])
+def test_whole_numbers_and_numpy_texts_as_ids_become_text(tmp_path, kind, protocol):
+    path = dumped(tmp_path / "x.npy", {kind(7): samples()["1"]}, protocol)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        loaded = load_mapping(path)
+    assert list(loaded) == ["7"]
+    assert [str(w.message).endswith("1 ids are numbers and are read as text, such as '7'") for w in said] == (
+        [] if kind is np.str_ else [True]
+    )
+
+
+def test_an_id_as_a_number_and_as_text_is_refused(tmp_path):
+    with pytest.raises(AqaError, match="the id '1' is there twice, as a number and as text"):
+        load_mapping(dumped(tmp_path / "x.npy", {1: samples()["1"], "1": samples()["1"]}))
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "make", [OrderedDict, lambda content: defaultdict(None, content), lambda content: defaultdict(list, content)]
+)
+def test_other_dictionaries_are_read_as_plain_ones(tmp_path, make, protocol):
+    loaded = load_mapping(dumped(tmp_path / "x.npy", make(samples()), protocol))
+    assert type(loaded) is dict
+    np.testing.assert_array_equal(loaded["2"], samples()["2"])
+
+
+def test_a_defaultdict_may_make_its_entries_by_nothing_that_runs(tmp_path):
+    with pytest.raises(AqaError, match=r"asks to run posix\.getcwd"):
+        load_mapping(dumped(tmp_path / "x.npy", defaultdict(os.getcwd, samples())))
+    for call in (Calls(list, "ab"), Calls(dict, [("a", 1)]), Calls(int, "7")):  # named, and never called
+        with pytest.raises(AqaError, match=r"x\.npy is cut off or not a feature file"):
+            load_mapping(dumped(tmp_path / "x.npy", {"1": call}))
+    with pytest.raises(AqaError, match=r"x\.npy is cut off or not a feature file: a defaultdict of"):
+        load_mapping(dumped(tmp_path / "x.npy", {"1": Calls(defaultdict, Calls(OrderedDict))}))
+
+
+def test_masked_arrays_are_named_as_such(tmp_path):
+    with pytest.raises(AqaError, match=r"holds masked arrays, which are not read; save each as array\.filled\(0\)"):
+        load_mapping(dumped(tmp_path / "x.npy", {"1": np.ma.masked_array(np.zeros((2, 3)), mask=True)}))
 
 
 @pytest.mark.parametrize("content", [[1, 2], "text", None, {1, 2}])

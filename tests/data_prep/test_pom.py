@@ -7,9 +7,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from aqa.data_prep.convert import convert
 from aqa.data_prep.pom import RANGES, read
-
 from aqa.errors import AqaError
 from aqa.store.inspect import inspect_store
 from aqa.store.store import FeatureStore

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from aqa.data_prep.convert import convert
 
 from aqa.data_prep import DATASETS
+from aqa.data_prep.convert import convert
 from aqa.errors import AqaError
 from aqa.store.inspect import inspect_store
 from aqa.store.store import FeatureStore

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from aqa.data_prep.prepare import prepare
 
 import aqa
 import aqa.cli
+from aqa.data_prep.prepare import prepare
 from aqa.errors import AqaError
 from aqa.evaluation import metrics
 from aqa.store.fingerprint import fingerprint_of

@@ -14,8 +14,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from aqa.data_prep.npy import load_mapping, load_npy, load_npz
 
+from aqa.data_prep.npy import load_mapping, load_npy, load_npz
 from aqa.errors import AqaError
 from aqa.system.pickles import BROKEN, Refused, examine
 from aqa.system.torch_files import load_torch
