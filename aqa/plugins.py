@@ -35,10 +35,10 @@ def use(files: Iterable[str | os.PathLike[str]]) -> None:
     every = [*before, *(file for file in named if file not in before)]
     plain = not any(os.pathsep in file for file in every)
     os.environ[ENVIRONMENT] = os.pathsep.join(every) if plain else json.dumps(every)
-    load()
+    load_all()
 
 
-def load() -> None:
+def load_all() -> None:
     """Load every plugin that is named or installed and not loaded yet."""
     for file in _named_files():
         _once(file, partial(_load_file, Path(file)))
@@ -51,7 +51,7 @@ def loaded() -> dict[str, str]:
 
     Where two files have one name, both digests.
     """
-    load()
+    load_all()
     return {name: ", ".join(sorted(noted)) for name, noted in _loaded.items()}
 
 

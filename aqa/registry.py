@@ -76,7 +76,7 @@ class Registry(Generic[T]):
 
     def _discover(self) -> None:
         self._import_own()
-        plugins.load()
+        plugins.load_all()
 
     def entries(self) -> list[Entry[T]]:
         """All entries, by name."""

@@ -85,3 +85,34 @@ def test_a_circle_would_be_found(monkeypatch, tmp_path):
         monkeypatch.setitem(MODULES, name, tmp_path / f"{name}.py")
     with pytest.raises(AssertionError, match=r"aqa\.a -> aqa\.b -> aqa\.a"):
         test_no_module_imports_in_a_circle()
+
+
+#: Names that two modules define, each with the reason.
+TWICE = {
+    "Expert": "each of four methods has its own, and a model file stands alone",
+    "Floats": "a short name of one type, where the modules may not import each other",
+    "R": "a type variable",
+    **dict.fromkeys(("COLUMNS", "LOOK_SECONDS", "ROUNDING", "SHOWN", "TEMPLATES"), "a constant of its own module"),
+    **dict.fromkeys(("predicted_against_true", "router_weights", "srcc_by_pattern"), "a figure of a run, of a report"),
+    "markdown": "escaping for Markdown, and writing it",
+    "runs_table": "a table of a report, of a sweep",
+    **dict.fromkeys(
+        ("card", "evaluate", "inspect", "predict", "prepare", "report", "run", "sweep"), "a command and its twin"
+    ),
+}
+
+
+def test_a_public_name_has_one_meaning():
+    found = {}
+    for name, file in MODULES.items():
+        if name.startswith("data_prep"):  # a file per data set, alike on purpose
+            continue
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                names = [node.name]
+            else:
+                names = [t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)]
+            for each in names:
+                if not each.startswith("_"):
+                    found.setdefault(each, []).append(name)
+    assert {each: homes for each, homes in found.items() if len(homes) > 1 and each not in TWICE} == {}

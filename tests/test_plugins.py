@@ -231,7 +231,7 @@ def test_a_path_with_the_separator_of_paths_is_one_plugin(here, monkeypatch):
 def test_what_is_not_a_list_of_paths_is_one_line(here, monkeypatch):
     monkeypatch.setenv(plugins.ENVIRONMENT, "[1, 2]")
     with pytest.raises(AqaError, match=r"^AQA_PLUGINS is '\[1, 2\]'; expected paths, or a JSON list of paths$"):
-        plugins.load()
+        plugins.load_all()
 
 
 def test_a_plugin_that_exits_is_one_line(here):

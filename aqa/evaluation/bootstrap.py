@@ -18,7 +18,7 @@ Bools = NDArray[np.bool_]
 FEWEST = 3  # Two videos correlate perfectly whatever is predicted.
 MOST_UNDEFINED = 0.05  # Percentiles of what is left after leaving out more than this would be of another quantity.
 TAIL = 0.025  # Of resamples beyond each end of a 95 % interval.
-BLOCK = 1_000_000  # Resamples are worked through in blocks of about this many videos, to bound memory.
+VIDEOS_AT_ONCE = 1_000_000  # Resamples are worked through in blocks of about this many videos, to bound memory.
 
 
 class Interval(NamedTuple):
@@ -52,7 +52,7 @@ class Interval(NamedTuple):
 def resamples(n: int, count: int, seed: int | list[int]) -> Iterator[Floats]:
     """How often each of n videos was drawn, (n, R) in blocks whose R add up to count."""
     rng = np.random.default_rng(seed)
-    block = max(1, BLOCK // max(n, 1))
+    block = max(1, VIDEOS_AT_ONCE // max(n, 1))
     for start in range(0, count, block):
         rows = min(block, count - start)
         if n == 0:

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aqa.store.checks import Rows
 from aqa.store.store import FeatureStore
 from aqa.system.devices import on_device
 
 Align = Literal["shortest", "none", "time"]
-Rows = NDArray[np.int64]
 Counted = NDArray[np.bool_]
 ROUNDING = 1e-6  # of a clip: two durations in seconds that are closer are one
 

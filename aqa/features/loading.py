@@ -17,7 +17,7 @@ from torch import Tensor
 from aqa.errors import AqaError
 from aqa.store.store import FeatureStore
 
-BLOCK = 2**20  # bytes that are read, and then checked while they are in the processor's cache
+BYTES_AT_ONCE = 2**20  # bytes that are read, and then checked while they are in the processor's cache
 STAGING = 16 * 2**20  # bytes of pinned memory through which a GPU is fed, twice
 THREADS = 4
 ALIGNMENT = 64  # bytes: what any type of number needs, and a line of the cache
@@ -61,7 +61,7 @@ def fill(store: FeatureStore, modality: str, first: int, out: Tensor, threads: i
     infinity.
     """
     width, dtype = store.widths[modality], disk_type(store, modality)
-    bytes_at_once = BLOCK if out.device.type == "cpu" else STAGING
+    bytes_at_once = BYTES_AT_ONCE if out.device.type == "cpu" else STAGING
     step = _step(store, modality, bytes_at_once // max(width * dtype.itemsize, 1))
     cuts = [0, *range(step - first % step, len(out), step), len(out)]
     spans = [slice(a, b) for a, b in pairwise(cuts) if b > a]

@@ -14,7 +14,7 @@ from aqa.reporting import escaping
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import AVERAGE, ReportSection, Row
 from aqa.reporting.tables import PlainTable, further_tables, heading, marked, selected_value, settings_text
-from aqa.runs.table import UNDEFINED, interval, number
+from aqa.runs.table import UNDEFINED, interval_text, number
 
 PublishedNumbers = Sequence[PublishedRow]
 NOT_TESTED = "-"  # in the cells of patterns under which a row was not tested by every seed
@@ -40,7 +40,7 @@ def bounds(row: Row, column: str) -> str:
     """The bootstrap interval."""
     found = row.srcc[column].interval
     low, high = (None if np.isnan(v) else v for v in found[:2])
-    return interval(low, high, found.why_none)
+    return interval_text(low, high, found.why_none)
 
 
 def seeds(row: Row) -> str:

@@ -14,7 +14,7 @@ def number(value: float | None, digits: int = 3) -> str:
     return UNDEFINED if value is None else f"{value:.{digits}f}"
 
 
-def interval(low: float | None, high: float | None, why_none: str | None = None) -> str:
+def interval_text(low: float | None, high: float | None, why_none: str | None = None) -> str:
     """A confidence interval for people. why_none: the reason that metrics.json gives where there is none."""
     if low is None or high is None:
         return f"[{TOO_FEW if (why_none or '').startswith('too few') else UNDEFINED}]"
@@ -23,7 +23,7 @@ def interval(low: float | None, high: float | None, why_none: str | None = None)
 
 def interval_of(scores: Mapping[str, Any]) -> str:
     """The interval of a pattern or of the average, as in metrics.json."""
-    return interval(scores["srcc_low"], scores["srcc_high"], scores.get("why_no_interval"))
+    return interval_text(scores["srcc_low"], scores["srcc_high"], scores.get("why_no_interval"))
 
 
 def selection_text(selection: Mapping[str, Any]) -> str:

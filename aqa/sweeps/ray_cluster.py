@@ -26,6 +26,7 @@ from aqa.sweeps.folder import SweepFolder
 from aqa.sweeps.grid import Point, RayCluster
 from aqa.sweeps.local import POLL, all_settled, is_orphan, run_if_free
 from aqa.system.files import write_text
+from aqa.system.memory import GIB
 from aqa.system.signals import away_from_terminal, stop_here_if_asked, stopped_by_parent
 
 ANSWER_SECONDS = 5.0  # for the head's port to open
@@ -33,7 +34,6 @@ JOIN_SECONDS = 60.0  # to load torch and Ray and to join the cluster
 STOP_SECONDS = 10.0  # for runs to end after they are cancelled
 ROOM_SECONDS = 30.0  # for a node to join that has what a run asks for
 LOOK_SECONDS = 1.0  # between two looks at claims that others hold
-GIB = 2**30
 
 
 def run_on_ray(

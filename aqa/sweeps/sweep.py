@@ -92,7 +92,7 @@ def sweep(
                 run_points(groups, folder, jobs or 1, on_change)
             else:
                 run_on_ray(points, folder, plan.launcher.ray, jobs, on_change)
-    result = summary(points, folder, jobs or 1)
+    result = found_so_far(points, folder, jobs or 1)
     if not status:
         unfinished = [name for name, state in result.states.items() if state in ("waiting", "running")]
         result = replace(result, unfinished=unfinished)
@@ -142,7 +142,7 @@ def _is_earlier(run: RunFolder) -> bool:
     return run.is_run and run.origin.fingerprint is None
 
 
-def summary(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) -> SweepResult:
+def found_so_far(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) -> SweepResult:
     """What a sweep has found so far, which is written to results.csv in its folder."""
     states = {point.name: folder.state(point.name) for point in points}
     numbers = tables.results(points, states, folder)

@@ -162,7 +162,7 @@ def _epoch(
     losses = train_epoch(step, batches(epoch), target)
     if not math.isfinite(losses["loss"]):
         raise NotANumber(f"the loss is {losses['loss']}")
-    if not all_finite(step.model):
+    if not weights_are_finite(step.model):
         raise NotANumber("the loss is a number but a weight is none")
     scheduler.step()
     return {"epoch": float(epoch), "learning_rate": learning_rate, **losses}
@@ -195,7 +195,7 @@ def train_epoch(step: TrainingStep, batches: Iterator[Batch], target: Tensor) ->
     return {name: float(value) / count for name, value in sums.items()}
 
 
-def all_finite(model: torch.nn.Module) -> bool:
+def weights_are_finite(model: torch.nn.Module) -> bool:
     """Whether every parameter and buffer of a model is a finite number."""
     numbers = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
     return not numbers or bool(torch.stack([tensor.isfinite().all() for tensor in numbers]).all())

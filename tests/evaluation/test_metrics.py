@@ -151,7 +151,7 @@ def test_bootstrap_is_the_plain_one():
 
 
 def test_bootstrap_in_several_blocks():
-    n = resampling.BLOCK // 4
+    n = resampling.VIDEOS_AT_ONCE // 4
     x, y = gaussian(n, 0.5, np.random.default_rng(0))
     low, high, undefined, *_ = bootstrap({"V": x}, y, ["V"], resamples=6).patterns["V"]
     assert low < high

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from aqa.runs.table import align, average_text, interval, number, result_table, selection_text
+from aqa.runs.table import align, average_text, interval_text, number, result_table, selection_text
 
 SCORES = {"srcc": 0.5, "srcc_low": 0.4, "srcc_high": 0.6, "mse": 12.0, "rl2": 1.5, "n": 30, "unscored": 0}
 METRICS = {
@@ -83,8 +83,8 @@ def test_numbers(value, text):
 
 
 def test_intervals():
-    assert interval(None, 0.3) == interval(0.3, None) == "[undefined]"
-    assert interval(-0.1234, 1) == "[-0.123, 1.000]"
+    assert interval_text(None, 0.3) == interval_text(0.3, None) == "[undefined]"
+    assert interval_text(-0.1234, 1) == "[-0.123, 1.000]"
 
 
 def test_an_average_names_the_tested_patterns_that_it_leaves_out():
