@@ -51,4 +51,4 @@ def test_the_name_of_inspect_in_the_first_release_still_works():
 
 def test_importing_the_package_imports_nothing_heavy():
     command = "import sys, aqa; sys.exit(bool({'torch', 'numpy', 'pandas', 'h5py'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", command], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0

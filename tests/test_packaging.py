@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 def python(*arguments, folder):
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def test_types_and_templates_are_in_the_package(tmp_path):

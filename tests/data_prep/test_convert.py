@@ -193,7 +193,7 @@ def test_killed_while_writing(tmp_path):
         os.kill(process.pid, signal.SIGKILL)
     finally:
         process.kill()
-        process.wait(timeout=30)
+        process.wait()
         process.stdout.close()
     assert not out.exists()
 

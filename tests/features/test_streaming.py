@@ -229,7 +229,7 @@ def readers():
 
 
 def wait_for(condition):
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -278,13 +278,13 @@ def test_what_is_given_up_leaves_no_thread_and_reads_little_more(both, monkeypat
         read.append(first)
         if first:  # of what is read ahead
             begun.set()
-            assert go_on.wait(60)
+            assert go_on.wait(600)
         plain(store, modality, first, out, **how)
 
     monkeypatch.setattr(streaming, "fill", slow)
     portions = streamed.portions(np.arange(COUNT), streamed.available)
     next(portions)
-    assert begun.wait(60)
+    assert begun.wait(600)
     threading.Timer(0.1, go_on.set).start()
     portions.close()
     wait_for(lambda: not readers())

@@ -131,10 +131,10 @@ def test_no_trick_runs_hangs_or_takes_memory(tmp_path, place, name):
     canary, path = tmp_path / "canary", tmp_path / "file"
     write, load = WRITERS[place]
     write(path, tricks(canary)[name])
-    begin, held = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin, held = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(AqaError) as error:
         load(path)
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 60  # of the processor: what these tricks ask for never ends
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held < 100 * 1024  # KiB
     assert "\n" not in str(error.value)
     assert SAID.get(name, "") in str(error.value)
