@@ -66,13 +66,17 @@ class Key:
     huge: list[Any] = field(default_factory=list)
 
 
-TEXT = [[], ["a"], {"a": 1}, 3]
+TEXT = [[], ["a"], {"a": 1}]  # a number there is the text typed
+#: Keys that take any text, so that an override of them is right whatever is typed.
+ANY_TEXT = ("name", "output", "tracking.project", "tracking.entity", "tracking.group")
 WHOLE = ["many", [1], {"a": 1}, 2.5, "", float("nan"), float("inf"), -1]
 REAL = ["much", [0.1], {"a": 1}, "", float("nan"), float("inf"), -0.5]
 WORD = ["zzz", 3, [], {"a": 1}, "", 1.5]
 GREAT = [10**9, 2**63, 2**64, 10**30, 10**400, 1e300]
 KEYS: dict[str, Key] = {
-    "name": Key(["run", "a-{target}", "{model}/{seed}", "Kür ⛸", "x y"], [*TEXT, "{tarjet}", "{", "{0}"]),
+    "name": Key(
+        ["run", "a-{target}", "{model}-{seed}", "Kür ⛸", "x y"], [*TEXT, "{tarjet}", "{", "{0}", "{model}/{seed}", ".."]
+    ),
     "output": Key(["out", "deep/er/out"], TEXT, optional=True),
     "save_every": Key([0, 0.5, 30], REAL, optional=True, huge=GREAT),
     "data.store": Key(["three.h5", "cut.h5"], [*TEXT, "gone.h5", "e.yaml", ".", ""]),

@@ -10,6 +10,7 @@ from typing import Any
 from aqa.models import MODELS
 from aqa.registry import option_names
 from stress.config_cases import (
+    ANY_TEXT,
     KEYS,
     OPTIONS,
     REQUIRED,
@@ -135,7 +136,7 @@ def wrong_by_override(rng: random.Random, spec: Settings) -> Case:
         spec["data"]["store"] = "cut.h5"
     if text.partition("=")[2].strip() == "''" and KEYS[key].optional:
         text = f"{key}=[1]"
-    return Case("wrong override", text_of(spec), "invalid", (text,))
+    return Case("wrong override", text_of(spec), "either" if key in ANY_TEXT else "invalid", (text,))
 
 
 def broken_override(rng: random.Random, spec: Settings) -> Case:
@@ -151,7 +152,7 @@ def null(rng: random.Random, spec: Settings) -> Case:
     spec.pop("targets", None)  # whose settings might take the mistake's place
     put(spec, key, None)
     known = KEYS.get(key)
-    free = key.startswith("missing.") or (known is not None and known.optional)
+    free = key.startswith("missing.") or key in ANY_TEXT or (known is not None and known.optional)
     return Case("null", text_of(spec), "either" if free else "invalid")
 
 

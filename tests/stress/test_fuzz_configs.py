@@ -50,7 +50,16 @@ def test_what_is_right_is_written_down_for_every_key_and_for_no_option_that_ther
     for name, field in Experiment.model_fields.items():
         inner = getattr(field.annotation, "model_fields", None)
         known |= {name} if inner is None else {f"{name}.{key}" for key in inner}
-    apart = {"targets", "versions", "data.synthetic", "data.modalities", "missing.train", "missing.test"}
+    apart = {
+        "targets",
+        "versions",
+        "fingerprint",
+        "store_was_at",
+        "data.synthetic",
+        "data.modalities",
+        "missing.train",
+        "missing.test",
+    }
     assert set(KEYS) == known - apart
     assert {key for key in REQUIRED if "." not in key} == {"name"}
     assert set(OPTIONS) <= set().union(*(option_names(MODELS.get(name).make) for name in MODELS.names()))
