@@ -23,8 +23,8 @@ from aqa import FeatureStore
 from aqa.evaluation.bootstrap import Floats, ResampledTarget
 from aqa.evaluation.comparison import Estimate, draw_videos, estimate, mean
 from aqa.modalities import subsets
-from aqa.reporting.collect import entries, find_runs, read_scores
-from aqa.reporting.sections import Section, mean_section, target_section
+from aqa.reporting.collect import find_runs, read_scores, runs_by_model
+from aqa.reporting.sections import ReportSection, mean_section, target_section
 from aqa.runs.table import align
 
 
@@ -34,8 +34,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/pom"))
     arguments = parser.parse_args()
 
-    by_place, _ = entries(find_runs([arguments.runs])[0])
-    ids = {place.target: read_scores(found[0].first.folder).ids for place, found in by_place.items()}
+    by_place, _ = runs_by_model(find_runs([arguments.runs])[0])
+    ids = {place.target: read_scores(found[0].first).ids for place, found in by_place.items()}
     counts = draw_videos(ids)
     sections = {p.target: target_section(p, found, counts[p.target]) for p, found in by_place.items()}
     with FeatureStore(arguments.store) as store:
@@ -45,7 +45,7 @@ def main() -> None:
     show(whole, {name: mean(found[name] for found in ridge.values()) for name in whole.patterns})
 
 
-def show(section: Section, ridge: dict[str, Estimate]) -> None:
+def show(section: ReportSection, ridge: dict[str, Estimate]) -> None:
     """A table of one target, or of the mean over all."""
     (mcmoe,) = section.rows
     rows = [["pattern", "n", "MCMoE", "over seeds", "ridge", "MCMoE - ridge"]]
@@ -57,7 +57,7 @@ def show(section: Section, ridge: dict[str, Estimate]) -> None:
     print("\n".join(align(rows)))
 
 
-def ridge_estimates(store: FeatureStore, section: Section, counts: Floats) -> dict[str, Estimate]:
+def ridge_estimates(store: FeatureStore, section: ReportSection, counts: Floats) -> dict[str, Estimate]:
     """SRCC by pattern, on the videos that have a modality of it."""
     test = store.split("test")
     resampled = ResampledTarget(section.truth, counts)
@@ -87,8 +87,7 @@ def statistics(store: FeatureStore, modality: str) -> Floats:
 
 def with_interval(found: Estimate) -> str:
     """An estimate with its interval."""
-    low, high, _ = found.interval
-    return f"{found.value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{found.value:.3f} [{found.interval.low:.3f}, {found.interval.high:.3f}]"
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
+from aqa.config.dialect import FastLoader, parse
 from aqa.config.load import load_experiment
 from aqa.evaluation.metrics import summarize
 from aqa.modalities import subsets
-from aqa.runs.folder import LOADER, PREDICTIONS, RunFolder
+from aqa.runs.folder import PREDICTIONS, RunFolder
 from aqa.runs.predictions import save_predictions
 from aqa.system.files import plain
 
@@ -95,7 +95,7 @@ def read(runs: Path) -> None:
     for folder in runs.iterdir():
         pd.read_csv(folder / PREDICTIONS)
         json.loads((folder / "metrics.json").read_text())
-        yaml.load((folder / "config.yaml").read_text(), Loader=LOADER)
+        parse((folder / "config.yaml").read_text(), loader=FastLoader)
 
 
 if __name__ == "__main__":

@@ -49,11 +49,11 @@ def test_seeds_by_commands(monkeypatch, record):
     for name, most in memory.items():
         monkeypatch.setattr(seeds, name, lambda *given, most=most: most)
     figures = record(seeds.main, "--sizes", "quickstart", "--seeds", "2", "--epochs", "1")
-    assert figures["memory in turn / of one"]["samples"] == [1.5] * 7
-    assert {name for name in figures if name.endswith("/ in turn")} == {
-        "one alone, times the seeds / in turn",
-        "aqa sweep without / in turn",
-        "two at a time / in turn",
+    assert figures["memory in one process / of one seed"]["samples"] == [1.5] * 7
+    assert {name for name in figures if name.endswith("/ in one process")} == {
+        "one alone, times the seeds / in one process",
+        "aqa sweep without / in one process",
+        "two at a time / in one process",
     }
 
 
