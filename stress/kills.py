@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -251,9 +251,9 @@ def last_state_kept() -> None:
     """In a command's process: let the state after the last epoch stay when the run is finished."""
     finish = RunFolder.finish
 
-    def keeping(folder: RunFolder, metrics: object) -> None:
+    def keeping(folder: RunFolder, metrics: Mapping[str, object]) -> Mapping[str, object]:
         shutil.copy(folder.path / STATE, folder.path / LAST_STATE)
-        finish(folder, metrics)
+        return finish(folder, metrics)
 
     RunFolder.finish = keeping
 
