@@ -18,9 +18,10 @@ import aqa.runs.run
 from aqa.store.store import Modality, Target
 from aqa.store.write import write_store
 
-torch.set_num_threads(
-    1
-)  # models this small gain nothing from more, and wait long for threads that another program holds up
+# Models this small gain nothing from more threads, and wait long for those that another program holds up.
+torch.set_num_threads(1)
+# Under nohup a closed terminal is ignored, by the processes that tests start as well; tests send it to see it heard.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 settings.register_profile("busy", deadline=None)  # a machine that does other things is no fault
 settings.load_profile("busy")
