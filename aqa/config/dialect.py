@@ -95,7 +95,13 @@ class PlainDumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # U+0085 is a line break in YAML 1.1, read back as a space unless it is escaped.
+        style = '"' if "\x85" in data else None
+        return self.represent_scalar(TEXT, data, style=style)
 
+
+PlainDumper.add_representer(str, PlainDumper.represent_str)
 PlainDumper.add_implicit_resolver(_TAG + "float", re.compile(rf"(?:{_FLOAT})\Z"), list("-+.0123456789"))
 PlainDumper.add_implicit_resolver(NULL, re.compile(r"None\Z"), ["N"])
 
