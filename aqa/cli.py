@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-NOTHING_HALF_DONE = "stopped; nothing is left half-written, and the same command begins again"
+NOTHING_HALF_DONE = "stopped; nothing is left half-written, and the same command starts again"
 
 
 class Commands(typer.core.TyperGroup):

@@ -2,10 +2,9 @@
 
     python -m benchmarks.streaming
 
-A store of random features that takes four times `data.memory`, in a process of its own, in turn:
-- an epoch without training, read ahead and read at need, beside a plain read of the file;
-- an epoch with work after each batch that takes about as long as reading: what reading ahead is for.
-Then the most memory that an epoch took above what the process held before it, batches included.
+A store of random features that takes four times `data.memory`: an epoch without training beside a plain read of the
+file, in turn. First, in a process of its own, the most memory that an epoch took above what the process held before it,
+batches included.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -26,8 +24,6 @@ from aqa.store.store import FeatureStore
 from aqa.system.memory import GIB
 from benchmarks.data import BATCH, CLIPS, VIDEO_BYTES, epoch_of, random_store
 from benchmarks.harness import Report, Work, by_turns, file_read, options, parsed, rates, ratios
-
-AHEAD, AT_NEED = "read ahead", "read at need"
 
 
 def main() -> None:
@@ -53,20 +49,18 @@ def in_a_process(function: Callable[..., int], *arguments: object) -> int:
         return own.submit(function, *arguments).result()
 
 
-def streamed(path: Path, memory: float, batch: int, device: torch.device) -> dict[str, StreamedFeatures]:
-    """The features of a store, read ahead and read at need."""
+def streamed(path: Path, memory: float, batch: int, device: torch.device) -> StreamedFeatures:
+    """The features of a store, read in blocks."""
     with FeatureStore(path) as store:
-        ahead = load_features(store, device=device, memory=memory, batch_size=batch, window=CLIPS)
-    if not isinstance(ahead, StreamedFeatures):
+        features = load_features(store, device=device, memory=memory, batch_size=batch, window=CLIPS)
+    if not isinstance(features, StreamedFeatures):
         raise SystemExit(f"streaming: the store fits into {memory:g} GiB")
-    at_need = ahead.copy()
-    at_need.read_ahead = False
-    return {AHEAD: ahead, AT_NEED: at_need}
+    return features
 
 
 def peak_of_an_epoch(path: Path, memory: float, batch: int, device: torch.device) -> int:
     """Bytes of memory that an epoch took at most above what the process held before (Linux), or of a GPU's."""
-    features = streamed(path, memory, batch, device)[AHEAD]
+    features = streamed(path, memory, batch, device)
     features.window(np.arange(batch), CLIPS)  # what torch itself takes for a batch, and for the first of its kernels
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -85,29 +79,17 @@ def held(name: str) -> int:
 
 
 def speed(report: Report, path: Path, arguments: argparse.Namespace, device: torch.device) -> None:
-    """How fast epochs are, without and with work."""
-    memory, batch = arguments.memory, arguments.batch
+    """How fast epochs are, beside a plain read."""
+    features = streamed(path, arguments.memory, arguments.batch, device)
     size = float(path.stat().st_size)
-    works = {"plain read": file_read(path)}
-    for way, features in streamed(path, memory, batch, device).items():
-        works[way] = Work(lambda features=features: epoch_of(features, 1, batch), size)
-    begin = time.perf_counter()
-    works[AT_NEED].run()
-    share = (time.perf_counter() - begin) * batch * VIDEO_BYTES / size
-
-    def busy() -> None:
-        until = time.perf_counter() + share
-        while time.perf_counter() < until:
-            matrix @ matrix
-
-    matrix = torch.randn(256, 256)
-    for way, features in streamed(path, memory, batch, device).items():
-        works[f"{way}, with work"] = Work(lambda features=features: epoch_of(features, 1, batch, busy), size)
+    works = {
+        "plain read": file_read(path),
+        "an epoch": Work(lambda: epoch_of(features, 1, arguments.batch), size),
+    }
     seconds = by_turns(works, arguments.repeats, device)
     for name, work in works.items():
         report.add(name, [rate / 1e9 for rate in rates(work, seconds[name])], "GB/s")
-    for more in ("", ", with work"):
-        report.add(f"at need / ahead{more}", ratios(seconds[AT_NEED + more], seconds[AHEAD + more]))
+    report.add("an epoch / plain read", ratios(seconds["an epoch"], seconds["plain read"]))
 
 
 if __name__ == "__main__":

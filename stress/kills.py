@@ -3,7 +3,7 @@
     python -m stress.kills                    SIGKILL at random moments of its time on the processor, 50 times each
     python -m stress.kills --how die          SIGKILL before every file-system call, and in the middle of files
     python -m stress.kills --how full         from that call on the disk is full; the command must say so, in a line
-    python -m stress.kills --how term         SIGTERM at random moments; it must save and say how to go on
+    python -m stress.kills --how term         SIGTERM at random moments; it must save and say how to resume
 
 The commands are `aqa run`, `sweep` (two processes), `prepare` (Fis-V's layout) and `report`, each in a fork of this
 process, which has loaded torch already. Everything that they leave is compared byte by byte, except log.txt (what was
@@ -341,7 +341,7 @@ class Campaign:
         return Trial(status, outcome, wrong)
 
     def _outcome(self, place: Path) -> str:
-        """How the next start will go on."""
+        """How the next start will resume."""
         done = len(list(place.rglob(METRICS)))
         stage = place / "out" / STAGE / COMPLETE
         after = {

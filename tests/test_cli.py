@@ -307,11 +307,11 @@ def test_a_stopped_run_saves_its_last_epoch_says_so_and_resumes_to_the_same_numb
     assert "Traceback" not in said
     epoch = RunFolder(log.parent).load_state()["progress"]["epoch"]  # long before the 30 s between two saves
     assert epoch in (3, 4)
-    line = f"stopped; the same command goes on after epoch {epoch} of 6"
+    line = f"stopped; the same command resumes after epoch {epoch} of 6"
     assert said.splitlines()[-1] == f"aqa: {line}"
     assert log.read_text().splitlines()[-1] == line
     assert aqa(*arguments) == 0
-    assert f"going on after epoch {epoch}\n" in log.read_text()
+    assert f"resuming after epoch {epoch}\n" in log.read_text()
     assert aqa(*arguments, "output=alone") == 0
     for name in ("history.csv", "metrics.json", "predictions.csv", "checkpoint.pt"):
         assert (log.parent / name).read_bytes() == (here / "alone" / name).read_bytes(), name

@@ -132,13 +132,13 @@ def test_a_run_resumes_with_the_plugin_that_it_was_begun_with_and_no_other(
     capsys.readouterr()
     assert main(command) == 2
     assert capsys.readouterr().err == (
-        "aqa: plugin mine.py has changed since runs/mine was begun, and the run cannot go on with it; "
-        "bring the old one back, or begin again with --overwrite\n"
+        "aqa: plugin mine.py has changed since runs/mine was begun, and the run cannot be resumed with it; "
+        "restore the old one, or start again with --overwrite\n"
     )
     forget(monkeypatch)
     (here / "mine.py").write_text(MINE)
     assert main(command) == 0
-    assert "going on after epoch 1" in (here / "runs/mine/log.txt").read_text()
+    assert "resuming after epoch 1" in (here / "runs/mine/log.txt").read_text()
 
 
 def test_a_process_that_inherits_the_environment_has_the_plugin(here, store, monkeypatch):

@@ -1,19 +1,17 @@
 """Features of a store that is larger than the memory it may take: read in blocks, again in every epoch.
 
 The training videos, in the order of the store, form blocks. An epoch takes the blocks in a random order, as many at a
-time as half of the memory holds, and shuffles the videos of those among themselves. Meanwhile a thread reads what comes
-next into the other half. That mixes less than a shuffle of all videos: two that are far apart in the store are in one
-batch only if their blocks came together. Training videos that memory would hold are shuffled all among themselves, as
-those of features in memory are: the order follows from what is trained on, and from nothing else in the store.
+time as memory holds, and shuffles the videos of those among themselves. That mixes less than a shuffle of all videos:
+two that are far apart in the store are in one batch only if their blocks came together. Training videos that memory
+would hold are shuffled all among themselves, as those of features in memory are: the order follows from what is trained
+on, and from nothing else in the store.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import pairwise
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -25,12 +23,11 @@ from aqa.errors import AqaError
 from aqa.features.alignment import Align, Counted, Rows
 from aqa.features.batches import Features, Held
 from aqa.features.loading import ALIGNMENT, disk_type, fill, mapped, shaped
-from aqa.features.prefetch import in_turn, one_ahead
 from aqa.features.statistics import Statistics, standardized
 from aqa.store.store import FeatureStore
 from aqa.system.memory import GIB, free_memory
 
-BLOCKS = 16  # that fill half of the memory: more mix better, fewer are read in longer stretches
+BLOCKS = 16  # that fill the memory: more mix better, fewer are read in longer stretches
 BATCHES = 4  # in memory at once: one in use, the next, its parts while they are joined or damaged, one to spare
 CHUNK_CACHE = 2**20  # bytes that HDF5 keeps of an array that lies in chunks
 
@@ -87,10 +84,9 @@ def load_features(
 
 
 class StreamedFeatures(Features):
-    """Features that are read when their turn comes, at most `capacity` bytes at a time: half in use, half read ahead.
+    """Features that are read when they are needed, at most `capacity` bytes at a time.
 
-    standardize: whether they will be, for which they are held in float32. read_ahead: whether what comes next is read
-    in a thread while what is there is used; the batches are the same.
+    standardize: whether they will be, for which they are held in float32.
     """
 
     def __init__(
@@ -99,16 +95,13 @@ class StreamedFeatures(Features):
         *,
         capacity: int,
         standardize: bool = False,
-        read_ahead: bool = True,
         **options: Any,
     ):
         super().__init__(store, **options)
         self._store = FeatureStore(store.path)  # its own, for as long as there are epochs
         self._types = {m: _held_type(store, m, standardize) for m in self.modalities}
         self._statistics: list[Statistics] = []
-        self._allowed = capacity
-        self._capacity = capacity // 2  # of what is in use, and of what is read ahead
-        self.read_ahead = read_ahead
+        self._capacity = capacity
         self._clip_bytes = np.array([self.widths[m] * self._types[m].itemsize for m in self.modalities])
         every = self._bytes(np.arange(len(self.ids)), self.available)
         largest = int(every.argmax())
@@ -116,7 +109,7 @@ class StreamedFeatures(Features):
             needed = every[largest] / GIB
             raise AqaError(
                 f"data.memory: '{self.ids[largest]}' of {store.path} alone takes {needed:.3g} GiB of features, and "
-                f"{self._capacity / GIB:.3g} GiB are allowed at a time, half of the memory that batches leave"
+                f"batches leave {self._capacity / GIB:.3g} GiB of the memory that is allowed"
             )
 
     def _load(self, store: FeatureStore) -> dict[str, Tensor]:
@@ -149,7 +142,7 @@ class StreamedFeatures(Features):
     def order(self, rows: Rows, counted: Counted, seed: int, epoch: int) -> NDArray[np.int64]:
         """Blocks in a random order, the videos of those that are in memory together shuffled among themselves."""
         bytes_of = self._bytes(rows, counted)
-        if bytes_of.sum() <= self._allowed:  # as features that are all in memory have it
+        if bytes_of.sum() <= self._capacity:  # as features that are all in memory have it
             return super().order(rows, counted, seed, epoch)
         generator = np.random.default_rng([seed, epoch])
         blocks, place = np.unique(self._blocks(rows, counted), return_inverse=True)
@@ -167,9 +160,10 @@ class StreamedFeatures(Features):
         stretches = self._stretches(rows, counted)
         parts = [_united(rows[stretch], counted[stretch]) for stretch in stretches]
         most = max((int(self._bytes(*part).sum()) for part in parts), default=0) + ALIGNMENT * len(self.modalities)
-        halves = [mapped(most, self.device) for _ in parts[:2]]
-        reads = [partial(self._read, *part, halves[number % 2]) for number, part in enumerate(parts)]
-        yield from zip(stretches, (one_ahead if self.read_ahead else in_turn)(reads), strict=True)
+        if parts:
+            memory = mapped(most, self.device)
+        for stretch, part in zip(stretches, parts, strict=True):
+            yield stretch, self._read(*part, memory)
 
     def _room(self, rows: int, clips: int, width: int) -> Tensor:
         count = rows * clips * width
@@ -188,8 +182,8 @@ class StreamedFeatures(Features):
             start = int(stop)
         return found
 
-    def _read(self, rows: Rows, counted: Counted, memory: Tensor, unwanted: Event) -> Held:
-        """Streams of some rows, in rising order, packed into the memory given; not all of them once unwanted."""
+    def _read(self, rows: Rows, counted: Counted, memory: Tensor) -> Held:
+        """Streams of some rows, in rising order, packed into the memory given."""
         values, offsets, used = {}, np.zeros_like(self.offsets), 0
         for i, m in enumerate(self.modalities):
             present = rows[counted[:, i] & (self.stored[rows, i] > 0)]
@@ -202,8 +196,6 @@ class StreamedFeatures(Features):
             # One read for each run of videos whose clips follow each other in the file.
             begins = np.flatnonzero(first != np.append(-1, first + length)[:-1])
             for run, stop in pairwise([*begins, len(present)]):
-                if unwanted.is_set():
-                    break
                 out = stream[place[run] : place[stop - 1] + length[stop - 1]]
                 fill(self._store, m, int(first[run]), out, threads=1)
             for statistics in self._statistics:

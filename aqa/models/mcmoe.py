@@ -2,18 +2,25 @@
 
 Paper: https://arxiv.org/abs/2511.17397 (AAAI 2026). Official code: https://github.com/XuHuangbiao/MCMoE.
 
-Every stream is projected and encoded by one shared transformer. A gated generator rebuilds the streams that are hidden
-from those that are visible. There is one expert per modality, and each reads every stream, real or rebuilt; a router
-mixes their outputs clip by clip. The mixed streams are fused, and grade prototypes read the score off the fused stream.
+The sections of the paper's method, in the order of the code (its equation numbers could not be had):
 
-Four choices of the published code are explicit here. The defaults are the safe ones, for which the score of a video
-depends on nothing but its own visible features:
+1. Shared temporal enhancement: each stream is projected to H channels, and one transformer encodes them all: `encode`.
+2. Adaptive gated modality generator: rebuilds the hidden streams from the visible ones: `GatedGenerator`, `complete`.
+3. Mixture of modality experts: one expert per modality; each reads every stream, real or rebuilt, and a router mixes
+   their outputs clip by clip: `Expert`, `mix`. The mixed streams are joined over channels: `fuse`.
+4. Score regression: grade prototypes attend to the fused stream and vote for a score: `GradeDecoder`.
+5. Training: the true encoded stream teaches the generator, an expert on its own modality's true stream teaches the
+   mixture, and a triplet loss keeps the prototypes apart: `loss`.
+
+Four choices of the published code are options here. By default a video's score depends on its own visible features
+alone:
 
 - which streams are visible is an argument, a boolean per sample and modality, not a stream that sums to zero;
 - `prototype_position="query"` numbers the prototypes; the published "batch_row" numbers the rows of the batch;
 - `generator_queries="shared"` computes the one query that the published generator repeats T times (its output is
   constant over time); "temporal" gives each clip a query of its own;
-- `mask_padding=True` keeps padded clips out of attention, statistics and losses; the published code attends to them.
+- `mask_padding=True` keeps padded clips out of attention, statistics and losses. By default they are attended to, as
+  in the published code; all videos of a run are padded to one number of clips.
 
 For ablations, `use_generator=False` leaves hidden streams zero and `use_experts=False` fuses the streams as they are.
 """
@@ -189,6 +196,7 @@ class MCMoE(AQAModel):
         available: Tensor,
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Loss:
+        """Section 5: 10 MSE + alpha triplet + reconstruction + KL, summed over modalities."""
         clips = self.real_clips(features, lengths, available)
         encoded = self.encode(features, available, clips)
         streams = self.complete(encoded, visible, clips)
@@ -219,7 +227,7 @@ class MCMoE(AQAModel):
         return idle
 
     def encode(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
-        """Steps 1 and 2: project each stream, then encode all with one shared encoder; zeros where not seen."""
+        """Section 1, shared temporal enhancement: project each stream, encode all with one encoder; else zeros."""
         steps = features[self.modalities[0]].shape[1]
         real = seen.T.unsqueeze(-1).expand(-1, -1, steps)  # (M, B, T)
         real = real if clips is None else real & clips
@@ -230,7 +238,7 @@ class MCMoE(AQAModel):
         return dict(zip(self.modalities, encoded.chunk(len(self.modalities)), strict=True))
 
     def complete(self, encoded: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
-        """Step 4, the gated modality generator: a generated stream wherever a modality is not visible."""
+        """Section 2, adaptive gated modality generator: a generated stream wherever a modality is not visible."""
         if not self.use_generator:
             return {m: encoded[m] * visible[:, i].view(-1, 1, 1) for i, m in enumerate(self.modalities)}
         steps = encoded[self.modalities[0]].shape[1]
@@ -254,7 +262,7 @@ class MCMoE(AQAModel):
         clips: Tensor | None,
         heard: Mapping[str, Sequence[Tensor]] | None = None,
     ) -> dict[str, Tensor]:
-        """Step 5, the mixture of experts: every stream through every expert, weighed by the router clip by clip.
+        """Section 3, mixture of modality experts: every stream through every expert, weighted by the router per clip.
 
         heard: by `hear`, where it is known already.
         """
@@ -271,7 +279,7 @@ class MCMoE(AQAModel):
         return mixed
 
     def fuse(self, mixed: Mapping[str, Tensor], clips: Tensor | None) -> Tensor:
-        """Step 6, fusion: the mixed streams joined over channels and projected to H, (B, T, H)."""
+        """End of section 3: the mixed streams joined over channels and projected to H, (B, T, H)."""
         return on_clips(self.fusion, torch.cat(list(mixed.values()), dim=-1), clips)
 
     def diagnostics(

@@ -295,7 +295,7 @@ class RunFolder:
                 (self.path / STATE).unlink(missing_ok=True)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Save what training needs to go on."""
+        """Save what training needs to be resumed."""
         self._save(STATE, state)
 
     def load_state(self) -> dict[str, Any] | None:

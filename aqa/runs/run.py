@@ -125,7 +125,7 @@ def _trained(prepared: Prepared, folder: RunFolder, overwrite: bool, say: Say, s
             progress = fit(prepared, folder, report, on_epoch, show_progress)
             metrics = conclude(prepared, progress, folder)
         except KeyboardInterrupt as stop:
-            stop.args = (how_to_go_on(folder, config.train.epochs, overwrite),)
+            stop.args = (how_to_resume(folder, config.train.epochs, overwrite),)
             with contextlib.suppress(AqaError):
                 folder.log(str(stop))
             raise
@@ -141,15 +141,15 @@ def say_if_unrecorded(folder: RunFolder, say: Say) -> None:
         say(unrecorded_text(folder))
 
 
-def how_to_go_on(folder: RunFolder, epochs: int, overwritten: bool) -> str:
+def how_to_resume(folder: RunFolder, epochs: int, overwritten: bool) -> str:
     """What a user should know of a run that was stopped; overwritten: it was started with --overwrite."""
     if folder.status == "finished":
         return "stopped; the run is finished"
     saved = folder.load_state()
     if saved is None:
-        return "stopped before anything was saved; the same command begins again"
+        return "stopped before anything was saved; the same command starts again"
     command = "the same command without --overwrite" if overwritten else "the same command"
-    return f"stopped; {command} goes on after epoch {saved['progress']['epoch']} of {epochs}"
+    return f"stopped; {command} resumes after epoch {saved['progress']['epoch']} of {epochs}"
 
 
 def default_folder(config: Experiment, fingerprint: str) -> Path:
@@ -172,12 +172,12 @@ def fit(
     if saved is not None:
         progress = saved.get("progress") if isinstance(saved, dict) else None
         if not isinstance(progress, dict):
-            raise AqaError(f"{folder.path / STATE} is no state that a run saved; --overwrite begins the run again")
+            raise AqaError(f"{folder.path / STATE} is not a training state; --overwrite starts the run again")
         if saved.get("run", identity) != identity:
-            raise AqaError(f"{folder.path / STATE} was saved by another run; --overwrite begins the run again")
+            raise AqaError(f"{folder.path / STATE} was saved by another run; --overwrite starts the run again")
         say_if_unrecorded(folder, report)
         compare_versions(folder, report)
-        report(f"going on after epoch {progress.get('epoch')}")
+        report(f"resuming after epoch {progress.get('epoch')}")
     truth = prepared.target.values
     try:
         progress = train(
@@ -220,15 +220,15 @@ def compare_versions(folder: RunFolder, report: Say) -> None:
             continue
         if name.startswith(PLUGIN):
             raise AqaError(
-                f"{name} has changed since {folder.path} was begun, and the run cannot go on with it; "
-                "bring the old one back, or begin again with --overwrite"
+                f"{name} has changed since {folder.path} was begun, and the run cannot be resumed with it; "
+                "restore the old one, or start again with --overwrite"
             )
         if name == THREADS:
             report(
                 f"begun with {before} CPU threads, resumed with {now[name]}: numbers may differ in their last digits"
             )
             continue
-        report(f"begun with {name} {before}, goes on with {now[name]}: numbers may differ from those of either")
+        report(f"begun with {name} {before}, resumed with {now[name]}: numbers may differ from those of either")
 
 
 def keep_what_was_best(prepared: Prepared, progress: Progress, folder: RunFolder) -> str:

@@ -24,7 +24,7 @@ from aqa.runs.load import Say
 from aqa.runs.predictions import read_table
 
 # Seconds that a run may wait for a server: for any sign of it, for it to take the run, and for what is still to be sent
-# at the end. After that it goes on by itself; what was not sent lies in its folder.
+# at the end. After that it continues by itself; what was not sent lies in its folder.
 PATIENCE_FOR_A_SIGN, PATIENCE_AT_START, PATIENCE_AT_END = 3.0, 10.0, 30.0
 LOOK_SECONDS = 2.0  # between two looks at a server that is waited for
 
@@ -153,7 +153,7 @@ def _in_time(what: Callable[[], object]) -> None:
 
 
 def _end_service(run: Any) -> None:
-    """End the process that speaks to the server for wandb, which would go on trying."""
+    """End the process that speaks to the server for wandb, which would keep trying."""
     import wandb
 
     with suppress(Exception):  # wandb has no word for all this, and another version may do it otherwise
@@ -186,7 +186,7 @@ def tracked(
     """A tracker for one run, closed at the end.
 
     Without a key, or where no server answers, a run is tracked offline in its own folder, and how to send that later is
-    said; where even that fails it goes on untracked.
+    said; where even that fails the run continues untracked.
     """
     if settings.wandb == "disabled":
         yield Silent()

@@ -136,7 +136,7 @@ def _drive(
     try:
         with _joined(cluster.address), _shared(points, folder) as shared, stopped_by_parent():
             parent.send("")
-            _hand_out(Work(deque(points)), folder, cluster, at_once or len(points), shared)
+            _hand_out(Unsettled(deque(points)), folder, cluster, at_once or len(points), shared)
     except AqaError as error:
         problem = str(error)
     except SystemExit:  # by SIGTERM; if the parent sent it, nobody listens
@@ -230,7 +230,7 @@ def _place(folder: SweepFolder, point: Point) -> Path:
 
 
 @dataclass
-class Work:
+class Unsettled:
     """Where the points of a sweep are that are not settled."""
 
     waiting: deque[Point]  # for a place on the cluster
@@ -239,44 +239,44 @@ class Work:
     losses: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # a cause each, by run
 
 
-def lose(work: Work, task: Any, cause: str) -> None:
+def lose(unsettled: Unsettled, task: Any, cause: str) -> None:
     """Note that a task was lost."""
-    point = work.running.pop(task)
+    point = unsettled.running.pop(task)
     print(f"{time.strftime('%X')} {point.name} was lost: {cause}", flush=True)  # to the log
-    work.losses[point.name].append(cause)
-    work.held.append(point)
+    unsettled.losses[point.name].append(cause)
+    unsettled.held.append(point)
 
 
-def lose_with_nodes(work: Work, folder: SweepFolder, dead: Collection[str]) -> None:
+def lose_with_nodes(unsettled: Unsettled, folder: SweepFolder, dead: Collection[str]) -> None:
     """Note what was lost with nodes that Ray gave up.
 
     Ray fails the tasks of a node that died at once, but waits minutes for those of one that is silent: a machine that
     was switched off, or cut off from the network.
     """
-    for task, point in list(work.running.items()):
+    for task, point in list(unsettled.running.items()):
         place = _place(folder, point)
         if dead and place.is_file() and place.read_text(encoding="utf-8") in dead:
-            lose(work, task, "Ray gave up its node")
+            lose(unsettled, task, "Ray gave up its node")
 
 
-def release(work: Work, folder: SweepFolder, retries: int) -> None:
+def release(unsettled: Unsettled, folder: SweepFolder, retries: int) -> None:
     """Let points wait for a place again whose claim is free; one that was lost too often is listed as failed.
 
     A node that Ray gave up may still run its point, which is then left to it.
     """
-    for point in work.held.copy():
+    for point in unsettled.held.copy():
         state = folder.state(point.name)
         if state == "running":
             continue
-        work.held.remove(point)
-        losses = work.losses[point.name]
+        unsettled.held.remove(point)
+        losses = unsettled.losses[point.name]
         if state == "waiting" and len(losses) > retries:
             folder.fail(point.name, f"its worker was lost (times: {len(losses)}, retries: {retries}): {losses[-1]}")
         elif state == "waiting":
-            work.waiting.appendleft(point)
+            unsettled.waiting.appendleft(point)
 
 
-def _hand_out(work: Work, folder: SweepFolder, cluster: RayCluster, at_once: int, shared: Shared) -> None:
+def _hand_out(unsettled: Unsettled, folder: SweepFolder, cluster: RayCluster, at_once: int, shared: Shared) -> None:
     """Let Ray run what is waiting until all is settled; cancel what runs where that ends early."""
     import ray
 
@@ -290,20 +290,20 @@ def _hand_out(work: Work, folder: SweepFolder, cluster: RayCluster, at_once: int
     )(run_on_node)
     roomy = time.monotonic()  # when there was last a node that could take a run
     try:
-        while (work.waiting or work.running or work.held) and not is_orphan():
+        while (unsettled.waiting or unsettled.running or unsettled.held) and not is_orphan():
             nodes = ray.nodes()  # first: where the head is lost this ends the process, and no run is to blame
             roomy = require_room(nodes, cluster, roomy)
-            lose_with_nodes(work, folder, {node["NodeID"] for node in nodes if not node["Alive"]})
-            release(work, folder, cluster.retries)
-            while work.waiting and len(work.running) < at_once:
-                point = work.waiting.popleft()
+            lose_with_nodes(unsettled, folder, {node["NodeID"] for node in nodes if not node["Alive"]})
+            release(unsettled, folder, cluster.retries)
+            while unsettled.waiting and len(unsettled.running) < at_once:
+                point = unsettled.waiting.popleft()
                 _place(folder, point).unlink(missing_ok=True)
                 task = run.options(name=point.name).remote(point, folder, cluster.cpus, shared)
-                work.running[task] = point
-            for task in _ended(list(work.running)):
-                _take_back(task, work)
+                unsettled.running[task] = point
+            for task in _ended(list(unsettled.running)):
+                _take_back(task, unsettled)
     finally:
-        _cancel(list(work.running))
+        _cancel(list(unsettled.running))
 
 
 def _ended(tasks: list[Any]) -> list[Any]:
@@ -316,11 +316,11 @@ def _ended(tasks: list[Any]) -> list[Any]:
     return ray.wait(tasks, timeout=LOOK_SECONDS)[0]
 
 
-def _take_back(task: Any, work: Work) -> None:
+def _take_back(task: Any, unsettled: Unsettled) -> None:
     """Note how a task ended. AqaError for an error that is not the run's: a run's own are kept as its failure."""
     import ray
 
-    point = work.running[task]
+    point = unsettled.running[task]
     try:
         ran = ray.get(task)
     except ray.exceptions.RayTaskError as error:
@@ -332,11 +332,11 @@ def _take_back(task: Any, work: Work) -> None:
             "this machine's node of the Ray cluster was lost; the same command resumes the sweep on another cluster"
         ) from None
     except ray.exceptions.RayError as error:
-        lose(work, task, first_line(error).partition(". ")[0])
+        lose(unsettled, task, first_line(error).partition(". ")[0])
     else:
-        del work.running[task]
+        del unsettled.running[task]
         if not ran:
-            work.held.append(point)
+            unsettled.held.append(point)
 
 
 def _cancel(tasks: list[Any]) -> None:

@@ -63,7 +63,7 @@ def train(
 
     batches(epoch) yields an epoch's batches; target (N,) in [0, 1] is indexed by their rows. measure() returns the
     model's selection metrics on the split `measured_on`; the highest "srcc" or the lowest "mse" decides. saved: a state
-    passed to `save` earlier, from which training goes on exactly; save_every: seconds between two. One that is stopped
+    passed to `save` earlier, from which training resumes exactly; save_every: seconds between two. One that is stopped
     between epochs saves those that it did; by Ctrl-C or SIGTERM in the middle of one, it ends that first if there are
     others to save. A `closed_form` model is fitted in one epoch. Diverged, an AqaError, where the loss, a weight or a
     score is no longer a number.

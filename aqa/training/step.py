@@ -41,7 +41,7 @@ class TrainingStep:
             with autocast(self.precision, self.device):
                 loss = self.loss(*batch)
             loss.total.backward()
-        for part in idle:  # no gradient is not a gradient of zero, after which Adam would go on by its momentum
+        for part in idle:  # no gradient is not a gradient of zero, after which Adam would move by its momentum
             part.zero_grad(set_to_none=True)
         if self.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)

@@ -61,4 +61,4 @@ def test_streaming(monkeypatch, record):
     monkeypatch.setattr(streaming, "in_a_process", lambda function, *given: function(*given))
     figures = record(streaming.main, "--store", "0.015", "--memory", "0.012", "--batch", "1")
     assert figures["peak memory of an epoch"]["value"] > 0
-    assert figures["at need / ahead, with work"]["n"] == 7
+    assert figures["an epoch / plain read"]["n"] == 7

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 
 import h5py
@@ -28,7 +26,7 @@ from aqa.store.write import write_store
 from aqa.system.memory import GIB
 
 COUNT = 60
-CAPACITY = 1200  # bytes, half of them read ahead; a video takes at most 9 clips of 24
+CAPACITY = 600  # bytes; a video takes at most 9 clips of 24
 NOISY = {"combine": ["random_subset", {"noise": {"std": 0.5}}, {"shift": {"clips": 1, "random": True}}]}
 
 
@@ -121,8 +119,8 @@ KINDS = {
         "lengths": {"visual": np.arange(COUNT) % 9 + 1, "audio": np.arange(COUNT) % 4, "flow": np.arange(COUNT) % 6}
     },
     "a modality that the store lacks": {"modalities": ["pose", "flow"], "widths": {"pose": 5, "flow": 1}},
-    "most of it in memory": {"capacity": 12000},
-    "a block a video": {"capacity": 440},
+    "most of it in memory": {"capacity": 6000},
+    "a block a video": {"capacity": 220},
 }
 
 
@@ -166,7 +164,7 @@ def test_the_order_follows_from_seed_and_epoch_alone(both):
 
 
 def test_an_epoch_mixes_blocks_from_anywhere_and_videos_within_memory(both):
-    _, streamed = both(capacity=4000)
+    _, streamed = both(capacity=2000)
     rows = np.arange(COUNT)
     order = rows[streamed.order(rows, streamed.available, 0, 1)]
     assert sorted(order) == rows.tolist()
@@ -176,7 +174,7 @@ def test_an_epoch_mixes_blocks_from_anywhere_and_videos_within_memory(both):
 
 
 def test_an_epoch_reads_every_clip_once_and_blocks_in_whole(both, monkeypatch):
-    _, streamed = both(lengths={m: [4] * COUNT for m in ("visual", "audio", "flow")}, capacity=96 * 64)
+    _, streamed = both(lengths={m: [4] * COUNT for m in ("visual", "audio", "flow")}, capacity=96 * 32)
     read = []
     plain = streaming.fill
     monkeypatch.setattr(
@@ -217,92 +215,6 @@ def test_what_is_no_number_is_refused_when_it_is_read(tiny_store):
     with pytest.raises(AqaError, match="flow of 'video 59' holds NaN or inf"):
         scored_on(streamed, np.arange(COUNT))
     assert len(scored_on(streamed, np.arange(42))) == 6  # those before it
-    wait_for(lambda: not readers())
-
-
-# Reading ahead
-
-
-def readers():
-    """The threads that read ahead."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("reading ahead")]
-
-
-def wait_for(condition):
-    until = time.monotonic() + 600
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_batches_are_the_same_whether_or_not_they_are_read_ahead(both, kind):
-    held, streamed = both(**kind)
-    at_need = streamed.copy()
-    at_need.read_ahead = False
-    rows = scattered(held)
-    for epoch in (1, 2):
-        same(trained_on(streamed, rows, NOISY, epoch=epoch), trained_on(at_need, rows, NOISY, epoch=epoch))
-    same(scored_on(streamed, rows), scored_on(at_need, rows))
-    wait_for(lambda: not readers())
-
-
-def test_what_comes_next_is_read_while_what_is_there_is_used_and_no_more(both, monkeypatch):
-    _, streamed = both(lengths={m: [4] * COUNT for m in ("visual", "audio", "flow")})  # blocks of a video
-    read = []
-    plain = streaming.fill
-    monkeypatch.setattr(
-        streaming,
-        "fill",
-        lambda s, m, first, out, **how: (
-            plain(s, m, first, out, **how),
-            read.append((m, first, threading.current_thread())),
-        ),
-    )
-    portions = streamed.portions(np.arange(COUNT), streamed.available)
-    next(portions)
-    wait_for(lambda: len(read) == 6)
-    assert [(m, first) for m, first, _ in read] == [(m, k) for k in (0, 4) for m in ("visual", "audio", "flow")]
-    assert threading.main_thread() not in {thread for _, _, thread in read}
-    time.sleep(0.05)
-    assert len(read) == 6
-    wait_for(lambda: not readers())  # a thread that has read its part is gone, whatever becomes of the rest
-
-
-def test_what_is_given_up_leaves_no_thread_and_reads_little_more(both, monkeypatch):
-    _, streamed = both(lengths={m: [4] * COUNT for m in ("visual", "audio", "flow")}, capacity=96 * 40)
-    begun, go_on, read = threading.Event(), threading.Event(), []
-    plain = streaming.fill
-
-    def slow(store, modality, first, out, **how):
-        read.append(first)
-        if first:  # of what is read ahead
-            begun.set()
-            assert go_on.wait(600)
-        plain(store, modality, first, out, **how)
-
-    monkeypatch.setattr(streaming, "fill", slow)
-    portions = streamed.portions(np.arange(COUNT), streamed.available)
-    next(portions)
-    assert begun.wait(600)
-    threading.Timer(0.1, go_on.set).start()
-    portions.close()
-    wait_for(lambda: not readers())
-    assert read == [0, 0, 0, 8]  # the first stream of what is read ahead, and not the others
-
-
-def test_an_interrupted_epoch_leaves_no_thread(both):
-    _, streamed = both()
-
-    def epoch():
-        for number, _ in enumerate(training_batches_of(streamed)):
-            if number == 1:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt) as interrupt:
-        epoch()
-    assert interrupt.tb  # which keeps the frames of the epoch, and so its batches
-    wait_for(lambda: not readers())
 
 
 # Memory
@@ -368,10 +280,10 @@ def test_memory_is_taken_once_a_pass_and_within_what_is_allowed(tiny_store, monk
     monkeypatch.setattr(streaming, "mapped", lambda count, device: asked.append(count) or mapped(count, device))
     for stretch, held in streamed.portions(rows[streamed.order(rows, streamed.available, 0, 1)], streamed.available):
         taken = sum(values.nbytes for values in held.values.values())
-        assert taken <= 200_000  # the other half is read ahead
+        assert taken <= 400_000
         assert (np.diff([stretch.start, stretch.stop]) == taken // 9600).all()
-    assert len(asked) == 2
-    assert 300_000 < sum(asked) < 400_000 + 2 * 3 * 64
+    assert len(asked) == 1
+    assert 300_000 < asked[0] < 400_000 + 3 * 64
 
 
 def test_passes_at_the_same_time_do_not_disturb_each_other(both):
@@ -417,8 +329,8 @@ def test_a_batch_larger_than_free_memory_is_one_line(tiny_store, memory):
 def test_a_video_that_takes_more_than_is_allowed_is_named(tiny_store):
     with FeatureStore(tiny_store()) as store:
         with pytest.raises(AqaError, match=r"^data\.memory: 'video 7' of .* alone takes .* GiB of features"):
-            StreamedFeatures(store, capacity=2 * 7 * 24 - 1)
-        StreamedFeatures(store, capacity=2 * 7 * 24)
+            StreamedFeatures(store, capacity=7 * 24 - 1)
+        StreamedFeatures(store, capacity=7 * 24)
 
 
 # Runs
@@ -480,7 +392,7 @@ def test_a_streamed_run_broken_off_goes_on_to_the_same_end(synthetic, tmp_path, 
         aqa.run(experiment(synthetic, tmp_path / "broken", memory=third))
     said = []
     aqa.run(experiment(synthetic, tmp_path / "broken", memory=third), say=said.append)
-    assert "going on after epoch 2" in said
+    assert "resuming after epoch 2" in said
     for name in ("metrics.json", "predictions.csv", "history.csv"):
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

@@ -276,7 +276,7 @@ def test_a_project_that_moved_works_unchanged(project, capsys, monkeypatch, stop
         shutil.rmtree(project)
     capsys.readouterr()
     assert main(unfinished) == 0
-    assert "going on after epoch 2" in capsys.readouterr().err
+    assert "resuming after epoch 2" in capsys.readouterr().err
     assert main(["run", "e.yaml", "output=runs/one"]) == 0
     assert "is finished" in capsys.readouterr().err
     assert main(["sweep", "s.yaml"]) == 0
@@ -407,4 +407,4 @@ def test_a_store_that_changes_under_a_streamed_run_stops_it(project, capsys, mon
     Path("data/x.h5").write_bytes(before)
     capsys.readouterr()
     assert main(command) == 0
-    assert "going on after epoch 1" in capsys.readouterr().err
+    assert "resuming after epoch 1" in capsys.readouterr().err

@@ -76,7 +76,7 @@ def test_a_run_stopped_while_it_scores_has_its_training_saved(store, tmp_path, f
         raise KeyboardInterrupt
 
     monkeypatch.setattr("aqa.runs.run.conclude", stopped)
-    with pytest.raises(KeyboardInterrupt, match="the same command goes on after epoch"):
+    with pytest.raises(KeyboardInterrupt, match="the same command resumes after epoch"):
         aqa.run(settings)
     monkeypatch.setattr("aqa.runs.run.conclude", conclude)
     monkeypatch.setattr("aqa.training.loop.train_epoch", None)  # nothing is trained again
@@ -174,7 +174,7 @@ def test_a_run_broken_off_goes_on_to_the_same_end(store, tmp_path, monkeypatch, 
 
     said = []
     aqa.run(experiment(store, tmp_path / "broken", **changes), say=said.append)
-    assert "going on after epoch 2" in said
+    assert "resuming after epoch 2" in said
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
     assert not (tmp_path / "broken" / "state.pt").exists()
     first, second = weights(tmp_path / "broken"), weights(tmp_path / "whole")
@@ -197,7 +197,7 @@ def stopped(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("aqa.runs.run.epoch_line", stop)
-        with pytest.raises(KeyboardInterrupt, match=r"^stopped; the same command goes on after epoch 2 of 4$"):
+        with pytest.raises(KeyboardInterrupt, match=r"^stopped; the same command resumes after epoch 2 of 4$"):
             aqa.run(config)
     return config
 
@@ -215,13 +215,13 @@ def test_a_store_that_changed_or_vanished_since_a_run_was_stopped_is_refused_and
     store.write_bytes(whole)  # another file with the same in it
     said = []
     aqa.run(stopped, say=said.append)
-    assert "going on after epoch 2" in said
+    assert "resuming after epoch 2" in said
 
 
 def test_how_often_a_state_is_saved_makes_it_no_other_experiment(stopped):
     said = []
     aqa.run({**stopped, "save_every": 1000}, say=said.append)
-    assert "going on after epoch 2" in said
+    assert "resuming after epoch 2" in said
 
 
 @pytest.mark.parametrize("gone", ["run", "run/config.yaml"])

@@ -172,7 +172,7 @@ def test_a_lost_node_costs_time_and_no_run(here, address, monkeypatch, start_swe
         assert ended(process)[0] == 0
     assert [folder.state(p.name) for p in points] == ["done"] * 3
     assert [lines(folder, p, "epoch 1:") for p in points] == [1] * 3
-    assert [lines(folder, p, "going on after epoch 1") for p in points] == [1 + (p == lost) for p in points]
+    assert [lines(folder, p, "resuming after epoch 1") for p in points] == [1 + (p == lost) for p in points]
     assert [lines(folder, p, "epoch 40:") for p in points] == [1] * 3
 
 
