@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import random
 import stat
 from unittest.mock import ANY
 
@@ -18,7 +17,6 @@ import yaml
 from aqa.errors import AqaError
 from aqa.runs.folder import OWN_FILES, RunFolder
 from aqa.system.files import plain, write_table, write_text, written_whole
-from aqa.system.torch_files import load_torch
 
 CONFIG = {
     "name": "x",
@@ -290,24 +288,6 @@ def test_a_deleted_checkpoint_is_said_plainly(tmp_path):
         f"{tmp_path} has no checkpoint.pt: it was deleted, and nothing can be scored without it; "
         "train again with the same `aqa run` and --overwrite"
     )
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_damaged_checkpoints_are_one_clear_line(tmp_path, zipped):
-    path = tmp_path / "checkpoint.pt"
-    torch.save({"w": torch.ones(3), "n": {"a": 1.5}}, path, _use_new_zipfile_serialization=zipped)
-    whole, rng, refusals = path.read_bytes(), random.Random(0), []
-    for _ in range(300):
-        damaged = bytearray(whole[: rng.randrange(len(whole))] if rng.random() < 0.3 else whole)
-        for _ in range(rng.randint(0, 6) if len(damaged) else 0):
-            damaged[rng.randrange(min(len(damaged), 300))] = rng.randrange(256)
-        path.write_bytes(damaged)
-        try:
-            load_torch(path)
-        except AqaError as error:
-            refusals.append(str(error))
-    assert len(refusals) > 100
-    assert not any("\n" in refusal for refusal in refusals)
 
 
 def test_a_run_that_was_killed_before_its_config_was_written_begins_again(tmp_path):

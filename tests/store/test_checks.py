@@ -5,7 +5,6 @@ import pytest
 
 from aqa.cli import main
 from aqa.errors import AqaError
-from aqa.runs.notes import absence_notes, label_notes
 from aqa.store.checks import require_sound, similar_ids
 from aqa.store.store import FeatureStore, Target
 
@@ -50,25 +49,6 @@ def test_ids_that_look_the_same_go_together():
     ids = ["clip1", "Clip1", "clip 1 ", "clip2", "clip3", "caf\u00e9", "cafe\u0301", "a\uff11", "a1"]
     assert similar_ids(ids) == [["clip1", "Clip1", "clip 1 "], ["caf\u00e9", "cafe\u0301"], ["a\uff11", "a1"]]
     assert similar_ids(["a", "a", "b"]) == []  # the same id twice is another mistake
-
-
-def test_labels_for_which_no_correlation_is_defined_are_said():
-    target = Target(np.array([3.0, 3, 3, 3, 5, 6, 7, 7]), 0, 10)
-    parts = {"train": np.arange(4), "valid": np.array([4, 5]), "test": np.array([6, 7, 7])}
-    assert label_notes(target, parts) == [
-        "every label in 'train' is 3: there is nothing to learn",
-        "2 labelled videos in 'valid': SRCC is undefined for fewer than 3",
-        "every label in 'test' is 7: SRCC is undefined",
-    ]
-    assert label_notes(Target(np.arange(8.0), 0, 10), ROWS) == []
-
-
-def test_a_modality_that_a_split_lacks_is_said():
-    parts = {"train": np.array([[1, 0], [1, 0]], bool), "test": np.array([[0, 1], [0, 0]], bool)}
-    assert absence_notes(("visual", "audio"), parts) == [
-        "no video of 'train' has audio: a score by it alone is a guess",
-        "no video of 'test' has visual: it cannot be scored by it alone",
-    ]
 
 
 SPEC = """
