@@ -45,6 +45,8 @@ def _digest(store: FeatureStore) -> str:
         digest.update(f"{name} {target.low} {target.high}".encode() + target.values.tobytes())
     for name, members in sorted(store.splits.items()):
         digest.update(name.encode() + members.tobytes())
+    for name, labels in sorted(store.groups.items()):
+        digest.update(json.dumps(["group", name, labels]).encode())
     rows = np.linspace(0, len(store.ids) - 1, min(len(store.ids), SAMPLED), dtype=np.int64)
     for modality, offsets in store.offsets.items():
         digest.update(offsets.tobytes())

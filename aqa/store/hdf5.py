@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from aqa.errors import AqaError, printable
 from aqa.names import check_name
 
-MOST_MEMBERS = 1000  # of a group: targets, splits
+MOST_MEMBERS = 1000  # of a group: targets, splits, groups
 MOST_ROWS = 10_000_000  # of ids and all that goes with them
 LONGEST_TEXT = 65_536  # characters of an attribute
 AT_ONCE = 2**28  # bytes that ids read together may take, whatever they say
 UNPACKED = 2**30  # bytes: what a compressed array may always unpack to
-SMALL = 2**20  # the same of ids, offsets, targets and splits
+SMALL = 2**20  # the same of ids, offsets, targets, splits and groups
 RATIO = 100  # and how many times its size in the file beyond that
 BIG_CHUNK = 2**26  # bytes; a chunk may be larger only if its array is
 DEFLATE_RATIO = 1032  # the most that a byte of a deflate stream can unpack to

@@ -21,6 +21,7 @@ from aqa.store.checks import (
     similar_ids,
     teaching_problems,
 )
+from aqa.store.groups import group_facts, group_warnings, split_availability
 from aqa.store.scan import LARGEST, LEAK, Scan, alike, leaks, scan, split_of
 from aqa.store.store import FeatureStore, Target, differ_in_length
 
@@ -76,8 +77,9 @@ def _inspection(store: FeatureStore) -> Inspection:
         if found.bad:
             problems.append(f"features/{modality}: NaN or inf in {counted([store.ids[r] for r in found.bad])}")
         warnings += _stream_warnings(store, modality, found)
-    warnings += _alike_warnings(store, scans) + _alignment_warnings(store)
-    facts = [*_general(store), *_modality_facts(store), *_availability_facts(store), *_target_facts(store)]
+    warnings += _alike_warnings(store, scans) + _alignment_warnings(store) + group_warnings(store)
+    facts = [*_general(store), *_modality_facts(store), *_availability_facts(store)]
+    facts += [*_target_facts(store), *group_facts(store)]
     return Inspection(facts, problems, warnings)
 
 
@@ -219,6 +221,7 @@ def _availability_facts(store: FeatureStore) -> list[str]:
     unequal = [store.ids[row] for row in np.flatnonzero(differ_in_length(store.lengths))]
     lines = [
         f"available {counts or 'nothing'}",
+        *split_availability(store),
         "streams of one video differ in length: " + (f"in {counted(unequal)}" if unequal else "nowhere"),
     ]
     if unequal:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aqa.errors import AqaError, brief, nearest
+from aqa.names import check_name
 from aqa.store.store import MOST_CHANNELS, MOST_MODALITIES, Modality, Target
 
 TYPES = ("float32", "float16")
@@ -123,6 +124,23 @@ def plain_splits(splits: Mapping[Any, Any], ids: Sequence[str]) -> dict[str, NDA
     names = plain_texts(splits, "splits")
     rows = {i: row for row, i in enumerate(ids)}
     return {name: _rows(each, ids, rows, f"split '{name}'") for name, each in zip(names, splits.values(), strict=True)}
+
+
+def plain_groups(groups: Mapping[Any, Any], samples: int) -> dict[str, list[str]]:
+    """Every group's labels (N,) as texts, "" where it is not known to whom a sample belongs."""
+    names = plain_texts(groups, "groups")
+    return {name: _labels(each, samples, f"group '{name}'") for name, each in zip(names, groups.values(), strict=True)}
+
+
+def _labels(given: Any, samples: int, where: str) -> list[str]:
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise AqaError(f"{where} is {brief(given)}; expected one label for each sample")
+    labels = plain_texts(["" if label is None else label for label in _listed(given)], where)
+    if len(labels) != samples:
+        raise AqaError(f"{where}: {len(labels)} labels for {samples} ids; expected one for each")
+    for label in labels:
+        check_name(label, f"{where}: label")
+    return [label.strip() for label in labels]
 
 
 def _rows(given: Any, ids: Sequence[str], rows: Mapping[str, int], where: str) -> NDArray[np.int64]:

@@ -10,7 +10,8 @@
     targets/T               (N,) float64, NaN if unlabelled; attribute range (low, high);
                             attribute ceiling (JSON: pattern -> best possible SRCC) where it is known
     splits/S                (k,) int64 row numbers
-    /, ids, M, offsets, T, S  attribute crc32, of their bytes and texts; older stores have none
+    groups/G                (N,) UTF-8: the athlete, surgeon, fold ... of each sample, empty where it is not known
+    /, ids, M, offsets, T, S, G  attribute crc32, of their bytes and texts; older stores have none
 
 Nothing in the file needs unpickling.
 """
@@ -83,10 +84,10 @@ class Target:
 
 
 class FeatureStore:
-    """A data set's features, targets and splits, read from one HDF5 file.
+    """A data set's features, targets, splits and groups, read from one HDF5 file.
 
-    Opening reads the small parts (ids, offsets, targets, splits) and checks the structure; features are read on demand.
-    Raises AqaError, naming the file and the place in it, for anything that is not schema 1.
+    Opening reads the small parts (ids, offsets, targets, splits, groups) and checks the structure; features are read on
+    demand. Raises AqaError, naming the file and the place in it, for anything that is not schema 1.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -135,6 +136,7 @@ class FeatureStore:
             self._read_modality(modality)
         self.targets = {name: self._target(name) for name in hdf5.members(self._file, "targets")}
         self.splits = {name: self._split(name) for name in hdf5.members(self._file, "splits")}
+        self.groups = {name: self._group(name) for name in hdf5.members(self._file, "groups")}
 
     def _read_modality(self, modality: str) -> None:
         place = f"features/{modality}"
@@ -232,6 +234,13 @@ class FeatureStore:
             raise AqaError(f"{self.path}: splits/{name} names rows outside 0 to {len(self.ids) - 1}")
         return rows
 
+    def _group(self, name: str) -> list[str]:
+        labels = hdf5.texts(self._file, f"groups/{name}")
+        self._verify(f"groups/{name}", crc_of_texts(labels))
+        if len(labels) != len(self.ids):
+            raise AqaError(f"{self.path}: groups/{name} has {len(labels)} labels for {len(self.ids)} ids")
+        return labels
+
     def __enter__(self) -> FeatureStore:
         return self
 
@@ -271,6 +280,12 @@ class FeatureStore:
         if name not in self.splits:
             raise AqaError(f"{self.path} has no split '{name}': {nearest(name, self.splits)}")
         return self.splits[name]
+
+    def group(self, name: str) -> list[str]:
+        """The label of each sample in a group (N,), "" where it is not known; AqaError with the nearest name."""
+        if name not in self.groups:
+            raise AqaError(f"{self.path} has no group '{name}': {nearest(name, self.groups)}")
+        return self.groups[name]
 
     def read(self, modality: str) -> NDArray[np.float32]:
         """All clips of a modality, sample after sample: (sum of lengths, D) float32, in one contiguous read."""

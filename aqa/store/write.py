@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from aqa.errors import AqaError
 from aqa.names import check_id, check_key, check_modalities
 from aqa.store.checks import content_problems
-from aqa.store.plain import plain_array, plain_modalities, plain_splits, plain_targets, plain_texts, plain_type
+from aqa.store.plain import (
+    plain_array,
+    plain_groups,
+    plain_modalities,
+    plain_splits,
+    plain_targets,
+    plain_texts,
+    plain_type,
+)
 from aqa.store.store import ABOUT_MODALITY, CRC, FORMAT, SCHEMA, Modality, Target, crc_of, crc_of_texts
 from aqa.system.files import refuse_existing, sink, written_whole
 from aqa.system.signals import stop_here_if_asked
@@ -31,6 +39,7 @@ def write_store(
     targets: Mapping[str, Target],
     splits: Mapping[str, Any],
     read: Callable[[str, int], Any],
+    groups: Mapping[str, Any] | None = None,
     dtype: str = "float32",
     overwrite: bool = False,
     progress: Callable[[int], object] | None = None,
@@ -38,10 +47,12 @@ def write_store(
     """Write a feature store, atomically: the file appears under its name when it is whole, or not at all.
 
     ids: one text or whole number per sample. splits: each names its samples by row number, by id or by a boolean mask
-    (N,). read(modality, row) returns the (T, D) clips of one sample, T as stated in `modalities`, as an array, a tensor
-    or lists; it is not called for absent ones. dtype: float32 or float16. progress(1) is called after each stream that
-    was written. Raises AqaError if the file exists and `overwrite` is false, where a stream has another shape than
-    stated or holds NaN or infinity, and for what makes a store wrong for any use: nothing is written then.
+    (N,). groups: each says for every sample to whom it belongs (an athlete, a surgeon, a fold): N labels, None or ""
+    where this is not known. read(modality, row) returns the (T, D) clips of one sample, T as stated in `modalities`, as
+    an array, a tensor or lists; it is not called for absent ones. dtype: float32 or float16. progress(1) is called
+    after each stream that was written. Raises AqaError if the file exists and `overwrite` is false, where a stream has
+    another shape than stated or holds NaN or infinity, and for what makes a store wrong for any use: nothing is written
+    then.
     """
     path = Path(path)
     refuse_existing(path, overwrite)
@@ -49,9 +60,10 @@ def write_store(
         ids = plain_texts(ids, "ids")
         modalities, targets = plain_modalities(modalities, len(ids)), plain_targets(targets, len(ids))
         splits, dtype = plain_splits(splits, ids), plain_type(dtype)
+        groups = plain_groups({} if groups is None else groups, len(ids))
     except AqaError as error:
         raise AqaError(f"{path}: {error}") from None
-    check_names(ids, modalities, targets, splits, str(path))
+    check_names(ids, modalities, targets, splits, groups, str(path))
     require_usable(path, ids, modalities, targets, splits)
     path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -66,17 +78,22 @@ def write_store(
         sink(partial) as output,
         h5py.File(output, "w", libver=FORMAT) as file,
     ):
-        _write(file, name, source, ids, modalities, targets, splits, read, dtype, done)
+        _write(file, name, source, ids, modalities, targets, splits, groups, read, dtype, done)
 
 
 def check_names(
-    ids: Iterable[str], modalities: Iterable[str], targets: Iterable[str], splits: Iterable[str], where: str
+    ids: Iterable[str],
+    modalities: Iterable[str],
+    targets: Iterable[str],
+    splits: Iterable[str],
+    groups: Iterable[str],
+    where: str,
 ) -> None:
     """AqaError, with the name, for one that the rules of `aqa.names` refuse."""
     for each in ids:
         check_id(each, f"{where}: id")
     check_modalities(modalities, where)
-    for kind, names in (("target", targets), ("split", splits)):
+    for kind, names in (("target", targets), ("split", splits), ("group", groups)):
         for each in names:
             check_key(each, f"{where}: {kind}")
 
@@ -104,6 +121,7 @@ def _write(
     modalities: Mapping[str, Modality],
     targets: Mapping[str, Target],
     splits: Mapping[str, NDArray[np.int64]],
+    groups: Mapping[str, Sequence[str]],
     read: Callable[[str, int], Any],
     dtype: str,
     progress: Callable[[int], object],
@@ -115,8 +133,9 @@ def _write(
     for key, text in (("name", name), ("source", source), ("created_by", created_by)):
         _state(file, key, text)
     file.attrs[CRC] = np.uint32(crc_of_texts([name, source, created_by]))
-    written = file.create_dataset("ids", data=_fixed(ids))
-    written.attrs[CRC] = np.uint32(crc_of_texts(ids))
+    _create_texts(file, "ids", ids)
+    for group_name, labels in groups.items():
+        _create_texts(file, f"groups/{group_name}", labels)
     features = file.create_group("features")
     features.attrs["modalities"] = _fixed(list(modalities))
     for modality, stream in modalities.items():
@@ -172,6 +191,11 @@ def _state(place: h5py.Group | h5py.Dataset, key: str, value: str | float) -> No
 def _create(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
     """A small array with its checksum."""
     group.create_dataset(name, data=values).attrs[CRC] = np.uint32(crc_of(values))
+
+
+def _create_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
+    """Texts with their checksum."""
+    group.create_dataset(name, data=_fixed(texts)).attrs[CRC] = np.uint32(crc_of_texts(texts))
 
 
 def _narrowed(clips: NDArray[Any], dtype: str, modality: str, sample: str) -> NDArray[np.floating[Any]]:

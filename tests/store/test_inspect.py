@@ -58,6 +58,8 @@ def test_sound_store(tmp_path):
         "modality  audio: width 2, float16, clips 2 / 3 / 4 (min / median / max), in 6 of 6",
         "modality  flow: width 3, float16, clips 3 / 3 / 4 (min / median / max), in 4 of 6",
         "available VAF: 4, A: 1, VA: 1",
+        "available in test: VAF: 1, VA: 1",
+        "available in train: VAF: 3, A: 1",
         "streams of one video differ in length: in 1 sample: b",
         "data.align: shortest cuts off 1 of 18 clips of audio (5.56 %)",
         "target    TES: 6 of 6 labelled, range 0 to 10, 1 / 3.5 / 6 (min / mean / max), best possible SRCC "

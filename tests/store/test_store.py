@@ -303,3 +303,40 @@ def test_scores_that_cannot_be_squared_are_refused(tiny_store):
         file["targets/TES"].attrs["range"] = (-1e300, 1e300)
     with pytest.raises(AqaError, match=r"tiny\.h5: targets/TES: range -1e\+300"):
         FeatureStore(path)
+
+
+# Groups
+
+
+@pytest.fixture
+def grouped(tmp_path):
+    write(tmp_path / "groups.h5", groups={"athlete": ["x", "y", "x", "ü"], "fold": [1, 2, 1, None]})
+    return tmp_path / "groups.h5"
+
+
+def test_groups_are_read_back(grouped, path):
+    with FeatureStore(grouped) as store:
+        assert store.groups == {"athlete": ["x", "y", "x", "ü"], "fold": ["1", "2", "1", ""]}
+        assert store.group("fold") == ["1", "2", "1", ""]
+        with pytest.raises(AqaError, match=r"groups\.h5 has no group 'athletes': did you mean 'athlete'"):
+            store.group("athletes")
+    with FeatureStore(path) as store:
+        assert store.groups == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("groups/fold", np.array([b"1", b"2", b"1", b"2"]), "groups/fold does not fit its checksum"),
+        ("groups/new", np.array([b"1", b"2"]), "groups/new has 2 labels for 4 ids"),
+        ("groups/new", np.zeros(4), "groups/new is of type float64, not text"),
+    ],
+)
+def test_damaged_groups(grouped, name, value, message):
+    with h5py.File(grouped, "a") as file:
+        if name in file:
+            file[name][0] = value[-1]
+        else:
+            file[name] = value
+    with pytest.raises(AqaError, match=message):
+        FeatureStore(grouped)

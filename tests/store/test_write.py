@@ -272,3 +272,36 @@ def test_what_is_written_is_usable(tmp_path_factory, ids, lengths, scores, train
         return
     problems = inspect_store(path).problems
     assert not [p for p in problems if "never labelled" not in p and "the same score" not in p]
+
+
+# Groups
+
+GROUPS = {
+    "texts": (["x", "y", "x", ""], ["x", "y", "x", ""]),
+    "numbers": (np.array([1, 2, 1, 2]), ["1", "2", "1", "2"]),
+    "not known": ([7, None, b"7", " z "], ["7", "", "7", "z"]),
+}
+
+
+@pytest.mark.parametrize(("labels", "expected"), GROUPS.values(), ids=GROUPS)
+def test_groups_become_texts(tmp_path, labels, expected):
+    with FeatureStore(write(tmp_path / "x.h5", groups={"athlete": labels})) as store:
+        assert store.groups == {"athlete": expected}
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"athlete": ["x", "y"]}, "group 'athlete': 2 labels for 4 ids; expected one for each"),
+        ({"athlete": "abcd"}, "group 'athlete' is 'abcd'; expected one label for each sample"),
+        ({"athlete": [1.5, 2, 3, 4]}, "group 'athlete': entry 0 is 1.5, a float"),
+        ({"athlete": ["x" * 251, "y", "y", "y"]}, "group 'athlete': label, .* has 251 characters"),
+        ({"athlete": ["x\n", "y", "y", "y"]}, "group 'athlete': label, .* holds control characters"),
+        ({"a/b": list("wxyz")}, "group, 'a/b', is a path"),
+    ],
+)
+def test_groups_that_are_refused(tmp_path, groups, message):
+    with pytest.raises(AqaError, match=message) as error:
+        write(tmp_path / "x.h5", groups=groups)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
