@@ -17,7 +17,7 @@ import yaml
 from aqa.config.dialect import in_one_line
 from aqa.errors import AqaError, needed, printable
 from aqa.evaluation import metrics as measures
-from aqa.runs.folder import CONFIG, ERRORS, METRICS, PREDICTIONS, RunFolder, flat
+from aqa.runs.folder import CONFIG, ERRORS, METRICS, PREDICTIONS, TRIAL, RunFolder, flat
 from aqa.runs.predictions import RecordedScores, read_predictions
 
 NEEDED = ("patterns", "average_incomplete", "selection", "data_set", "target", "model", "seed", "modalities")
@@ -124,7 +124,7 @@ def _folders(path: Path) -> Iterator[Path]:
 
 
 def _read_run(path: Path) -> FinishedRun | str | None:
-    """A run; why it is left out; None for a folder that is no run's."""
+    """A run; why it is left out; None for a folder that is no run's, and for a trial, which was not scored."""
     folder = RunFolder(path)
     try:
         if not folder.is_run:
@@ -137,6 +137,8 @@ def _read_run(path: Path) -> FinishedRun | str | None:
         metrics, config = escaped(folder.metrics), escaped(folder.config)
     except (AqaError, ValueError, RecursionError, yaml.YAMLError):
         return f"{METRICS} cannot be read, left out"
+    if metrics.get(TRIAL):
+        return None
     foreign = folder.foreign_file(metrics)
     if foreign:
         raise AqaError(f"{foreign}; leave the run out, or make it again")

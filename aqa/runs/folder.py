@@ -37,6 +37,8 @@ HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt"
 ERRORS = "errors"  # beside the runs of a sweep: what was wrong with those that failed
 LOCK, HOLDER = ".running.lock", ".running.json"  # while a process trains into the folder, and which one
 WAIT_SECONDS = 0.5  # for a lock that somebody only looks at
+TRIAL = "trial"  # in metrics.json: the run is a trial of a search, which is not scored
+TRIALS, REFITS = "trials", "refits"  # in the folder of a search: its trials, and the runs of the best settings
 PLUGIN, THREADS = "plugin ", "threads"  # among the versions: before a plugin's name; torch's threads on a CPU
 # In the order in which they are removed: without metrics a run is not finished; with a config a folder is a run's.
 OWN_FILES = (METRICS, STATE, CHECKPOINT, HISTORY, PREDICTIONS, LOG, CONFIG)
@@ -152,6 +154,11 @@ class RunFolder:
             raise AqaError(f"{run.path} is no run's folder: it has no {CONFIG} that a run wrote")
         if run.status != "finished":
             raise AqaError(f"{run.path} is unfinished; start its `aqa run` again to resume from where it stopped")
+        if run.metrics.get(TRIAL):
+            raise AqaError(
+                f"{run.path} is a trial of `aqa tune`, which has no checkpoint and was not scored on the test split; "
+                f"the best settings are run in {REFITS}/ of the search's folder"
+            )
         foreign = run.foreign_file(run.metrics)
         if foreign:
             raise AqaError(f"{foreign}; put back the one that this run wrote, or run it again with --overwrite")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,8 +73,12 @@ class Prepared:
     notes: list[str]  # what a user should know of the data
 
 
-def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
-    """Find, check and load everything that an experiment names; AqaError before anything is written."""
+def prepare(config: Experiment, loader: FeatureLoader, say: Say, scored: bool = True) -> Prepared:
+    """Find, check and load everything that an experiment names; AqaError before anything is written.
+
+    scored: whether the test split will be scored. Where it will not, nothing knows its labels, not even how many it
+    has: they are taken for unlabelled, except where the experiment selects on the test split.
+    """
     device = pick_device(config.train.device, config.train.threads)
     notes = require_precision(config.train.precision, device)
     make_store(config, say)
@@ -85,9 +89,13 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
         training_pattern = parse_pattern(config.missing.train, modalities, "missing.train")
         test_patterns = parse_test_patterns(config.missing.test, modalities, "missing.test")
         selecting = selection_patterns(config.select.pattern, modalities)
-        rowsets = split_rows(store, target, config, notes.append)
-        parts = {"train": rowsets.train, config.select.split: rowsets.select, "test": rowsets.test}
-        require_sound(store, config.data.target, parts)
+        if not scored and config.select.split != "test":
+            target = without_labels(target, store.split("test"))
+        rowsets = split_rows(store, target, config, notes.append, scored)
+        parts = {"train": rowsets.train, config.select.split: rowsets.select}
+        if scored:
+            parts["test"] = rowsets.test
+        require_sound(store, config.data.target, parts, {} if "test" in parts else {"test": store.split("test")})
         notes += label_notes(target, parts)
         streams = Alignment.of(store, modalities, config.data.align, config.data.clips)
         available = training_availability(streams, store.ids, rowsets.train, training_pattern, config, notes.append)
@@ -107,7 +115,8 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say) -> Prepared:
         )
     torch.manual_seed(config.train.seed)
     model = build_model(config.model.name, features.widths, config.model.options, config.data.align).to(device)
-    notes += absence_notes(modalities, {"train": available, "test": features.available[rowsets.test]})
+    shown = {"test": features.available[rowsets.test]} if scored else {}
+    notes += absence_notes(modalities, {"train": available, **shown})
     require_training_options(config, model, int(available.any(axis=1).sum()), device)
     statistics = features.statistics(rowsets.train, available, clips) if config.data.standardize else {}
     features = loader.standardized(features, statistics)
@@ -159,12 +168,20 @@ def chosen_modalities(store: FeatureStore, names: Sequence[str] | None) -> tuple
     return tuple(names or store.modalities)
 
 
-def split_rows(store: FeatureStore, target: Target, config: Experiment, note: Say) -> Rowsets:
-    """The labelled videos that train, select and test.
+def without_labels(target: Target, rows: Rows) -> Target:
+    """A target whose videos in some rows are not labelled."""
+    values = target.values.copy()
+    values[rows] = np.nan
+    return replace(target, values=values)
+
+
+def split_rows(store: FeatureStore, target: Target, config: Experiment, note: Say, scored: bool = True) -> Rowsets:
+    """The labelled videos that train, select and test; none that test where they will not be scored.
 
     Where the store has no `valid` split and selection asks for one, it is cut from train by the run's seed.
     """
     train_rows, test = labelled(store.split("train"), target), labelled(store.split("test"), target)
+    test = test if scored else test[:0]
     split = config.select.split
     if split == "valid" and "valid" not in store.splits:
         order = np.random.default_rng([config.train.seed, len(train_rows)]).permutation(len(train_rows))
@@ -182,13 +199,14 @@ def split_rows(store: FeatureStore, target: Target, config: Experiment, note: Sa
         select = labelled(store.split(split), target)
     else:
         raise AqaError(f"select.split: {store.path} has no split '{split}': {nearest(split, [*store.splits, 'valid'])}")
-    for name, rows in {"train": train_rows, split: select, "test": test}.items():
+    for name, rows in {"train": train_rows, split: select, **({"test": test} if scored else {})}.items():
         if not len(rows):
             raise AqaError(f"{store.path}: no video of split '{name}' has a label for {config.data.target}")
-    skipped = sum(len(store.split(name)) for name in ("train", "test")) - len(train_rows) - len(test)
+    counted = ("train", "test") if scored else ("train",)
+    skipped = sum(len(store.split(name)) for name in counted) - len(train_rows) - len(test)
     skipped -= len(select) if "valid" not in store.splits and split == "valid" else 0
     if skipped:
-        note(f"{skipped} videos of train and test have no label for {config.data.target} and are left out")
+        note(f"{skipped} videos of {' and '.join(counted)} have no label for {config.data.target} and are left out")
     return Rowsets(train_rows, select, test)
 
 

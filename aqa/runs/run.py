@@ -34,7 +34,9 @@ from aqa.runs.folder import (
 from aqa.runs.load import Say, load, require_prepared, silent
 from aqa.runs.predictions import save_predictions
 from aqa.runs.prepare import Prepared, make_store, prepare
+from aqa.runs.table import result_table
 from aqa.runs.tracking import require_wandb, tracked
+from aqa.runs.trial import Trial, conclude_trial
 from aqa.store.fingerprint import fingerprint_at
 from aqa.system.files import plain
 from aqa.training.loop import Diverged, Progress, train
@@ -65,12 +67,14 @@ def run_loaded(
     *,
     overwrite: bool = False,
     expected: str | None = None,
+    trial: Trial | None = None,
     say: Say = silent,
     show_progress: bool = False,
 ) -> Result:
     """`run`, of an experiment that is loaded, with features that other runs may share.
 
-    expected: the fingerprint that the store had when the run was named; AqaError if it has changed since.
+    expected: the fingerprint that the store had when the run was named; AqaError if it has changed since. trial: that
+    it is one, which is not scored on the test split; all runs but those of a search are.
     """
     require_wandb(config.tracking)
     require_prepared(config.data.store)
@@ -84,7 +88,7 @@ def run_loaded(
         return Result(folder.path, folder.metrics, already_finished=True)
     folder.require_unused()  # said before features are read, which may take minutes
     with threads_restored():
-        prepared = prepare(config, loader, say)
+        prepared = prepare(config, loader, say, scored=trial is None)
         if prepared.fingerprint != fingerprint:
             raise AqaError(f"{config.data.store} was changed while it was being read; run it again")
         folder.require_free(config.resolved(), overwrite, fingerprint)
@@ -92,7 +96,7 @@ def run_loaded(
             folder = RunFolder.start(folder.path, config.resolved(), overwrite, fingerprint, torch.get_num_threads())
             if folder.status == "finished":  # by another process, meanwhile
                 return Result(folder.path, folder.metrics, already_finished=True)
-            return _trained(prepared, folder, overwrite, say, show_progress)
+            return _trained(prepared, folder, overwrite, trial, say, show_progress)
 
 
 @contextlib.contextmanager
@@ -105,8 +109,10 @@ def threads_restored() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _trained(prepared: Prepared, folder: RunFolder, overwrite: bool, say: Say, show_progress: bool) -> Result:
-    """Train into a folder, from the beginning or from what is saved there, and score."""
+def _trained(
+    prepared: Prepared, folder: RunFolder, overwrite: bool, trial: Trial | None, say: Say, show_progress: bool
+) -> Result:
+    """Train into a folder, from the beginning or from what is saved there, and score, unless it is a trial."""
     config = prepared.config
 
     def report(line: str) -> None:
@@ -122,17 +128,17 @@ def _trained(prepared: Prepared, folder: RunFolder, overwrite: bool, say: Say, s
             tracker.epoch(row)
 
         try:
-            progress = fit(prepared, folder, report, on_epoch, show_progress)
-            metrics = conclude(prepared, progress, folder)
+            progress = fit(prepared, folder, report, on_epoch, show_progress, trial.stop if trial else None)
+            metrics = (conclude if trial is None else conclude_trial)(prepared, progress, folder)
         except KeyboardInterrupt as stop:
             stop.args = (how_to_resume(folder, config.train.epochs, overwrite),)
             with contextlib.suppress(AqaError):
                 folder.log(str(stop))
             raise
-        tracker.result(metrics, folder.path)
-    result = Result(folder.path, metrics)
-    folder.log(str(result))
-    return result
+        if trial is None:
+            tracker.result(metrics, folder.path)
+            folder.log(result_table(metrics))
+    return Result(folder.path, metrics)
 
 
 def say_if_unrecorded(folder: RunFolder, say: Say) -> None:
@@ -164,8 +170,12 @@ def fit(
     report: Say,
     on_epoch: Callable[[Mapping[str, float]], None],
     show_progress: bool,
+    stop: Callable[[int, float], bool] | None = None,
 ) -> Progress:
-    """Train the model, from the beginning or from a saved state; leaves the selected weights in it."""
+    """Train the model, from the beginning or from a saved state; leaves the selected weights in it.
+
+    stop(epoch, value): whether training ends after an epoch, by the selection metric in it.
+    """
     config, scorer, rowsets = prepared.config, prepared.scorer, prepared.rowsets
     saved = folder.load_state()
     identity = folder.identity
@@ -202,6 +212,7 @@ def fit(
             save_every=config.save_every,
             on_epoch=on_epoch,
             show_progress=show_progress,
+            stop=stop,
         )
     except Diverged as error:
         folder.log(str(error))

@@ -20,13 +20,16 @@ SHOWN = 5
 MUCH = 0.1  # of the clips of a modality: from so large a share on, what an alignment leaves out is worth a warning
 
 
-def require_sound(store: FeatureStore, name: str, parts: Mapping[str, Rows]) -> None:
+def require_sound(
+    store: FeatureStore, name: str, parts: Mapping[str, Rows], unlabelled: Mapping[str, Rows] | None = None
+) -> None:
     """AqaError if numbers of target `name`, from the rows of some splits, would be wrong.
 
     That is an id used twice, a video named twice in a split or by two splits, a label outside the target's range.
+    unlabelled: rows of further splits, which must not share a video with these; their labels are not read.
     """
     problems = repeated_ids(store.ids)
-    problems += split_problems(store.ids, parts)
+    problems += split_problems(store.ids, {**parts, **(unlabelled or {})})
     rows = np.unique(np.concatenate(list(parts.values())))
     problems += range_problems(store.ids, name, store.target(name), rows)
     if problems:

@@ -58,6 +58,7 @@ def train(
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     show_progress: bool = True,
     save_every: float | None = None,
+    stop: Callable[[int, float], bool] | None = None,
 ) -> Progress:
     """Train a model, and remember its weights in the epoch with the best selection metric.
 
@@ -65,8 +66,9 @@ def train(
     model's selection metrics on the split `measured_on`; the highest "srcc" or the lowest "mse" decides. saved: a state
     passed to `save` earlier, from which training resumes exactly; save_every: seconds between two. One that is stopped
     between epochs saves those that it did; by Ctrl-C or SIGTERM in the middle of one, it ends that first if there are
-    others to save. A `closed_form` model is fitted in one epoch. Diverged, an AqaError, where the loss, a weight or a
-    score is no longer a number.
+    others to save. stop(epoch, value): whether training ends after an epoch, by the selection metric's value in it.
+    A `closed_form` model is fitted in one epoch. Diverged, an AqaError, where the loss, a weight or a score is no
+    longer a number.
     """
     if model.closed_form:
         return _fitted(model, batches, target, measure, metric, measured_on, on_epoch)
@@ -87,7 +89,7 @@ def train(
 
     try:
         with _bar(progress.epoch, settings.epochs, show_progress) as bar:
-            while progress.epoch < settings.epochs and not _out_of_patience(progress, settings.patience):
+            while not _is_over(progress, settings, f"{measured_on}_{metric}", stop):
                 in_order = False
                 with uninterrupted() if progress.epoch > saved_epoch else nullcontext():
                     try:
@@ -256,8 +258,12 @@ def _better(value: float, best: float, metric: str) -> bool:
     return math.isnan(best) or (value > best if metric == "srcc" else value < best)
 
 
-def _out_of_patience(progress: Progress, patience: int | None) -> bool:
-    return patience is not None and progress.epoch - progress.best_epoch >= patience
+def _is_over(progress: Progress, settings: TrainConfig, metric: str, stop: Callable[[int, float], bool] | None) -> bool:
+    """Whether no epoch follows: all are done, patience is out, or `stop` says so of the last one's `metric`."""
+    patience, done = settings.patience, progress.epoch
+    if done >= settings.epochs or (patience is not None and done - progress.best_epoch >= patience):
+        return True
+    return stop is not None and done > 0 and stop(done, progress.history[-1][metric])
 
 
 def _state(
