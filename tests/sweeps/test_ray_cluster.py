@@ -26,7 +26,7 @@ from aqa.sweeps.folder import SweepFolder
 from aqa.sweeps.grid import RayCluster, load_sweep, points_of
 from aqa.sweeps.ray_cluster import (
     Shared,
-    Work,
+    Unsettled,
     lose_with_nodes,
     release,
     require_room,
@@ -242,14 +242,14 @@ def test_a_run_that_another_has_is_left_to_it_and_not_lost(here, address, start_
 def test_a_lost_run_is_retried_then_listed_unless_it_is_still_claimed(here):
     (point,), folder = sweep(here, "{train.seed: [0]}")
     folder.make()
-    work = Work(deque(), held=[point])
+    work = Unsettled(deque(), held=[point])
     work.losses[point.name] += ["a", "b"]
     with folder.claimed(point.name):
         release(work, folder, retries=1)
     assert work.held == [point]
     release(work, folder, retries=2)
     assert list(work.waiting) == [point]
-    release(Work(deque(), held=[point], losses=work.losses), folder, retries=1)
+    release(Unsettled(deque(), held=[point], losses=work.losses), folder, retries=1)
     assert folder.error(point.name).read_text() == "its worker was lost (times: 2, retries: 1): b\n"
 
 
@@ -290,7 +290,7 @@ def test_what_a_silent_node_had_is_lost_and_nothing_else(here):
     folder.make()
     for point, place in zip(points, ("silent", "alive"), strict=False):  # the third has not begun
         (folder.path / ".claims" / f"{point.name}.node").write_text(place)
-    work = Work(deque(), running=dict(enumerate(points)))
+    work = Unsettled(deque(), running=dict(enumerate(points)))
     lose_with_nodes(work, folder, {"silent"})
     assert (work.running, work.held) == ({1: points[1], 2: points[2]}, [points[0]])
 
