@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from aqa.evaluation import metrics
 from aqa.evaluation.bootstrap import Bools, Floats, Interval, ResampledTarget, interval, resamples
@@ -124,8 +124,8 @@ def rank_models(scores: pd.DataFrame) -> Ranking | None:
         return None
     import scikit_posthocs  # it takes seconds to import
 
-    statistic, p_value = stats.friedmanchisquare(*(whole[model] for model in whole))
-    quantile = stats.studentized_range.ppf(1 - SIGNIFICANCE, models, np.inf) / math.sqrt(2)
+    statistic, p_value = scipy.stats.friedmanchisquare(*(whole[model] for model in whole))
+    quantile = scipy.stats.studentized_range.ppf(1 - SIGNIFICANCE, models, np.inf) / math.sqrt(2)
     return Ranking(
         ranks=whole.rank(axis=1, ascending=False).mean().sort_values(),
         statistic=float(statistic),

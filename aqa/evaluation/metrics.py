@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from aqa.evaluation import bootstrap as resampling
 from aqa.evaluation.bootstrap import FEWEST, Floats, Interval, ResampledTarget, correlation, interval
@@ -34,7 +35,7 @@ def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
     if len(x) < FEWEST or np.isnan(x).any() or np.isnan(y).any():
         return float("nan")
     # Twice the centred ranks are whole numbers, so that constants and perfect orders are met exactly.
-    x, y = (2 * stats.rankdata(v) - (len(v) + 1) for v in (x, y))
+    x, y = (2 * pd.Series(v).rank().to_numpy() - (len(v) + 1) for v in (x, y))
     return float(correlation(x @ y, x @ x, y @ y))
 
 
@@ -55,7 +56,7 @@ def kendall(prediction: ArrayLike, target: ArrayLike) -> float:
     x, y = _pair(prediction, target)
     if np.isnan(srcc(x, y)):
         return float("nan")
-    return float(stats.kendalltau(x, y)[0])
+    return float(scipy.stats.kendalltau(x, y)[0])
 
 
 def mse(prediction: ArrayLike, target: ArrayLike) -> float:

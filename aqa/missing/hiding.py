@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from aqa.errors import AqaError, nearest
 from aqa.missing.base import PATTERNS, Draws, MissingPattern, Visibility, keep_one
@@ -141,7 +141,7 @@ class Rates(MissingPattern):
         # is `stay` for the c that solves the line below.
         scale = 1.0
         if not np.any(stay == 1.0):
-            scale = brentq(lambda c: -np.expm1(np.log1p(-c * stay).sum()) / c - 1.0, 1e-9, 1.0)
+            scale = scipy.optimize.brentq(lambda c: -np.expm1(np.log1p(-c * stay).sum()) / c - 1.0, 1e-9, 1.0)
         p = scale * stay
         weights = np.prod(np.where(shown, p, 1.0 - p), axis=1)
         return shown, weights / weights.sum()

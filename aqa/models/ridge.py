@@ -14,8 +14,6 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn.linear_model import RidgeCV
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from aqa.errors import AqaError
@@ -67,6 +65,9 @@ class Ridge(AQAModel):
 
     def fit(self, batches: Iterable[Example]) -> dict[str, float]:
         """Fit to videos as they are visible; "loss" is the mean squared error on them."""
+        from sklearn.linear_model import RidgeCV  # here: it takes seconds to import, and other models do not need it
+        from sklearn.preprocessing import StandardScaler
+
         described, targets = [], []
         for example in batches:
             described.append(self.describe(example.features, example.visible, example.lengths).cpu().numpy())

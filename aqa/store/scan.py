@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from aqa.store.store import FeatureStore, Target
 
@@ -95,7 +95,7 @@ def leaks(means: NDArray[np.float64], targets: Mapping[str, Target]) -> list[tup
 
 def _centred_ranks(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     """Average ranks within each column (N, D), less their mean."""
-    return stats.rankdata(columns, axis=0) - (len(columns) + 1) / 2
+    return pd.DataFrame(columns).rank().to_numpy() - (len(columns) + 1) / 2
 
 
 def split_of(splits: Mapping[str, Sequence[int] | NDArray[np.int64]], row: int) -> str:

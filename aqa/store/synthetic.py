@@ -27,8 +27,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from aqa.errors import AqaError, nearest
 from aqa.modalities import subsets
@@ -321,7 +321,7 @@ def _draw_clips(
 def _ar1(innovations: Floats, phi: float) -> Floats:
     """Stationary AR(1) of unit variance along axis 1, from independent standard normal numbers (n, T, K)."""
     innovations[:, 1:] *= math.sqrt(1 - phi**2)
-    return lfilter([1.0], [1.0, -phi], innovations, axis=1)
+    return scipy.signal.lfilter([1.0], [1.0, -phi], innovations, axis=1)
 
 
 @lru_cache(maxsize=16)
