@@ -11,6 +11,7 @@ VERSION = next(
 
 WANDB = ["wandb>=0.17"]
 RAY = ["ray>=2.9"]
+TABLE = ["openpyxl>=3.1", "pyarrow>=14"]  # labels and features in XLSX and Parquet
 
 setup(
     name="aqa",
@@ -43,6 +44,7 @@ setup(
     extras_require={
         "wandb": WANDB,
         "ray": RAY,
+        "table": TABLE,
         "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8", "sphinx-copybutton>=0.5"],
         "test": [
             "pytest>=8",
@@ -58,6 +60,7 @@ setup(
             "playwright>=1.40",
             *WANDB,
             *RAY,
+            *TABLE,
         ],
     },
     entry_points={"console_scripts": ["aqa=aqa.cli:main"]},

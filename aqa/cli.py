@@ -85,6 +85,18 @@ Memory = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists under that name.")]
 RunArgument = Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")]
+StreamOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=FILES: a file per video, visual='features/{id}.npy', or one with all, audio=all.npz. The place in "
+        "a file follows a colon: '{id}.npz:audio'. May be repeated.",
+        metavar="WORDS",
+    ),
+]
+RateOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Clips a second of a stream: visual=25. May be repeated.", metavar="NAME=NUMBER"),
+]
 Plugin = Annotated[
     list[Path] | None,
     typer.Option(
@@ -243,11 +255,20 @@ def evaluate(
     _show(str(result))
 
 
-@app.command(epilog=examples("aqa predict runs/quickstart --store unjudged.h5 --out scores.csv"))
+@app.command(
+    epilog=examples(
+        "aqa predict runs/quickstart --store unjudged.h5 --out scores.csv",
+        "aqa predict runs/own --stream rgb='new/{id}.npy' --out scores.csv",
+    )
+)
 def predict(
     run: RunArgument,
-    store: Annotated[Path, typer.Option(help="A feature store. Labels are not needed, and modalities may be missing.")],
     out: Annotated[Path, typer.Option(help="The file to write (CSV): id, visible, score.")],
+    store: Annotated[
+        Path | None, typer.Option(help="A feature store. Labels are not needed, and modalities may be missing.")
+    ] = None,
+    stream: StreamOption = None,
+    rate: RateOption = None,
     split: Annotated[str | None, typer.Option(help="Only this split. Default: all videos.")] = None,
     device: Device = "auto",
     memory: Memory = None,
@@ -257,29 +278,74 @@ def predict(
     """Predict the scores of videos, labelled or not."""
     from aqa.runs.evaluate import predict as predict_store
 
-    predict_store(run, store, split=split, out=out, device=device, memory=memory, overwrite=overwrite, say=_say)
+    predict_store(
+        run,
+        store,
+        stream=stream,
+        rate=rate,
+        split=split,
+        out=out,
+        device=device,
+        memory=memory,
+        overwrite=overwrite,
+        say=_say,
+    )
 
 
 @app.command(
     epilog=examples(
         "aqa prepare fisv --source downloads/Fis-V --out data/fisv.h5",
         "aqa prepare synthetic --preset tiny --out data/tiny.h5",
+        "aqa prepare table --labels a.csv --stream rgb='rgb/{id}.npy' --target score --out own.h5",
+        "aqa prepare table --config table.yaml --out own.h5",
     )
 )
 def prepare(
-    name: Annotated[str, typer.Argument(help="fisv, rg, fs1000, pom or synthetic.", metavar="DATASET")],
+    name: Annotated[
+        str, typer.Argument(help="fisv, rg, fs1000, pom, synthetic, or table: own data.", metavar="DATASET")
+    ],
     out: Annotated[Path, typer.Option(help="The feature store to write (HDF5).")],
     source: Annotated[Path | None, typer.Option(help="The folder of the published files.")] = None,
     on_error: Annotated[
         str, typer.Option(help="If a video has a problem: refuse (write nothing), or skip (leave that video out).")
     ] = "refuse",
     preset: Annotated[str | None, typer.Option(help="synthetic: fisv, fisv_small, rg, fs1000 or tiny.")] = None,
-    seed: Annotated[int, typer.Option(help="synthetic: the random seed.")] = 0,
+    seed: Annotated[int, typer.Option(help="synthetic, table: the random seed, of a split that is drawn.")] = 0,
     samples: Annotated[int | None, typer.Option(help="synthetic: at most this many videos per split.")] = None,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="There are no label files: the videos can be predicted.")
+    ] = False,
+    labels: Annotated[
+        str | None, typer.Option(help="table: CSV, TSV, XLSX (FILE:SHEET), Parquet or JSON lines.", metavar="FILE")
+    ] = None,
+    stream: StreamOption = None,
+    id: Annotated[str | None, typer.Option(help="table: the column of ids.", metavar="COLUMN")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="table: COLUMN, COLUMN:LOW:HIGH or NAME=mean(judge1..judge5):LOW:HIGH; trimmed(...) drops the highest "
+            "and the lowest score. May be repeated.",
+            metavar="WORDS",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="table: the column with train, valid, test; or none.", metavar="COLUMN")
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="table: a column such as the athlete or surgeon. May be repeated.", metavar="COLUMN"),
+    ] = None,
+    fold: Annotated[
+        list[str] | None, typer.Option(help="table: a column with the fold. May be repeated.", metavar="COLUMN")
+    ] = None,
+    rate: RateOption = None,
+    config: Annotated[
+        Path | None, typer.Option(help="table: a YAML file with these words, without dashes.", metavar="FILE")
+    ] = None,
     overwrite: Overwrite = False,
     plugin: Plugin = None,
 ) -> None:
-    """Write a feature store from published files, or a synthetic one."""
+    """Write a feature store: published, your own, or synthetic data."""
     from aqa.data_prep.prepare import prepare as prepare_store
 
     _show(
@@ -288,9 +354,19 @@ def prepare(
             out,
             source=source,
             on_error=on_error,
+            unlabelled=unlabelled,
             preset=preset,
             seed=seed,
             samples=samples,
+            labels=labels,
+            stream=stream,
+            id=id,
+            target=target,
+            split=split,
+            group=group,
+            fold=fold,
+            rate=rate,
+            config=config,
             overwrite=overwrite,
         )
     )

@@ -27,6 +27,7 @@ from .summary import Summary, listed
 OnError = Literal["refuse", "skip"]
 Array = NDArray[Any]
 _UNUSABLE = -1
+SKIPPING = "--on-error skip leaves them out"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class Published:
     labels: per target, id -> score in the target's own units; an id that is not there is unlabelled.
     ranges: per target, (lowest, highest) possible score. splits: per split, its ids in file order.
     complete: every sample has every modality, so one that lacks a stream is a problem and not a fact.
-    problems: what the reader found while it read the label files.
+    problems: what the reader found while it read the label files. ids: all samples, in the order of the store, where
+    some are in no split; those of the splits, one after the other, by default. groups: per group, id -> label. spreads:
+    per target that is a mean, id -> standard deviation of the judges' scores. notes: lines for the summary.
     """
 
     name: str
@@ -74,6 +77,16 @@ class Published:
     splits: Mapping[str, Sequence[str]]
     complete: bool = True
     problems: Sequence[Problem] = field(default_factory=list)
+    ids: Sequence[str] | None = None
+    groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    spreads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def samples(self) -> list[str]:
+        """The ids of all samples, each once, in the order of the store."""
+        listed = [i for members in self.splits.values() for i in members]
+        return list(dict.fromkeys(listed if self.ids is None else self.ids))
 
 
 def convert(
@@ -82,26 +95,30 @@ def convert(
     on_error: OnError = "refuse",
     overwrite: bool = False,
     progress: bool = True,
+    advice: str = SKIPPING,
 ) -> Summary:
     """Check a published data set and write it as a feature store, whole or not at all.
 
     on_error: "refuse" raises AqaError with every problem, listed by id, and writes nothing; "skip" leaves the samples
-    that have a problem out and lists them in the summary. progress: bars on stderr where that is a terminal.
+    that have a problem out and lists them in the summary. progress: bars on stderr where that is a terminal. advice:
+    what a refusal says may be done.
     """
     if on_error not in ("refuse", "skip"):
         raise AqaError(f"on_error '{on_error}' is unknown: {nearest(on_error, ('refuse', 'skip'))}")
     refuse_existing(out, overwrite)  # said before the features are read, which takes minutes
     lengths, problems = _check(published, progress)
     if problems and on_error == "refuse":
-        raise AqaError(_refusal(published.name, problems), *_listed_problems(problems))
+        raise AqaError(_refusal(published.name, problems, advice), *_listed_problems(problems))
     bad = {problem.id for problem in problems}
     splits = {name: [i for i in ids if i not in bad] for name, ids in published.splits.items()}
-    ids = [i for members in splits.values() for i in members]
+    ids = [i for i in published.samples if i not in bad]
     if not ids:
         raise AqaError(f"{published.name}: no sample is left to write", *_listed_problems(problems))
     modalities, targets = _store_parts(published, ids, lengths)
-    _write(published, out, ids, modalities, targets, splits, overwrite, progress)
-    return Summary(published.name, str(out), splits, modalities, targets, [str(problem) for problem in problems])
+    groups = {name: [labels.get(i, "") for i in ids] for name, labels in published.groups.items()}
+    _write(published, out, ids, modalities, targets, splits, groups, overwrite, progress)
+    skipped = [str(problem) for problem in problems]
+    return Summary(published.name, str(out), splits, modalities, targets, skipped, ids, groups, published.notes)
 
 
 def _write(
@@ -111,6 +128,7 @@ def _write(
     modalities: Mapping[str, Modality],
     targets: Mapping[str, Target],
     splits: Mapping[str, Sequence[str]],
+    groups: Mapping[str, Sequence[str]],
     overwrite: bool,
     progress: bool,
 ) -> None:
@@ -127,6 +145,7 @@ def _write(
                 targets=targets,
                 splits={name: [rows[i] for i in members] for name, members in splits.items()},
                 read=lambda modality, row: published.streams[modality].load(ids[row]),
+                groups=groups,
                 overwrite=overwrite,
                 progress=bar.update,
             )
@@ -137,10 +156,10 @@ def _write(
 def _check(published: Published, progress: bool) -> tuple[dict[str, dict[str, int]], list[Problem]]:
     """Per modality the length of each sample's stream, and every problem, in the order of the splits."""
     problems = list(published.problems)
-    problems += _check_splits(published.splits)
+    problems += _check_names(published.samples) + _check_splits(published.splits)
     problems += _check_labels(published)
     lengths: dict[str, dict[str, int]] = {}
-    ids = list(dict.fromkeys(i for members in published.splits.values() for i in members))
+    ids = published.samples
     total = sum(i in stream.ids for stream in published.streams.values() for i in ids)
     with _bar(total, f"{published.name}: checking", progress) as bar:
         for modality, stream in published.streams.items():
@@ -157,12 +176,14 @@ def _check(published: Published, progress: bool) -> tuple[dict[str, dict[str, in
     return lengths, problems
 
 
+def _check_names(ids: Sequence[str]) -> list[Problem]:
+    odd = [i for i in ids if printable(i) != i or len(i) > LONGEST_NAME]
+    return [Problem(i[:LONGEST_NAME], "name with control characters, or too long") for i in odd]
+
+
 def _check_splits(splits: Mapping[str, Sequence[str]]) -> list[Problem]:
     problems = []
     places: dict[str, list[str]] = {}
-    for i in dict.fromkeys(i for ids in splits.values() for i in ids):
-        if printable(i) != i or len(i) > LONGEST_NAME:
-            problems.append(Problem(i[:LONGEST_NAME], "name with control characters, or too long"))
     for name, ids in splits.items():
         for i in ids:
             places.setdefault(i, []).append(name)
@@ -176,7 +197,7 @@ def _check_splits(splits: Mapping[str, Sequence[str]]) -> list[Problem]:
 
 def _check_labels(published: Published) -> list[Problem]:
     problems = []
-    known = {i for members in published.splits.values() for i in members}
+    known = set(published.samples)
     for target, scores in published.labels.items():
         low, high = published.ranges[target]
         for i, score in scores.items():
@@ -224,19 +245,25 @@ def _store_parts(
         for name, stream in published.streams.items()
     }
     targets = {
-        name: Target(np.array([scores.get(i, np.nan) for i in ids], dtype=np.float64), *published.ranges[name])
+        name: Target(_in_order(scores, ids), *published.ranges[name], spread=_spread(published, name, ids))
         for name, scores in published.labels.items()
     }
     return modalities, targets
 
 
-def _refusal(name: str, problems: Sequence[Problem]) -> str:
+def _in_order(numbers: Mapping[str, float], ids: Sequence[str]) -> NDArray[np.float64]:
+    """Numbers by id as (N,), NaN where there is none."""
+    return np.array([numbers.get(i, np.nan) for i in ids], dtype=np.float64)
+
+
+def _spread(published: Published, target: str, ids: Sequence[str]) -> NDArray[np.float64] | None:
+    return _in_order(published.spreads[target], ids) if target in published.spreads else None
+
+
+def _refusal(name: str, problems: Sequence[Problem], advice: str) -> str:
     samples = len({problem.id for problem in problems})
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(problem.kind for problem in problems).items())
-    return (
-        f"{name}: {samples} sample{'s' * (samples != 1)} with problems ({kinds}); nothing was written, "
-        f"--on-error skip leaves them out"
-    )
+    return f"{name}: {samples} sample{'s' * (samples != 1)} with problems ({kinds}); nothing was written, {advice}"
 
 
 def _listed_problems(problems: Iterable[Problem]) -> list[str]:

@@ -56,7 +56,7 @@ def read_rows(path: Path, columns: Sequence[str], problems: list[Problem], optio
 
 def _table(path: Path, columns: Sequence[str], counts: range) -> list[tuple[int, list[str]]]:
     """Number and fields of every line, split by the separator with which most lines fit."""
-    lines = [(number, line) for number, line in enumerate(_text(path).splitlines(), start=1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(read_text(path).splitlines(), start=1) if line.strip()]
     tables = [_split(lines, separator) for separator in _SEPARATORS]
     best = max(tables, key=lambda table: _fitting(table, counts))  # the first of equals
     if not best:
@@ -82,7 +82,7 @@ def _split(lines: Sequence[tuple[int, str]], separator: str | None) -> list[tupl
     return [
         (number, fields)
         for number, fields in table
-        if fields and (number > 1 or any(_value(field) is not None for field in fields))
+        if fields and (number > 1 or any(value_of(field) is not None for field in fields))
     ]
 
 
@@ -102,10 +102,10 @@ def _fields(line: str, separator: str | None) -> list[str]:
 def _fitting(table: Sequence[tuple[int, Sequence[str]]], counts: range) -> tuple[int, int]:
     """Lines with nothing but numbers after the name, and lines with as many fields as there should be."""
     fitting = [fields for _, fields in table if len(fields) - 1 in counts]
-    return sum(all(_value(field) is not None for field in fields[1:]) for fields in fitting), len(fitting)
+    return sum(all(value_of(field) is not None for field in fields[1:]) for fields in fitting), len(fitting)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
     if not has_file(path):
         raise AqaError(f"{path} does not exist")
     try:
@@ -132,7 +132,7 @@ def _is_utf16(content: bytes) -> bool:
     return content[:2] in (b"\xff\xfe", b"\xfe\xff") or any(2 * content[start::2].count(0) > places for start in (0, 1))
 
 
-def _value(text: str) -> float | None:
+def value_of(text: str) -> float | None:
     """The number in a field, also with a decimal comma; None if it is not one."""
     try:
         return float(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text)
@@ -141,5 +141,5 @@ def _value(text: str) -> float | None:
 
 
 def _number(text: str) -> float | None:
-    value = _value(text)
+    value = value_of(text)
     return value if value is not None and math.isfinite(value) else None

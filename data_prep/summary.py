@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from aqa.store.store import Modality, Target, differ_in_length
 class Summary:
     """What `convert` wrote; `str` is what a user reads.
 
-    splits: ids per split. modalities, targets: as written. skipped: one line a problem of each sample left out.
+    splits: ids per split. modalities, targets: as written. skipped: one line a problem of each sample left out. ids:
+    all samples. groups: the label of each. notes: what was decided for the user.
     """
 
     name: str
@@ -23,6 +24,9 @@ class Summary:
     modalities: Mapping[str, Modality]
     targets: Mapping[str, Target]
     skipped: Sequence[str]
+    ids: Sequence[str] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def unequal(self) -> int:
@@ -31,7 +35,9 @@ class Summary:
         return int(np.count_nonzero(differ_in_length(lengths)))
 
     def __str__(self) -> str:
-        sizes = ", ".join(f"{name} {len(ids)}" for name, ids in self.splits.items())
+        sizes = ", ".join(f"{name} {len(ids)}" for name, ids in self.splits.items()) or f"{len(self.ids)}, no splits"
+        if self.splits and (rest := len(self.ids) - sum(map(len, self.splits.values()))) > 0:
+            sizes += f", in no split {rest}"
         lines = [f"{self.name} -> {self.path}", f"samples   {sizes}"]
         for name, target in self.targets.items():
             known = target.values[np.isfinite(target.values)]
@@ -39,7 +45,10 @@ class Summary:
             lines.append(f"target    {name}: {len(known)} labelled{spread} (range {target.low:g} to {target.high:g})")
         for name, modality in self.modalities.items():
             lines.append(f"modality  {name}: width {modality.width}, {_lengths(modality)}")
+        for name, labels in self.groups.items():
+            lines.append(f"group     {name}: {len(set(labels) - {''})} labels")
         lines.append(f"videos whose streams differ in length: {self.unequal}")
+        lines += [f"note      {note}" for note in self.notes]
         if self.skipped:
             lines += [f"skipped, {len(self.skipped)} problem{'s' * (len(self.skipped) != 1)}:", listed(self.skipped)]
         return "\n".join(lines)

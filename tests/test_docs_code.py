@@ -31,6 +31,7 @@ from aqa.cli import app, main
 from aqa.config.load import load_experiment, validated
 from aqa.config.schema import Experiment
 from aqa.data_prep import DATASETS
+from aqa.data_prep.table import TableConfig
 from aqa.errors import AqaError
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
@@ -112,11 +113,13 @@ def check_command(words: list[str]) -> None:
 
 
 def check_yaml(block: Block, scratch: Path) -> None:
-    """A YAML block is published numbers, or an experiment or a sweep, or a part of one."""
+    """A YAML block is published numbers, a table of own data, or an experiment or a sweep, or a part of one."""
     content = yaml.safe_load(block.text)
     if set(content) == {"rows"}:
         (scratch / "numbers.yaml").write_text(block.text)
         load_published(scratch / "numbers.yaml")
+    elif "labels" in content:
+        validated(TableConfig, content, block.place, {})
     elif set(content) <= set(Sweep.model_fields):
         validated(Sweep, {"name": "part", "experiments": ["e.yaml"], **content}, block.place, {})
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ MOST_BYTES = 2**20  # of a YAML file
 MOST_LISTED = 8  # files in a hint
 
 
-def read_yaml(path: Path, takes_text: TakesText) -> tuple[dict[str, Any], dict[str, int]]:
+def read_yaml(
+    path: Path, takes_text: TakesText, kind: str = "an experiment file", keys: Iterable[str] = Experiment.model_fields
+) -> tuple[dict[str, Any], dict[str, int]]:
     """A YAML file's mapping and the line of each dotted key; plain data only, no tags, no key twice.
 
-    takes_text: which keys are text, by the schema of the file, whatever is typed there.
+    takes_text: which keys are text, by the schema of the file, whatever is typed there. kind, keys: what the file is
+    and what it may say, for messages.
     """
     if not has_file(path):
         raise AqaError(f"there is no file {path}; {_nearest_file(path)}")
@@ -39,7 +42,7 @@ def read_yaml(path: Path, takes_text: TakesText) -> tuple[dict[str, Any], dict[s
         said = problem if isinstance(error, NotAccepted) else f"not valid YAML: {problem}"
         raise AqaError(f"{path}{line}: {said}") from None
     if not isinstance(content, dict):
-        raise AqaError(f"{path}: an experiment file is a mapping of keys ({', '.join(Experiment.model_fields)})")
+        raise AqaError(f"{path}: {kind} is a mapping of keys ({', '.join(keys)})")
     return content, lines
 
 

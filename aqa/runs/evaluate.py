@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from aqa.runs.checkpoint import load_scorer, read_checkpoint
 from aqa.runs.folder import RunFolder, unrecorded_text
 from aqa.runs.load import Say, silent
 from aqa.runs.prepare import labelled
+from aqa.runs.streams import store_to_predict
 from aqa.runs.table import result_table
 from aqa.store.checks import require_sound
 from aqa.store.fingerprint import fingerprint_at, fingerprint_of
@@ -126,8 +127,10 @@ def what_differs(
 
 def predict(
     run: str | os.PathLike[str],
-    store: str | os.PathLike[str],
+    store: str | os.PathLike[str] | None = None,
     *,
+    stream: Mapping[str, str] | Sequence[str] | None = None,
+    rate: Mapping[str, float] | Sequence[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     split: str | None = None,
     device: str = "auto",
@@ -137,6 +140,7 @@ def predict(
 ) -> pd.DataFrame:
     """Scores of a finished run's model for the videos of a store, labelled or not, by whichever modalities they have.
 
+    stream, rate: files of features in the place of a store, in the words of `aqa prepare table` or as mappings.
     Returns a row per video: id; visible, the modalities that were there, such as "VA"; score in the target's units, NaN
     where there was none. out: a CSV file to write them to; nothing is written by default. split: only this one; all
     videos by default. memory: GiB that features may take; `data.memory` of the run by default. AqaError for any
@@ -148,7 +152,7 @@ def predict(
     folder = RunFolder.existing(run)
     checkpoint = read_checkpoint(folder)
     memory = load_experiment(folder.config).data.memory if memory is None else memory
-    with FeatureStore(store) as opened:
+    with store_to_predict(store, stream, rate, checkpoint["widths"]) as path, FeatureStore(path) as opened:
         rows = np.arange(len(opened)) if split is None else opened.split(split)
         scorer = load_scorer(checkpoint, opened, chosen_device, memory)
     features = scorer.features

@@ -43,6 +43,8 @@ def _digest(store: FeatureStore) -> str:
     digest = hashlib.sha256(json.dumps(small, sort_keys=True, default=str).encode())
     for name, target in sorted(store.targets.items()):
         digest.update(f"{name} {target.low} {target.high}".encode() + target.values.tobytes())
+        if target.spread is not None:
+            digest.update(b"spread" + target.spread.tobytes())
     for name, members in sorted(store.splits.items()):
         digest.update(name.encode() + members.tobytes())
     for name, labels in sorted(store.groups.items()):

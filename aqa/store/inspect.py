@@ -239,6 +239,9 @@ def _target_fact(name: str, target: Target, samples: int) -> str:
     line = f"target    {name}: {len(known)} of {samples} labelled, range {target.low:g} to {target.high:g}"
     if len(known):
         line += f", {known.min():g} / {known.mean():g} / {known.max():g} (min / mean / max)"
+    if target.spread is not None and np.isfinite(target.spread).any():
+        several = target.spread[np.isfinite(target.spread)]
+        line += f", judges differ by {several.mean():.3g} (mean of {len(several)} standard deviations)"
     if target.ceiling:
         best = ", ".join(f"{pattern} {srcc:.3f}" for pattern, srcc in target.ceiling.items())
         line += f", best possible SRCC {best}"

@@ -115,7 +115,13 @@ def plain_targets(targets: Mapping[Any, Target], samples: int) -> dict[str, Targ
         if not low < high:
             raise AqaError(f"the range of {where} is {low:g} to {high:g}; expected the lower bound first")
         ceiling = {str(k): _number(v, f"the ceiling of {where}") for k, v in target.ceiling.items()}
-        found[name] = Target(values.astype(np.float64), low, high, ceiling)
+        spread = None if target.spread is None else plain_array(target.spread, f"the spread of {where}")
+        if spread is not None:
+            _require_one_per_sample(spread, samples, f"the spread of {where}")
+            if (spread < 0).any() or np.isinf(spread).any():
+                raise AqaError(f"the spread of {where} holds {brief(spread.min())}; expected numbers from 0 on, or NaN")
+            spread = spread.astype(np.float64)
+        found[name] = Target(values.astype(np.float64), low, high, ceiling, spread)
     return found
 
 

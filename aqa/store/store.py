@@ -9,6 +9,7 @@
     features/M              attributes extractor, clip_seconds where known
     targets/T               (N,) float64, NaN if unlabelled; attribute range (low, high);
                             attribute ceiling (JSON: pattern -> best possible SRCC) where it is known
+    spreads/T               (N,) float64, standard deviation of the judges' scores whose mean T is; NaN if not known
     splits/S                (k,) int64 row numbers
     groups/G                (N,) UTF-8: the athlete, surgeon, fold ... of each sample, empty where it is not known
     /, ids, M, offsets, T, S, G  attribute crc32, of their bytes and texts; older stores have none
@@ -62,13 +63,15 @@ class Modality:
 class Target:
     """One score per sample (N,), NaN if unlabelled, and the range that maps it to [0, 1].
 
-    ceiling: best possible SRCC by pattern name, where the data's process is known.
+    ceiling: best possible SRCC by pattern name, where the data's process is known. spread: of each sample (N,) the
+    standard deviation of the judges' scores of which the value is the mean, NaN where it is not known.
     """
 
     values: NDArray[np.float64]
     low: float
     high: float
     ceiling: Mapping[str, float] = field(default_factory=dict)
+    spread: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -223,9 +226,18 @@ class FeatureStore:
         if not isinstance(known, dict) or not all(type(value) in (int, float) for value in known.values()):
             raise AqaError(f"{self.path}: attribute 'ceiling' of {place} does not hold an SRCC by pattern")
         try:
-            return Target(values, float(bounds[0]), float(bounds[1]), {k: float(v) for k, v in known.items()})
+            best = {k: float(v) for k, v in known.items()}
+            return Target(values, float(bounds[0]), float(bounds[1]), best, self._spread(name))
         except AqaError as error:
             raise AqaError(f"{self.path}: {place}: {error}") from None
+
+    def _spread(self, target: str) -> NDArray[np.float64] | None:
+        if target not in hdf5.members(self._file, "spreads"):
+            return None
+        place = f"spreads/{target}"
+        spread = hdf5.numbers(self._file, place, "iuf", np.float64, len(self.ids))
+        self._verify(place, crc_of(spread))
+        return spread
 
     def _split(self, name: str) -> NDArray[np.int64]:
         rows = hdf5.numbers(self._file, f"splits/{name}", "iu", np.int64)

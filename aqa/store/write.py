@@ -167,6 +167,8 @@ def _write(
         if ceiling is not None:
             _state(dataset, "ceiling", ceiling)
         dataset.attrs[CRC] = np.uint32(crc_of(values) ^ crc_of_texts([str(ceiling)]))
+        if target.spread is not None:
+            _create(file, f"spreads/{target_name}", target.spread)
     for split, rows in splits.items():
         _create(file, f"splits/{split}", rows)
 

@@ -1,0 +1,215 @@
+"""Streams of features as `--stream` names them: a file per video by a template, or one file with all videos."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from aqa.errors import AqaError, nearest
+
+from .arrays import READERS, Content, at_place, holds, pick, read_file
+from .convert import Problem, Stream
+from .files import is_macos
+from .tables import Table
+from .words import split_place
+
+Array = NDArray[Any]
+FIELD = re.compile(r"\{([^{}]+)\}")
+
+
+@dataclass(frozen=True)
+class StreamWords:
+    """What `--stream NAME=PATH:PLACE` says; path and place may have fields, {id} or {COLUMN} of the label table."""
+
+    name: str
+    given: str
+    path: str
+    place: str | None
+
+    @property
+    def option(self) -> str:
+        """As it was typed, for messages."""
+        return f"--stream {self.name}={self.given}"
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields of the path and the place."""
+        return FIELD.findall(self.path + (self.place or ""))
+
+    @property
+    def per_video(self) -> bool:
+        """Whether each video has a file of its own."""
+        return FIELD.search(self.path) is not None
+
+
+def stream_words(name: str, given: str, folder: Path | None = None) -> StreamWords:
+    """The words of one stream; folder: where relative paths begin, the working folder by default."""
+    path, place = split_place(given, list(READERS), f"--stream {name}=")
+    words = StreamWords(name, given, str(path if folder is None else folder / path), place)
+    if re.search(r"[{}]", FIELD.sub("", words.path + (place or ""))):
+        raise AqaError(f"{words.option}: a brace is not closed; a field is written {{id}}")
+    return words
+
+
+@dataclass(frozen=True)
+class Found:
+    """A stream's videos, before its width is known: where each is, and how it is read.
+
+    extra: what is there besides, which no id of the label table names.
+    """
+
+    words: StreamWords
+    places: Mapping[str, str]
+    load: Any
+    extra: Sequence[str] = ()
+
+
+def find_stream(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None, id_column: str) -> Found:
+    """The videos that have a stream. rows: by id, the cells of the label table by column; None without a table.
+
+    AqaError where there is not one. Without a table the ids are those that the files have.
+    """
+    if unknown := [f for f in words.fields if f != "id" and (rows is None or f not in next(iter(rows.values()), {}))]:
+        known = ["id"] if rows is None else ["id", *next(iter(rows.values()), {})]
+        raise AqaError(f"{words.option}: unknown field '{{{unknown[0]}}}': {nearest(unknown[0], known)}")
+    if words.per_video:
+        return _files(words, rows)
+    return _in_one_file(words, rows, id_column)
+
+
+def _filled(text: str, i: str, cells: Mapping[str, str]) -> str:
+    return FIELD.sub(lambda field: i if field[1] == "id" else cells[field[1]], text)
+
+
+def _files(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None) -> Found:
+    """A file per video; those that are there and fit the template but belong to no id are extra."""
+    pattern = FIELD.sub("\0", words.path)
+    there = sorted(p for p in glob.glob(glob.escape(pattern).replace("\0", "*")) if not is_macos(Path(p)))
+    if rows is None:
+        places = _ids_of(words, there)
+        rows = {i: {} for i in places}
+    else:
+        places = {i: _filled(words.path, i, cells) for i, cells in rows.items()}
+        for i, path in places.items():
+            if ".." in Path(path[len(words.path.partition("{")[0]) :]).parts:
+                raise AqaError(f"{words.option}: the id '{i}' leads out of the folder")
+    found = {i: path for i, path in places.items() if Path(path).is_file() or Path(path).is_dir()}
+    if not found:
+        raise AqaError(f"{words.option}: no video has a file; {_hint(words, places, there)}")
+    known = {str(Path(path)) for path in places.values()}
+    extra = [path for path in there if str(Path(path)) not in known and rows]
+
+    def load(i: str) -> Array:
+        path = Path(found[i])
+        return _clips(read_file(path), _filled(words.place, i, rows[i]) if words.place else None, str(path))
+
+    return Found(words, found, load, extra)
+
+
+def _ids_of(words: StreamWords, there: Sequence[str]) -> dict[str, str]:
+    """Ids by what stands in the place of {id} in the name of each file."""
+    begin, _, end = words.path.partition("{id}")
+    places = {}
+    for path in there:
+        i = path[len(begin) : len(path) - len(end)]
+        if words.path.replace("{id}", i) == path:
+            places[i] = path
+    return places
+
+
+def _hint(words: StreamWords, places: Mapping[str, str], there: Sequence[str]) -> str:
+    """What a user may have meant whose template fits no file."""
+    folder = next((p for p in (Path(words.path.partition("{")[0] + "x").parent, *Path(words.path).parents)), Path())
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    expected = next(iter(places.values()), words.path)
+    others = sorted(p.name for p in Path(expected).parent.glob("*")) if Path(expected).parent.is_dir() else []
+    if without := next((p for p in places.values() if Path(re.sub(r"\.\w+(\.\w+)$", r"\1", p)).is_file()), None):
+        return f"'{Path(without).name}' is not there without the ending in its id; give ids as the files are called"
+    if there or others:
+        return f"such as {expected}; {nearest(Path(expected).name, others[:1000])[:200]}"
+    return f"{folder} is empty"
+
+
+def _in_one_file(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None, id_column: str) -> Found:
+    """One file with all videos: arrays by id, or the lines of a table by its column of ids."""
+    path = Path(words.path)
+    if not path.is_file():
+        here = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = nearest(path.name, here[:1000]) if here else f"there is no folder {path.parent}"
+        raise AqaError(f"{words.option}: there is no file {path}; {hint}; a file per video is written with {{id}}")
+    content = read_file(path)
+    if isinstance(content, Table):
+        content = content.by(words.place or id_column, words.option)
+        template = "{id}"
+    elif words.place is not None and FIELD.search(words.place):
+        template = words.place
+    else:
+        content = content if words.place is None else at_place(content, words.place, str(path))
+        template = "{id}"
+    if not isinstance(content, Mapping):
+        raise AqaError(
+            f"{words.option}: the file holds one array of shape {content.shape}, without ids; write a file per video "
+            "({id} in the path), or arrays by id (.npz, .h5, .mat, .pt)"
+        )
+    names = [str(name) for name in content]
+    if rows is None:
+        if template != "{id}":
+            names = _ids_in(template, content)
+        rows = {i: {} for i in names}
+    places = {i: _filled(template, i, cells) for i, cells in rows.items()}
+    found = {i: place for i, place in places.items() if holds(content, place)}
+    if not found:
+        wanted = next(iter(places.values()), "")
+        raise AqaError(f"{words.option}: no id is in the file, such as '{wanted}': {nearest(wanted, names[:1000])}")
+    extra = [name for name in names if name not in set(places.values())] if template == "{id}" else []
+    held: Content = content
+
+    def load(i: str) -> Array:
+        return _clips(at_place(held, found[i], str(path)), None, f"{path}:{found[i]}")
+
+    return Found(words, found, load, extra)
+
+
+def _ids_in(template: str, content: Mapping[str, Any]) -> list[str]:
+    """The names in a file for which a template such as "{id}/visual" leads to an array."""
+    return [str(name) for name in content if holds(content, template.replace("{id}", str(name)))]
+
+
+def _clips(content: Content, place: str | None, where: str) -> Array:
+    """The array of one video; a vector is one clip. AqaError for another number of dimensions."""
+    if isinstance(content, Table) and place is None:
+        return content.clips()
+    array = pick(content, place, where)
+    if array.dtype.kind not in "biuf":
+        raise AqaError(f"{where} holds '{array.dtype}', not numbers")
+    return array[None, :] if array.ndim == 1 else array
+
+
+def make_stream(found: Found, rate: float | None, extractor: str | None, problems: list[Problem]) -> Stream:
+    """The stream with the width of its first video that can be read, which all others must have.
+
+    rate: clips a second. extractor: what made the features. Both None where not known.
+    """
+    words = found.words
+    width, failure = 0, ""
+    for i in found.places:
+        try:
+            array = found.load(i)
+        except AqaError as error:  # told with all others, by id, when the features are checked
+            failure = failure or str(error)
+            continue
+        if array.ndim == 2 and array.shape[1]:
+            width = array.shape[1]
+            break
+        failure = failure or f"{found.places[i]} has shape {array.shape}; expected (clips, channels)"
+    if not width:
+        raise AqaError(f"{words.option}: not one video can be read; the first: {failure}")
+    problems += [Problem(name, "features without a label", words.name) for name in found.extra]
+    return Stream(width, found.places.keys(), found.load, extractor, None if rate is None else 1 / rate)

@@ -1,0 +1,45 @@
+"""The words in which files are named on the command line: a path, and after a colon the place in the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from aqa.errors import AqaError, nearest
+
+
+def split_place(given: str, endings: Sequence[str], option: str) -> tuple[Path, str | None]:
+    """ "f.npz:audio" as path and place, None without one; the colon counts only after an ending, as "C:" has one too.
+
+    AqaError, with the nearest ending, for a file of a kind that is not read. option: which one, for messages.
+    """
+    known = "|".join(re.escape(ending) for ending in sorted(endings, key=len, reverse=True))
+    found = re.fullmatch(rf"(.*(?:{known}))(?::(.*))?", given, flags=re.IGNORECASE | re.DOTALL)
+    if found is None:
+        ending = Path(given.partition(":")[0] if ":" in given[2:] else given).suffix
+        hint = nearest(ending, endings) if ending else f"known: {', '.join(endings)}"
+        raise AqaError(f"{option} {given}: a file of a kind that is not read, by its ending '{ending}'; {hint}")
+    if found[2] == "":
+        raise AqaError(f"{option} {given}: nothing follows the colon")
+    return Path(found[1]), found[2]
+
+
+def named(given: str, option: str, example: str) -> tuple[str, str]:
+    """ "visual=features/{id}.npy" as name and value; AqaError where one of them is missing."""
+    name, equals, value = given.partition("=")
+    if not (equals and name.strip() and value.strip()):
+        raise AqaError(f"{option} {given}: write NAME=VALUE, such as {option} {example}")
+    return name.strip(), value.strip()
+
+
+def numbered(text: str) -> list[str] | None:
+    """ "judge1..judge5" as the five names; None for a text without dots, AqaError where the two do not fit together."""
+    first, dots, last = (part.strip() for part in text.partition(".."))
+    if not dots:
+        return None
+    begin, end = (re.fullmatch(r"(.*?)(\d+)", part) for part in (first, last))
+    if begin is None or end is None or begin[1] != end[1] or int(begin[2]) >= int(end[2]) or int(end[2]) > 10_000:
+        raise AqaError(f"'{text}': a range of columns is two names that end in numbers, such as judge1..judge5")
+    width = len(begin[2]) if begin[2].startswith("0") else 0
+    return [f"{begin[1]}{number:0{width}d}" for number in range(int(begin[2]), int(end[2]) + 1)]

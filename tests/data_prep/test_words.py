@@ -1,0 +1,60 @@
+"""The words in which files are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aqa.data_prep.words import named, numbered, split_place
+from aqa.errors import AqaError
+
+ENDINGS = (".npy", ".npz", ".h5")
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "place"),
+    [
+        ("a.npz", "a.npz", None),
+        ("a.NPZ:audio", "a.NPZ", "audio"),
+        ("C:/data/{id}.npz:audio", "C:/data/{id}.npz", "audio"),
+        ("all.h5:{id}/visual", "all.h5", "{id}/visual"),
+        ("a:b.npy", "a:b.npy", None),
+        ("a.h5:b.h5:c", "a.h5:b.h5", "c"),
+    ],
+)
+def test_path_and_place(given, path, place):
+    assert split_place(given, ENDINGS, "--stream") == (Path(path), place)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("a.npyy", r"--stream a\.npyy: .* by its ending '\.npyy'; did you mean '\.npy'"),
+        ("folder", "known: .npy, .npz, .h5"),
+        ("a.npz:", "nothing follows the colon"),
+    ],
+)
+def test_other_endings_are_refused(given, message):
+    with pytest.raises(AqaError, match=message):
+        split_place(given, ENDINGS, "--stream")
+
+
+def test_numbered_columns():
+    assert numbered("judge1..judge3") == ["judge1", "judge2", "judge3"]
+    assert numbered("J09..J11") == ["J09", "J10", "J11"]
+    assert numbered("2 .. 4") == ["2", "3", "4"]
+    assert numbered("judge1") is None
+
+
+@pytest.mark.parametrize("text", ["judge1..jury3", "judge3..judge1", "a..b", "..", "j1..j99999"])
+def test_ranges_of_columns_that_are_none(text):
+    with pytest.raises(AqaError, match=r"two names that end in numbers, such as judge1\.\.judge5"):
+        numbered(text)
+
+
+def test_name_and_value():
+    assert named("visual = a=b.npy", "--stream", "x=y") == ("visual", "a=b.npy")
+    for text in ("visual", "=a.npy", "visual="):
+        with pytest.raises(AqaError, match=r"--stream .*: write NAME=VALUE, such as --stream x=y"):
+            named(text, "--stream", "x=y")
