@@ -65,8 +65,9 @@ class Published:
     ranges: per target, (lowest, highest) possible score. splits: per split, its ids in file order.
     complete: every sample has every modality, so one that lacks a stream is a problem and not a fact.
     problems: what the reader found while it read the label files. ids: all samples, in the order of the store, where
-    some are in no split; those of the splits, one after the other, by default. groups: per group, id -> label. spreads:
-    per target that is a mean, id -> standard deviation of the judges' scores. notes: lines for the summary.
+    some are in no split; by default those of the splits, one after the other, or without splits those of the streams.
+    groups: per group, id -> label. spreads: per target that is a mean, id -> standard deviation of the judges' scores.
+    notes: lines for the summary.
     """
 
     name: str
@@ -85,8 +86,8 @@ class Published:
     @property
     def samples(self) -> list[str]:
         """The ids of all samples, each once, in the order of the store."""
-        listed = [i for members in self.splits.values() for i in members]
-        return list(dict.fromkeys(listed if self.ids is None else self.ids))
+        named = self.splits.values() or [stream.ids for stream in self.streams.values()]
+        return list(dict.fromkeys([i for members in named for i in members] if self.ids is None else self.ids))
 
 
 def convert(

@@ -27,18 +27,18 @@ LABELS = {"train": ("train.txt", "train_dataset.txt"), "test": ("test.txt", "tes
     paper="Xu et al., Learning to Score Figure Skating Sport Videos, IEEE TCSVT 2020",
     url="https://arxiv.org/abs/1802.02774",
 )
-def read(source: Path) -> Published:
+def read(source: Path, unlabelled: bool = False) -> Published:
     """Fis-V as published: three pickled feature files and two label files, at any depth under `source`.
 
     Labels are those published with the features (a header, then ``id TES PCS``) or the original annotation
-    (``train_dataset.txt``, no header, deductions in a fourth column, which are not used). Raises AqaError naming a
-    file that is missing or there twice.
+    (``train_dataset.txt``, no header, deductions in a fourth column, which are not used). unlabelled: there are no
+    label files. Raises AqaError naming a file that is missing or there twice.
     """
     source = Path(source)
     problems: list[Problem] = []
     labels: dict[str, dict[str, float]] = {target: {} for target in RANGES}
     splits: dict[str, list[str]] = {}
-    for split, names in LABELS.items():
+    for split, names in {} if unlabelled else LABELS.items():
         rows = read_rows(find(source, *names), ("TES", "PCS", "deductions"), problems, optional=1)
         splits[split] = [row.id for row in rows]
         for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,18 @@ LABELS = {"train": "train_fs1000_new.txt", "test": "val_fs1000_new.txt"}
     paper="Xia et al., Skating-Mixer: Long-Term Sport Audio-Visual Modeling with MLPs, AAAI 2023",
     url="https://arxiv.org/abs/2203.03990",
 )
-def read(source: Path) -> Published:
+def read(source: Path, unlabelled: bool = False) -> Published:
     """FS1000 as published: three folders with one file per video, two label files, at any depth under `source`.
 
     Visual features (T, P, 768) are averaged over their P positions. PCS is divided by the line's last column, the
-    factor of its competition. Raises AqaError naming a file or folder that is missing or there twice.
+    factor of its competition. Groups say the skater, as far as names tell. unlabelled: there are no label files. Raises
+    AqaError naming a file or folder that is missing or there twice.
     """
     source = Path(source)
     problems: list[Problem] = []
     labels: dict[str, dict[str, float]] = {target: {} for target in RANGES}
     splits: dict[str, list[str]] = {}
-    for split, file in LABELS.items():
+    for split, file in {} if unlabelled else LABELS.items():
         rows = read_rows(find(source, file), (*RANGES, "factor"), problems)
         splits[split] = [row.id for row in rows]
         for row in rows:
@@ -51,9 +53,27 @@ def read(source: Path) -> Published:
         name: _stream(find(source, folder), width, extractor, name == "visual", problems)
         for name, (folder, width, extractor) in STREAMS.items()
     }
+    skaters = {i: skater for ids in splits.values() for i in ids if (skater := skater_of(i))}
     return Published(
-        "fs1000", f"FS1000, published features in {source.name}", streams, labels, RANGES, splits, True, problems
+        name="fs1000",
+        source=f"FS1000, published features in {source.name}",
+        streams=streams,
+        labels=labels,
+        ranges=RANGES,
+        splits=splits,
+        problems=problems,
+        groups={"skater": skaters} if skaters else {},
     )
+
+
+def skater_of(name: str) -> str:
+    """The skater of a video that is called year, event, category and skater: "2018_Final_MF_Junhwan" is "M Junhwan".
+
+    The first letter of the category tells men from ladies, pairs and dance, not the short from the free programme. ""
+    where the name has a number in the place of the skater, as in "2021_R_PF_7".
+    """
+    found = re.fullmatch(r"\d{4}_.+_([A-Z])[A-Za-z]*_([^_]+)", name)
+    return "" if found is None or not re.search(r"[^\W\d]", found[2]) else f"{found[1]} {found[2]}"
 
 
 def _scores(row: Row, problems: list[Problem]) -> dict[str, float]:

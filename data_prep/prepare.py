@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -95,7 +96,8 @@ def _published(name: str, source: Path | None, unlabelled: bool) -> Published:
         return cast(Published, make(source))
     if "unlabelled" not in inspect.signature(make).parameters:
         raise AqaError(f"--unlabelled: data set '{name}' is read with its labels only")
-    return cast(Published, make(source, unlabelled=True))
+    published = cast(Published, make(source, unlabelled=True))
+    return replace(published, labels={}, splits={}, groups={}, complete=False)
 
 
 def _require_options(name: str, data_set: str, options: Mapping[str, Any]) -> None:

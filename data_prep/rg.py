@@ -30,17 +30,17 @@ RANGE = (0.0, 25.0)
     paper="Zeng et al., Hybrid Dynamic-static Context-aware Attention Network, ACM Multimedia 2020",
     url="https://arxiv.org/abs/2008.05977",
 )
-def read(source: Path) -> Published:
+def read(source: Path, unlabelled: bool = False) -> Published:
     """RG as published: one pickled feature file per modality and apparatus, two label files, anywhere under `source`.
 
-    One store with four targets; a video is labelled for its own apparatus only, the one its name begins with. Raises
-    AqaError naming a file that is missing or there twice.
+    One store with four targets; a video is labelled for its own apparatus only, the one its name begins with.
+    unlabelled: there are no label files. Raises AqaError naming a file that is missing or there twice.
     """
     source = Path(source)
     problems: list[Problem] = []
     labels: dict[str, dict[str, float]] = {apparatus: {} for apparatus in APPARATUS}
     splits: dict[str, list[str]] = {}
-    for split in ("train", "test"):
+    for split in () if unlabelled else ("train", "test"):
         rows = read_rows(find(source, f"{split}.txt"), ("Difficulty", "Execution", "Total"), problems)
         splits[split] = [row.id for row in rows]
         for row in rows:

@@ -11,6 +11,8 @@ import pytest
 
 from aqa.data_prep import DATASETS
 from aqa.data_prep.convert import convert
+from aqa.data_prep.fs1000 import skater_of
+from aqa.data_prep.prepare import prepare as prepare_named
 from aqa.errors import AqaError
 from aqa.store.inspect import inspect_store
 from aqa.store.store import FeatureStore
@@ -257,3 +259,53 @@ def test_odd_lines_of_a_label_file_are_problems_in_words(fisv, tmp_path, line):
         convert(DATASETS.get("fisv").make(root), tmp_path / "x.h5")
     assert "problems" in str(error.value)
     assert not set("\0\x1b") & set(str(error.value))
+
+
+@pytest.mark.parametrize("name", ["fisv", "rg", "fs1000"])
+def test_dumps_without_labels(name, request, tmp_path):
+    root, features = request.getfixturevalue(name)
+    for path in root.rglob("*.txt"):
+        path.unlink()
+    with pytest.raises(AqaError, match="not found under"):
+        prepare_named(name, tmp_path / "x.h5", source=root)
+    said = prepare_named(name, tmp_path / "x.h5", source=root, unlabelled=True)
+    assert f"samples   {len(features['visual'])}, no splits" in said
+    with FeatureStore(tmp_path / "x.h5") as store:
+        assert store.targets == store.splits == {}
+        assert sorted(store.ids) == sorted(features["visual"])
+        assert_features(store, features)
+    assert inspect_store(tmp_path / "x.h5").usable
+
+
+def test_a_dump_that_has_its_labels_within(pom_npz, tmp_path):
+    with pytest.raises(AqaError, match="--unlabelled: data set 'pom' is read with its labels only"):
+        prepare_named("pom", tmp_path / "x.h5", source=pom_npz, unlabelled=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "skater"),
+    [
+        ("2018_Final_MF_Junhwan", "M Junhwan"),
+        ("2018_World_Cup_MS_Junhwan", "M Junhwan"),
+        ("2019_GP_Pairs_Sui", "P Sui"),
+        ("2021_R_PF_7", ""),
+        ("17", ""),
+    ],
+)
+def test_skaters_of_fs1000(name, skater):
+    assert skater_of(name) == skater
+
+
+def test_skaters_that_the_splits_of_fs1000_share_are_a_warning(fs1000, tmp_path):
+    root, _ = fs1000
+    for folder in root.iterdir():
+        if folder.is_dir():
+            (folder / "2019_GP_Pairs_Sui.npy").rename(folder / "2019_GP_MS_Junhwan.npy")
+    text = (root / "val_fs1000_new.txt").read_text()
+    (root / "val_fs1000_new.txt").write_text(text.replace("2019_GP_Pairs_Sui", "2019_GP_MS_Junhwan"))
+    assert "group     skater: 2 labels" in prepare_named("fs1000", tmp_path / "x.h5", source=root)
+    with FeatureStore(tmp_path / "x.h5") as store:
+        assert store.groups == {"skater": ["M Junhwan", "L Alina", "M Junhwan"]}
+    (warning,) = [line for line in inspect_store(tmp_path / "x.h5").warnings if line.startswith("groups")]
+    assert warning.startswith("groups/skater: 1 of 2 is in more than one split")
+    assert warning.endswith("M Junhwan (test, train)")
