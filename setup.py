@@ -40,6 +40,7 @@ setup(
         "jinja2>=3.1",
         "joblib>=1.3",
         "scikit-posthocs>=0.9",
+        "optuna>=5.0",
     ],
     extras_require={
         "wandb": WANDB,

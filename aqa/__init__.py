@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aqa.store.store import FeatureStore, Modality, Target
     from aqa.store.write import write_store
     from aqa.sweeps.sweep import SweepResult, sweep
+    from aqa.sweeps.tune import TuneResult, tune
 
 _HOME = {
     "AqaError": "aqa.errors",
@@ -31,6 +32,7 @@ _HOME = {
     "Result": "aqa.runs.evaluate",
     "SweepResult": "aqa.sweeps.sweep",
     "Target": "aqa.store.store",
+    "TuneResult": "aqa.sweeps.tune",
     "card": "aqa.reporting.card",
     "evaluate": "aqa.runs.evaluate",
     "inspect": "aqa.store.inspect",
@@ -41,6 +43,7 @@ _HOME = {
     "report": "aqa.reporting.report",
     "run": "aqa.runs.run",
     "sweep": "aqa.sweeps.sweep",
+    "tune": "aqa.sweeps.tune",
     "write_store": "aqa.store.write",
 }
 
@@ -53,6 +56,7 @@ __all__ = [
     "Result",
     "SweepResult",
     "Target",
+    "TuneResult",
     "card",
     "evaluate",
     "inspect",
@@ -63,6 +67,7 @@ __all__ = [
     "report",
     "run",
     "sweep",
+    "tune",
     "write_store",
 ]
 

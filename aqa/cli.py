@@ -181,6 +181,33 @@ def sweep(
 
 @app.command(
     epilog=examples(
+        "aqa tune experiments/tune/mcmoe.yaml --dry-run",
+        "aqa tune experiments/tune/mcmoe.yaml --jobs 2",
+        "aqa tune experiments/tune/mcmoe.yaml --status",
+    )
+)
+def tune(
+    file: Annotated[Path, typer.Argument(help="A tune file (YAML).", metavar="TUNE")],
+    jobs: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be searched and exit.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show what was found so far, and exit.")] = False,
+    plugin: Plugin = None,
+) -> None:
+    """Search settings on the validation split, one budget for all.
+
+    Every model gets the same number of trials. The best settings of each are then run, and scored once on test.
+    """
+    from aqa.sweeps.tune import tune as run_tune
+    from aqa.system.devices import keep_freed_memory
+
+    keep_freed_memory()
+    result = run_tune(file, jobs=jobs, dry_run=dry_run, status=status, say=_say, show_progress=True)
+    _show(str(result))
+    raise typer.Exit(result.exit_status)
+
+
+@app.command(
+    epilog=examples(
         "aqa report runs --out report",
         "aqa report runs/seeds runs/models --out report --published numbers.yaml --overwrite",
     )

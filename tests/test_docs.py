@@ -17,6 +17,7 @@ from aqa.reporting.published import load_published
 from aqa.runs.folder import OF_THE_RUN_ITSELF
 from aqa.store.inspect import inspect_store
 from aqa.sweeps.grid import RayCluster, Sweep
+from aqa.sweeps.searches import Tune, load_tune, searches_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -51,6 +52,17 @@ def test_every_key_of_a_sweep_and_every_sweep_is_listed():
     listed = set(re.findall(r"`([a-z_.]+)`", page("docs/sweeps.md")))
     assert set(keys(Sweep)) <= listed
     assert {path.name for path in (ROOT / "experiments" / "sweeps").glob("*.yaml")} <= listed
+
+
+def test_every_key_of_a_tune_file_is_listed():
+    assert set(keys(Tune)) <= set(re.findall(r"^\| `([a-z_]+)` \|", page("docs/tuning.md"), re.MULTILINE)) | {"output"}
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_model_has_a_default_search_space(name):
+    (search,) = searches_of(load_tune(ROOT / "experiments" / "tune" / f"{name}.yaml"), make=False)
+    assert search.place["model"] == name
+    assert len(search.space) > 1
 
 
 def test_the_architecture_page_lists_every_module():

@@ -97,7 +97,8 @@ TWICE = {
     "markdown": "escaping for Markdown, and writing it",
     "runs_table": "a table of a report, of a sweep",
     **dict.fromkeys(
-        ("card", "evaluate", "inspect", "predict", "prepare", "report", "run", "sweep"), "a command and its twin"
+        ("card", "evaluate", "inspect", "predict", "prepare", "report", "run", "sweep", "tune"),
+        "a command and its twin",
     ),
 }
 

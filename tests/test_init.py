@@ -13,6 +13,7 @@ from aqa.cli import app
 COMMANDS = typer.main.get_command(app).commands
 PUBLIC = {
     *("AqaError", "Card", "FeatureStore", "Inspection", "Modality", "Result", "SweepResult", "Target"),
+    *("TuneResult", "tune"),
     *("card", "evaluate", "inspect", "load_published_mcmoe", "models", "predict", "prepare", "report", "run", "sweep"),
     "write_store",
 }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from numpy.typing import ArrayLike
 
 from aqa.evaluation import metrics
 from aqa.evaluation.bootstrap import Bools, Floats, Interval, ResampledTarget, interval, resamples
+
+K = TypeVar("K", bound=Hashable)
 
 RESAMPLES = 1000
 FEWEST_MODELS, FEWEST_TARGETS = 3, 2  # that Friedman's test is defined for
@@ -61,6 +64,20 @@ def mean_difference(differences: Sequence[Estimate]) -> Estimate:
     draws = np.mean([d.draws for d in differences], axis=0)
     perfect = np.any([d.perfect for d in differences], axis=0)
     return Estimate(float(np.mean([d.value for d in differences])), draws, perfect)
+
+
+def is_higher(difference: Estimate) -> bool:
+    """Whether a paired difference is above 0 by its 95 % interval."""
+    return bool(difference.interval.low > 0)
+
+
+def best_of(estimates: Mapping[K, Estimate]) -> K | None:
+    """Which estimate is higher than every other by the paired test, not by a digit; None where none is."""
+    known = {key: one for key, one in estimates.items() if not np.isnan(one.value)}
+    first = max(known, key=lambda key: known[key].value, default=None)
+    if first is None or len(known) < 2:
+        return None
+    return first if all(is_higher(known[first] - other) for key, other in known.items() if key != first) else None
 
 
 def draw_videos(ids: Mapping[str, Sequence[str]], count: int = RESAMPLES, seed: int = 0) -> dict[str, Floats]:

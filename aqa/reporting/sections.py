@@ -15,7 +15,7 @@ from aqa.config.dialect import in_one_line
 from aqa.errors import AqaError, brief
 from aqa.evaluation import metrics
 from aqa.evaluation.bootstrap import Floats, ResampledTarget
-from aqa.evaluation.comparison import Estimate, estimate, mean, mean_difference
+from aqa.evaluation.comparison import Estimate, best_of, estimate, mean, mean_difference
 from aqa.modalities import find_subset, initials, subset_name
 from aqa.reporting.collect import NOT_OF_THE_MODEL, ModelRuns, Place, read_scores
 from aqa.runs.predictions import RecordedScores
@@ -99,24 +99,16 @@ class ReportSection:
 
     def best(self, column: str) -> set[int]:
         """Which rows are better in a column than every other row of their group: by the paired test, not by digits."""
-        found = set()
+        found: set[int] = set()
         for group in self.groups():
-            rows = [row for row in group if column in row.srcc and not np.isnan(row.srcc[column].value)]
-            first = max(rows, key=lambda row: row.srcc[column].value, default=None)
-            others = [row for row in rows if row is not first]
-            if first and others and all(is_higher(first.srcc[column] - other.srcc[column]) for other in others):
-                found.add(self.rows.index(first))
+            best = best_of({self.rows.index(row): row.srcc[column] for row in group if column in row.srcc})
+            found |= set() if best is None else {best}
         return found
 
     def shared_settings(self) -> dict[str, str]:
         """The settings that all rows share, by dotted key."""
         first = self.rows[0].settings
         return {key: value for key, value in first.items() if all(row.settings.get(key) == value for row in self.rows)}
-
-
-def is_higher(difference: Estimate) -> bool:
-    """Whether a paired difference is above 0 by its 95 % interval."""
-    return bool(difference.interval.low > 0)
 
 
 def verdict(difference: Estimate) -> str:

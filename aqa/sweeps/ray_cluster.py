@@ -24,7 +24,8 @@ from aqa.errors import AqaError, first_line
 from aqa.runs.folder import versions
 from aqa.sweeps.folder import SweepFolder
 from aqa.sweeps.grid import Point, RayCluster
-from aqa.sweeps.local import POLL, all_settled, is_orphan, run_if_free
+from aqa.sweeps.local import all_settled, run_if_free
+from aqa.sweeps.workers import POLL, is_orphan
 from aqa.system.files import write_text
 from aqa.system.memory import GIB
 from aqa.system.signals import away_from_terminal, stop_here_if_asked, stopped_by_parent

@@ -1,0 +1,90 @@
+"""Processes of this machine that share out work among themselves, each with its part of the machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aqa.errors import AqaError
+from aqa.system.signals import away_from_terminal, stop_here_if_asked, stopped_by_parent, uninterrupted
+
+POLL = 0.2
+
+
+def keep_at_work(
+    jobs: int,
+    work: Callable[..., None],
+    arguments: tuple[Any, ...],
+    is_done: Callable[[], bool],
+    bury: Callable[[Any], None],
+    on_change: Callable[[], object] = lambda: None,
+    most: int | None = None,
+) -> None:
+    """Let `jobs` processes call work(*arguments), and replace each that ends before all is done; bury is told of it.
+
+    on_change is called every now and then. most: processes that have something to do, where these are fewer. The
+    processes are stopped where this is left early.
+    """
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    gpus = _gpus()
+
+    def hire(number: int) -> None:
+        gpu = gpus[number % len(gpus)] if gpus else None
+        worker = context.Process(target=_work, args=(work, arguments, threads, gpu), name=f"worker {number}")
+        with uninterrupted(), away_from_terminal():  # or there would be a process that nobody knows of
+            worker.start()
+            workers[number] = worker
+
+    workers: dict[int, Any] = {}
+    try:
+        for number in range(jobs if most is None else min(jobs, most)):
+            hire(number)
+        while any(worker.is_alive() for worker in workers.values()):
+            time.sleep(POLL)
+            stop_here_if_asked()
+            on_change()
+            for number, worker in list(workers.items()):
+                if not worker.is_alive() and not is_done():
+                    bury(worker)
+                    hire(number)
+    finally:
+        for worker in workers.values():
+            worker.terminate()
+        for worker in workers.values():
+            worker.join()
+    on_change()
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return allowed.split(",") if allowed else [str(i) for i in range(torch.cuda.device_count())]
+
+
+def _work(work: Callable[..., None], arguments: tuple[Any, ...], threads: int, gpu: str | None) -> None:
+    """Work in a process of its own; what keeps it from that is one line, and the parent lists what it had."""
+    try:
+        with stopped_by_parent():
+            if gpu is not None:
+                os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+            import torch
+
+            from aqa.system.devices import keep_freed_memory
+
+            keep_freed_memory()
+            torch.set_num_threads(threads)
+            work(*arguments)
+    except (AqaError, OSError) as error:  # the folder is gone, or the disk is full
+        sys.exit(f"aqa: {error}")
+
+
+def is_orphan() -> bool:
+    """Whether the process that started this one is gone, and with it anyone who could stop it."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
