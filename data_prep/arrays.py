@@ -61,6 +61,9 @@ class Lazy(Mapping[str, Any]):
             raise KeyError(name)
         return self._read(name)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
@@ -180,27 +183,15 @@ def _guarded(path: Path, read: Callable[[str], Any]) -> Callable[[str], Any]:
     return guarded
 
 
-def _hdf5(path: Path, matlab: bool = False, group: str = "") -> Content:
-    """The arrays of a file, or of a group in it, by name; groups are mappings. MATLAB keeps arrays transposed."""
-
-    def read(name: str) -> Any:
-        place = f"{group}{name}"
-        with _opened(path) as file:
-            if isinstance(file.get(place, getlink=True), h5py.HardLink) and isinstance(file[place], h5py.Group):
-                return _hdf5(path, matlab, f"{place}/")
-            found = hdf5.dataset(file, place, ndim=getattr(file.get(place), "ndim", 0))
-            if found.dtype.kind not in "fiub" or found.dtype.itemsize > 8:
-                raise AqaError(f"{path}: {place} is not an array of numbers")
-            hdf5.check_size(file, found, place, UNPACKED)
-            array = np.asarray(found[()])
-        return array.T if matlab else array
-
-    with _opened(path) as file:
-        inside = file[group] if group else file
-        if len(inside) > MOST_ARRAYS:
-            raise AqaError(f"{path}: {group or 'it'} has {len(inside)} arrays; {MOST_ARRAYS} are the most")
-        names = [str(name) for name in inside if not (matlab and name in ("#refs#", "#subsystem#"))]
-    return Lazy(names, _guarded(path, read))
+def _hdf5(path: Path, matlab: bool = False) -> Content:
+    """The arrays of a file by name; groups are mappings. The file stays open for as long as they are in use."""
+    try:
+        file = h5py.File(path, "r")
+    except hdf5.DAMAGE as error:
+        other = "" if _begins_as_hdf5(path) else what_it_is(path)
+        why = hdf5.held_by_a_writer(error) or other or f"cannot be read as HDF5: {first_line(error)}"
+        raise AqaError(f"{path} {why}") from None
+    return _group(file, path, "", matlab)
 
 
 def _begins_as_hdf5(path: Path) -> bool:
@@ -208,23 +199,26 @@ def _begins_as_hdf5(path: Path) -> bool:
         return file.read(4) == b"\x89HDF"
 
 
-class _opened:
-    """An HDF5 file to read; what the library says of a damaged one is one line."""
+def _group(file: h5py.File, path: Path, prefix: str, matlab: bool) -> Content:
+    """What a group of a file has, by name; each array is read when it is asked for. MATLAB keeps arrays transposed."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def read(name: str) -> Any:
+        place = f"{prefix}{name}"
+        own = isinstance(file.get(place, getlink=True), h5py.HardLink)
+        if own and isinstance(file[place], h5py.Group):
+            return _group(file, path, f"{place}/", matlab)
+        found = hdf5.dataset(file, place, ndim=file[place].ndim if own else 0)
+        if found.dtype.kind not in "fiub" or found.dtype.itemsize > 8:
+            raise AqaError(f"{path}: {place} is not an array of numbers")
+        hdf5.check_size(file, found, place, UNPACKED)
+        array = np.asarray(found[()])
+        return array.T if matlab else array
 
-    def __enter__(self) -> h5py.File:
-        try:
-            self.file = h5py.File(self.path, "r")
-        except hdf5.DAMAGE as error:
-            other = "" if _begins_as_hdf5(self.path) else what_it_is(self.path)
-            why = hdf5.held_by_a_writer(error) or other or f"cannot be read as HDF5: {first_line(error)}"
-            raise AqaError(f"{self.path} {why}") from None
-        return self.file
-
-    def __exit__(self, *exception: object) -> None:
-        self.file.close()
+    inside = file[prefix] if prefix else file
+    if len(inside) > MOST_ARRAYS:
+        raise AqaError(f"{path}: {prefix or 'it'} has {len(inside)} arrays; {MOST_ARRAYS} are the most")
+    names = [str(name) for name in inside if not (matlab and name in ("#refs#", "#subsystem#"))]
+    return Lazy(names, _guarded(path, read))
 
 
 READERS: dict[str, Callable[[Path], Content]] = {
