@@ -97,6 +97,9 @@ RateOption = Annotated[
     list[str] | None,
     typer.Option(help="Clips a second of a stream: visual=25. May be repeated.", metavar="NAME=NUMBER"),
 ]
+ExportWandb = Annotated[
+    Path | None, typer.Option(help="Write what W&B agents need to this folder and exit.", metavar="FOLDER")
+]
 Plugin = Annotated[
     list[Path] | None,
     typer.Option(
@@ -157,9 +160,13 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and exit.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show which runs are done, and exit.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Retry the runs that failed.")] = False,
-    export_wandb: Annotated[
-        Path | None, typer.Option(help="Write the sweep for W&B agents to this folder and exit.", metavar="FOLDER")
-    ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Show the best of the runs that are done, by validation, and exit.")
+    ] = False,
+    export_wandb: ExportWandb = None,
+    method: Annotated[
+        str, typer.Option(help="With --export-wandb: grid, random or bayes, by the selection metric.")
+    ] = "grid",
     plugin: Plugin = None,
 ) -> None:
     """Run a grid of experiments. Runs that are done are not run again."""
@@ -171,7 +178,9 @@ def sweep(
         dry_run=dry_run,
         status=status,
         retry=retry,
+        best=best,
         export_wandb=export_wandb,
+        method=method,  # type: ignore[arg-type]
         say=_say,
         show_progress=True,
     )
@@ -191,6 +200,10 @@ def tune(
     jobs: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be searched and exit.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show what was found so far, and exit.")] = False,
+    export_wandb: ExportWandb = None,
+    method: Annotated[
+        str, typer.Option(help="With --export-wandb: grid, random or bayes, by the selection metric.")
+    ] = "bayes",
     plugin: Plugin = None,
 ) -> None:
     """Search settings on the validation split, one budget for all.
@@ -201,7 +214,16 @@ def tune(
     from aqa.system.devices import keep_freed_memory
 
     keep_freed_memory()
-    result = run_tune(file, jobs=jobs, dry_run=dry_run, status=status, say=_say, show_progress=True)
+    result = run_tune(
+        file,
+        jobs=jobs,
+        dry_run=dry_run,
+        status=status,
+        export_wandb=export_wandb,
+        method=method,  # type: ignore[arg-type]
+        say=_say,
+        show_progress=True,
+    )
     _show(str(result))
     raise typer.Exit(result.exit_status)
 

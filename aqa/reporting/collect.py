@@ -19,6 +19,7 @@ from aqa.errors import AqaError, needed, printable
 from aqa.evaluation import metrics as measures
 from aqa.runs.folder import CONFIG, ERRORS, METRICS, PREDICTIONS, TRIAL, RunFolder, flat
 from aqa.runs.predictions import RecordedScores, read_predictions
+from aqa.runs.selection import badness, mean_selection
 
 NEEDED = ("patterns", "average_incomplete", "selection", "data_set", "target", "model", "seed", "modalities")
 UNSET = "null"
@@ -84,6 +85,12 @@ class ModelRuns:
     def first(self) -> FinishedRun:
         """The run of the lowest seed."""
         return self.runs[min(self.runs)]
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """What selected its epochs, as in metrics.json, with the value's mean over seeds."""
+        known = mean_selection([run.metrics["selection"] for run in self.runs.values()])
+        return {"metric": "", "pattern": "", **known}
 
 
 def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[FinishedRun], list[str]]:
@@ -301,8 +308,18 @@ def _more(runs: Sequence[FinishedRun]) -> str:
 
 
 def _in_order(found: list[ModelRuns]) -> list[ModelRuns]:
-    """By label, those selected on the test split after the others."""
-    return sorted(found, key=lambda own: (own.selected_on == "test", own.label))
+    """The best by the validation value first, never by the test split; those selected on it come last, by label.
+
+    By label, too, where epochs were not selected by one metric under one pattern.
+    """
+    validated = [own for own in found if own.selected_on != "test"]
+    kinds = {(own.selection.get("metric"), own.selection.get("pattern")) for own in validated}
+
+    def rank(own: ModelRuns) -> tuple[bool, float, str]:
+        on_test = own.selected_on == "test"
+        return on_test, 0.0 if on_test or len(kinds) > 1 else badness(own.selection), own.label
+
+    return sorted(found, key=rank)
 
 
 def _varied(runs: Sequence[FinishedRun]) -> dict[str, dict[str, str]]:

@@ -264,12 +264,8 @@ def _settings(own: ModelRuns) -> dict[str, str]:
 
 def _selected_value(own: ModelRuns) -> SelectedValue:
     """What the selection metric came to on the split that selected, mean over seeds."""
-    first = own.first.metrics["selection"]
-    values = [run.metrics["selection"].get("value") for run in own.runs.values()]
-    known = [math.nan if value is None else value for value in values]
-    metric = str(first.get("metric", ""))
-    value = metrics.fisher_mean(known) if metric == "srcc" else _plain_mean(known)
-    return SelectedValue(metric, str(first.get("pattern", "")), value)
+    known = own.selection
+    return SelectedValue(str(known["metric"]), str(known["pattern"]), float(known["value"]))
 
 
 def _plain_mean(values: Iterable[float | None]) -> float:

@@ -6,6 +6,7 @@ The main table has models in rows, patterns and their average in columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -160,14 +161,18 @@ def _any_on_test(rows: Sequence[Row] | PublishedNumbers) -> bool:
 
 
 def table(sections: Sequence[ReportSection], published: PublishedNumbers) -> pd.DataFrame:
-    """A line per model and target, for CSV: SRCC by column, with sd, low, high and n; full precision, undefined empty.
+    """A line per model and target, for CSV: what selected its epochs, and SRCC by column, with sd, low, high and n.
+
+    Full precision, undefined empty.
 
     For people, in spreadsheets: a name that one would work out as a formula has an apostrophe before it.
     """
     lines = []
     for section in sections:
         for place, row in enumerate(section.rows):
-            lines.append({**_about(section, row, "aqa"), "seeds": seeds(row), **_numbers(section, row, place)})
+            selected = {f"selection_{name}": value for name, value in asdict(row.selected_value).items()}
+            about = {**_about(section, row, "aqa"), **selected, "seeds": seeds(row)}
+            lines.append({**about, **_numbers(section, row, place)})
         for other in of_section(published, section):
             lines.append(
                 {**_about(section, other, other.source), **other.by_column(section.modalities, section.columns)}

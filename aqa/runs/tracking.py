@@ -243,7 +243,7 @@ def _init(
 ) -> Any:
     import wandb
 
-    return wandb.init(
+    run = wandb.init(
         mode=mode,  # type: ignore[arg-type]
         id=run_id,
         reinit="create_new" if run_id else None,  # the one before is still there for wandb
@@ -262,6 +262,10 @@ def _init(
             finish_timeout=PATIENCE_AT_END,
         ),
     )
+    if "select" in config:  # the summary is the best value, by which a sweep of Weights & Biases goes
+        metric = config["select"]["metric"]
+        run.define_metric(f"{config['select']['split']}_{metric}", summary="min" if metric == "mse" else "max")
+    return run
 
 
 def _problem_online() -> str:

@@ -15,7 +15,6 @@ from pydantic import Field
 
 from aqa.config.dialect import in_one_line, quoted
 from aqa.config.load import load_experiment, validated
-from aqa.config.overrides import as_override
 from aqa.config.schema import Experiment, StrictConfig
 from aqa.config.text_keys import Answer, experiment_takes_text, takes_text
 from aqa.config.yaml import read_yaml
@@ -147,7 +146,7 @@ def points_of(sweep: Sweep, folder: Path, say: Say = silent) -> list[Point]:
     used: set[int] = set()
     for file in sweep.experiments:
         path = folder / file
-        axes = {axis: _values(axis, values, path, sweep.set) for axis, values in sweep.grid.items()}
+        axes = {axis: axis_values(axis, values, path, sweep.set) for axis, values in sweep.grid.items()}
         for place in _product(axes):
             left_out = [i for i, rule in enumerate(sweep.exclude) if _matches(rule, place, path)]
             used.update(left_out)
@@ -191,7 +190,7 @@ def groups_of(points: Sequence[Point], vectorize: Literal["seeds"] | None) -> li
     return list(groups.values())
 
 
-def _values(axis: str, values: Any, path: Path, common: Settings) -> dict[str, Settings]:
+def axis_values(axis: str, values: Any, path: Path, common: Settings) -> dict[str, Settings]:
     """An axis as settings by name."""
     if values == EVERY:
         if axis != "data.target":
@@ -255,42 +254,3 @@ def _content(store: str) -> str | None:
         return fingerprint_at(store)
     except AqaError:
         return None
-
-
-def wandb_sweeps(sweep: Sweep, folder: Path) -> dict[str, dict[str, Any]]:
-    """The sweep as configurations for agents of Weights & Biases, by base experiment; `aqa run` is their program.
-
-    AqaError for what such a configuration cannot say: named settings, include, exclude, rules and vectorize.
-    """
-    for key in ("include", "exclude", "rules", "vectorize"):
-        if getattr(sweep, key):
-            raise AqaError(
-                f"sweep '{sweep.name}': a sweep of Weights & Biases knows no {key}; leave them out to export"
-            )
-    exported = {}
-    for file in sweep.experiments:
-        path = folder / file
-        parameters = {}
-        for axis, values in sweep.grid.items():
-            if isinstance(values, dict):
-                raise AqaError(f"sweep '{sweep.name}': a sweep of Weights & Biases knows no named settings ({axis})")
-            named = _values(axis, values, path, sweep.set)
-            parameters[axis] = {"values": [settings[axis] for settings in named.values()]}
-        common = {"tracking.wandb": "online", "tracking.group": sweep.name, **sweep.set}
-        settings = [as_override(key, value) for key, value in common.items()]
-        exported[path.stem] = {
-            "name": f"{sweep.name}-{path.stem}",
-            "method": "grid",
-            "metric": {"name": "test/average_incomplete/srcc", "goal": "maximize"},
-            "program": "aqa",
-            "command": [
-                "${env}",
-                "aqa",
-                "run",
-                str(path),
-                *settings,
-                "${args_no_hyphens}",
-            ],
-            "parameters": parameters,
-        }
-    return exported

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from aqa.config.dialect import dump
 from aqa.config.schema import FINGERPRINT_SHOWN
 from aqa.errors import AqaError
-from aqa.names import as_file_name
 from aqa.runs.folder import RunFolder
 from aqa.runs.load import Say, silent
 from aqa.runs.prepare import make_store
 from aqa.sweeps import tables
+from aqa.sweeps.best import best_text
 from aqa.sweeps.folder import State, SweepFolder
-from aqa.sweeps.grid import Point, Sweep, groups_of, load_sweep, points_of, wandb_sweeps
+from aqa.sweeps.grid import Point, groups_of, load_sweep, points_of
 from aqa.sweeps.local import run_points
 from aqa.sweeps.ray_cluster import run_on_ray
-from aqa.system.files import write_table, write_text
+from aqa.sweeps.wandb_agents import WandbMethod, wandb_sweeps, write_wandb
+from aqa.system.files import write_table
 
 RESULTS = "results.csv"
 
@@ -59,30 +59,40 @@ def sweep(
     dry_run: bool = False,
     status: bool = False,
     retry: bool = False,
+    best: bool = False,
     export_wandb: str | os.PathLike[str] | None = None,
+    method: WandbMethod = "grid",
     say: Say = silent,
     show_progress: bool = False,
 ) -> SweepResult:
     """Run the grid of experiments that a sweep file (YAML) describes. Runs that are done are not run again.
 
     jobs: runs at a time; 1 by default, on a Ray cluster as many as it has room for. dry_run: only list the runs.
-    status: only show which are done. retry: retry runs that failed. export_wandb: only write the sweep for agents of
-    Weights & Biases to this folder. AqaError for a mistake in the file; a run that fails does not stop the others.
+    status: only show which are done. retry: retry runs that failed. best: only show the best setting of those that are
+    done, chosen by the validation value. export_wandb: only write the sweep for agents of Weights & Biases to this
+    folder, to be searched by the `method`. AqaError for a mistake in the file; a run that fails does not stop the
+    others.
     """
     if jobs is not None and jobs < 1:
         raise AqaError(f"jobs is {jobs}; it must be 1 or more")
     plan, base = load_sweep(file), Path(file).parent
     folder = SweepFolder(Path(plan.output or Path("runs") / plan.name))
     if export_wandb is not None:
-        return SweepResult(folder.path, {}, "\n".join(write_wandb(plan, base, Path(export_wandb))))
+        return SweepResult(
+            folder.path, {}, "\n".join(write_wandb(wandb_sweeps(plan, base, method), Path(export_wandb)))
+        )
     points = points_of(plan, base, say)
-    if not dry_run and not status and _make_stores(points, say):
+    if not dry_run and not status and not best and _make_stores(points, say):
         points = points_of(plan, base)  # by what is in their stores now
     points = known_points(points, folder, say)
     groups = groups_of(points, plan.vectorize)
     if dry_run:
         states = {point.name: folder.settled(point.name) or "waiting" for point in points}
         return SweepResult(folder.path, states, "\n".join(states))
+    if best:
+        states = {point.name: folder.settled(point.name) or "waiting" for point in points}
+        numbers = tables.results(points, states, folder)
+        return SweepResult(folder.path, states, best_text(numbers, folder), numbers)
     folder.make()
     if retry:
         folder.forget_failures()
@@ -154,22 +164,6 @@ def found_so_far(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) ->
     )
     text = "\n\n".join(part for part in parts if part)
     return SweepResult(folder.path, states, text, numbers, tables.failures(states, folder))
-
-
-def write_wandb(plan: Sweep, base: Path, folder: Path) -> list[str]:
-    """Write a sweep whose file is in `base` for agents of Weights & Biases: a file per base experiment in `folder`.
-
-    Returns a line per file that says how to start it. AqaError if a file exists, or the sweep cannot be written so.
-    """
-    lines = []
-    for content in wandb_sweeps(plan, base).values():
-        path = folder / f"{as_file_name(content['name'])}.yaml"
-        if path.exists():
-            raise AqaError(f"{path} exists; name another folder with --export-wandb (in Python: export_wandb)")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, dump(content))
-        lines.append(f"{path}: start it with `wandb sweep {path}`, then `wandb agent` on each machine")
-    return lines
 
 
 @contextlib.contextmanager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from aqa.evaluation.metrics import fisher_mean
 from aqa.runs.folder import RunFolder
+from aqa.runs.selection import badness, mean_selection
 from aqa.runs.table import UNDEFINED, align, number
 from aqa.sweeps.folder import State, SweepFolder
 from aqa.sweeps.grid import Point
@@ -32,38 +35,113 @@ def state_line(states: States, folder: SweepFolder, jobs: int = 1) -> str:
 
 
 def runs_table(points: Sequence[Point], states: States, folder: SweepFolder) -> str:
-    """A line per run: name, settings, state, and once done SRCC under its first test pattern and on average."""
-    rows = [["run", "settings", "state", "first pattern", "average", "selected on"]]
-    for point in points:
+    """A line per run: name, settings, state, and once done the value that selected its epoch, and SRCC on test.
+
+    Runs of one experiment and target stand together, the best by validation first; those that are not done follow.
+    """
+    rows = [["run", "settings", "state", "validation", "first pattern", "average", "selected on"]]
+    for point in sorted_points(points, states, folder):
         state = states[point.name]
-        cells = ["", "", ""]
+        cells = ["", "", "", ""]
         if state == "done":
             metrics = RunFolder(folder.run(point.name)).metrics
-            (first, scores), split = next(iter(metrics["patterns"].items())), metrics["selection"]["split"]
+            selection = metrics["selection"]
+            first, scores = next(iter(metrics["patterns"].items()))
             average = number(metrics["average_incomplete"]["srcc"]) if metrics["average_incomplete"]["patterns"] else ""
-            cells = [f"{first} {number(scores['srcc'])}", average, "TEST" if split == "test" else split]
+            cells = [selected_text(selection), f"{first} {number(scores['srcc'])}", average, split_text(selection)]
         named = (f"{axis}={value}" for axis, value in point.place.items() if axis not in IN_NAME)
         rows.append([point.name, " ".join(named), state, *cells])
     return "\n".join(align(rows))
 
 
-def seeds_table(found: pd.DataFrame) -> str:
-    """SRCC by pattern over seeds, mean through Fisher's z and standard deviation; a line a setting.
+def selected_text(selection: Mapping[str, Any]) -> str:
+    """The value of the selection metric that selected an epoch, for people: "SRCC 0.312"."""
+    return f"{str(selection['metric']).upper()} {number(selection.get('value'))}"
 
-    found: as `results` gives it. A correlation that is undefined for one seed is undefined for the mean. Empty where no
-    setting was run with several seeds.
+
+def split_text(selection: Mapping[str, Any]) -> str:
+    """The split that selected, the test split in capitals."""
+    return "TEST" if selection["split"] == "test" else str(selection["split"])
+
+
+def sorted_points(points: Sequence[Point], states: States, folder: SweepFolder) -> list[Point]:
+    """Points by experiment and target in their order, and in each those that are done, the best by validation first.
+
+    A run whose epoch was selected on the test split comes after those that were not: its value says nothing.
+    """
+    known = {p.name: RunFolder(folder.run(p.name)).metrics["selection"] for p in points if states[p.name] == "done"}
+    places = [(point.place.get("experiment"), point.experiment.data.target) for point in points]
+    groups = list(dict.fromkeys(places))
+
+    def rank(item: tuple[Point, tuple[Any, ...]]) -> tuple[int, int, bool, float]:
+        point, place = item
+        selection = known.get(point.name)
+        kind = 1 if selection is None else 0
+        on_test = selection is not None and selection["split"] == "test"
+        return groups.index(place), kind, on_test, 0.0 if selection is None else badness(selection)
+
+    return [point for point, _ in sorted(zip(points, places, strict=True), key=rank)]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The finished runs of a sweep that differ in nothing but the seed. rows: theirs in the table of all numbers.
+
+    values: its place on the axes that vary, and its model where that does. selection: as in a run's metrics, value the
+    mean over seeds.
+    """
+
+    values: dict[str, str]
+    target: str
+    rows: pd.DataFrame
+    selection: dict[str, Any]
+
+    @property
+    def runs(self) -> list[str]:
+        """The names of its runs."""
+        return list(dict.fromkeys(self.rows["run"]))
+
+
+def settings_found(found: pd.DataFrame) -> list[Setting]:
+    """The settings of a sweep by target in order, in each the best by the validation value first.
+
+    found: as `results` gives it. Settings whose epochs were selected on the test split come last.
+    """
+    if found.empty:
+        return []
+    axes = [name for name in found.columns[1 : list(found.columns).index("target")] if name != "data.target"]
+    varied = [name for name in [*axes, "model"] if name != "train.seed" and found[name].nunique(dropna=False) > 1]
+    settings = []
+    for values, rows in found.groupby([*varied, "target", "selected_on"], sort=False, dropna=False):
+        *place, target, split = values if isinstance(values, tuple) else (values,)
+        runs = rows.drop_duplicates("run")[["selection_metric", "selection_value"]]
+        known = [{"split": split, "metric": metric, "value": value} for metric, value in runs.itertuples(index=False)]
+        selection = mean_selection(known)
+        settings.append(Setting(dict(zip(varied, map(str, place), strict=True)), str(target), rows, selection))
+    targets = list(dict.fromkeys(setting.target for setting in settings))
+    return sorted(
+        settings,
+        key=lambda one: (targets.index(one.target), one.selection["split"] == "test", badness(one.selection)),
+    )
+
+
+def seeds_table(found: pd.DataFrame) -> str:
+    """The value that selected and SRCC by pattern, over seeds, mean through Fisher's z and standard deviation.
+
+    found: as `results` gives it. A line a setting, the best by validation first. A correlation that is undefined for
+    one seed is undefined for the mean. Empty where no setting was run with several seeds.
     """
     if found.empty or found["seed"].nunique() < 2:
         return ""
-    axes = [name for name in found.columns[1 : list(found.columns).index("target")] if name != "data.target"]
-    varied = [name for name in [*axes, "model"] if name != "train.seed" and found[name].nunique(dropna=False) > 1]
-    settings = [*varied, "target"]
-    patterns = list(dict.fromkeys(found["pattern"]))
-    rows = [[*settings, *patterns, "seeds", "selected on"]]
-    for values, runs in found.groupby(settings, sort=False, dropna=False):
-        cells = [mean_and_deviation(runs.loc[runs["pattern"] == pattern, "srcc"].tolist()) for pattern in patterns]
-        split = " and ".join(sorted({"TEST" if name == "test" else name for name in runs["selected_on"]}))
-        rows.append([*map(str, values), *cells, str(runs["seed"].nunique()), split])
+    settings, patterns = settings_found(found), list(dict.fromkeys(found["pattern"]))
+    rows = [[*settings[0].values, "target", "validation", *patterns, "seeds", "selected on"]]
+    for one in settings:
+        known = one.rows.drop_duplicates("run")["selection_value"].astype(float).tolist()
+        metric = str(one.selection["metric"])
+        value = mean_and_deviation(known) if metric == "srcc" else f"{metric.upper()} {np.mean(known):.3f}"
+        cells = [mean_and_deviation(one.rows.loc[one.rows["pattern"] == p, "srcc"].tolist()) for p in patterns]
+        seeds = str(one.rows["seed"].nunique())
+        rows.append([*one.values.values(), one.target, value, *cells, seeds, split_text(one.selection)])
     return "\n".join(["SRCC, mean ± standard deviation over seeds", *align(rows)])
 
 
@@ -88,7 +166,8 @@ def failures(states: States, folder: SweepFolder) -> list[str]:
 def results(points: Sequence[Point], states: States, folder: SweepFolder) -> pd.DataFrame:
     """Every number of every finished run: a row per run and pattern, `average` the mean of the incomplete ones.
 
-    Columns: run, the axes of the grid, target, model, seed, selected_on, pattern, then the metrics.
+    Columns: run, the axes of the grid, target, model, seed, selected_on, the metric that selected, under which pattern
+    and its value there, pattern, then the metrics on the test split.
     """
     rows = []
     for point in points:
@@ -97,7 +176,9 @@ def results(points: Sequence[Point], states: States, folder: SweepFolder) -> pd.
         metrics = RunFolder(folder.run(point.name)).metrics
         about = {"run": point.name, **{axis: str(value) for axis, value in point.place.items()}}
         about |= {key: metrics[key] for key in ("target", "model", "seed")}
-        about["selected_on"] = metrics["selection"]["split"]
+        selection = metrics["selection"]
+        about["selected_on"] = selection["split"]
+        about |= {f"selection_{key}": selection.get(key) for key in ("metric", "pattern", "value")}
         for pattern, scores in {**metrics["patterns"], "average": metrics["average_incomplete"]}.items():
             known = {key: value for key, value in scores.items() if key not in NOT_A_NUMBER}
             rows.append({**about, "pattern": pattern, **known})

@@ -20,6 +20,7 @@ from aqa.sweeps.tables import failures
 from aqa.sweeps.tested import estimates_on_test
 from aqa.sweeps.tune_tables import SearchFound
 from aqa.sweeps.tune_work import TuneFolder, work, work_together
+from aqa.sweeps.wandb_agents import WandbMethod, wandb_searches, write_wandb
 from aqa.system.files import write_table, write_text
 
 RESULTS, TRIALS_TABLE, IMPORTANCE, SUMMARY = "results.csv", "trials.csv", "importance.csv", "summary.txt"
@@ -56,6 +57,8 @@ def tune(
     jobs: int = 1,
     dry_run: bool = False,
     status: bool = False,
+    export_wandb: str | os.PathLike[str] | None = None,
+    method: WandbMethod = "bayes",
     say: Say = silent,
     show_progress: bool = False,
 ) -> TuneResult:
@@ -63,14 +66,18 @@ def tune(
 
     Settings are chosen by the selection metric on the validation split; the labels of the test split are not read
     before. A search that was stopped is resumed; any number of processes may share one. jobs: trials at a time.
-    dry_run: only list the searches. status: only show how far they are. AqaError for a mistake in the file; a trial
+    dry_run: only list the searches. status: only show how far they are. export_wandb: only write the searches for
+    agents of Weights & Biases to this folder, to be made by the `method`. AqaError for a mistake in the file; a trial
     that fails does not stop the others.
     """
     if jobs < 1:
         raise AqaError(f"jobs is {jobs}; it must be 1 or more")
     loaded = load_tune(file)
-    searches = searches_of(loaded, make=not (dry_run or status), say=say)
+    searches = searches_of(loaded, make=not (dry_run or status or export_wandb), say=say)
     folder = TuneFolder(Path(loaded.plan.output or Path("runs") / loaded.plan.name), loaded.plan, searches)
+    if export_wandb is not None:
+        lines = write_wandb(wandb_searches(loaded.plan, searches, method), Path(export_wandb))
+        return TuneResult(folder.path, "\n".join(lines))
     if dry_run:
         return TuneResult(folder.path, tables.planned_text(loaded.plan, searches))
     if status and not folder.path.is_dir():

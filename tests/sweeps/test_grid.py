@@ -1,15 +1,14 @@
 """What a sweep file means: which runs, with which settings, under which names."""
 
-import itertools
 from pathlib import Path
 
 import pytest
 
 from aqa.config.load import load_experiment
 from aqa.errors import AqaError
-from aqa.store.fingerprint import fingerprint_at
 from aqa.store.synthetic import make_synthetic
-from aqa.sweeps.grid import Sweep, groups_of, load_sweep, points_of, wandb_sweeps
+from aqa.sweeps.grid import Sweep, groups_of, load_sweep, points_of
+from aqa.sweeps.wandb_agents import wandb_sweeps
 
 SWEEPS = Path(__file__).parents[2] / "experiments" / "sweeps"
 
@@ -100,28 +99,6 @@ def test_runs_are_grouped_by_the_sweep(folder):
     assert points(folder, set={"tracking.group": "mine"})[0].experiment.tracking.group == "mine"
 
 
-def test_a_wandb_agent_runs_what_the_sweep_would(folder):
-    content = {"grid": {"data.target": "all", "missing.train": [{"rates": 0.3}, "none"], "train.seed": [0, 1]}}
-    sweep = Sweep.model_validate({"name": "s", "experiments": ["two.yaml"], "set": {"train.epochs": 3}, **content})
-    exported = wandb_sweeps(sweep, folder)["two"]
-    assert exported["parameters"]["data.target"] == {"values": ["A", "B"]}
-    ours = {p.name for p in points_of(sweep, folder)}
-    theirs = set()
-    for values in itertools.product(*(p["values"] for p in exported["parameters"].values())):
-        arguments = [f"{key}={value}" for key, value in zip(exported["parameters"], values, strict=True)]
-        _, _, _, file, *common, _ = exported["command"]
-        theirs.add(load_experiment(file, [*common, *arguments]).unique_name(fingerprint_at("tiny.h5")))
-    assert exported["command"][:3] == ["${env}", "aqa", "run"]
-    assert theirs == ours
-    assert len(ours) == 8
-
-
-@pytest.mark.parametrize("what", [{"rules": [{"when": {}, "set": {}}]}, {"grid": {"variant": {"a": {}}}}])
-def test_what_a_wandb_sweep_cannot_say_is_refused(folder, what):
-    with pytest.raises(AqaError, match="a sweep of Weights & Biases knows no"):
-        wandb_sweeps(Sweep.model_validate({"name": "s", "experiments": ["one.yaml"], **what}), folder)
-
-
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -178,9 +155,6 @@ def test_vectorize_refuses_what_it_cannot_take_together(folder):
     (folder / "s.yaml").write_text("name: s\nexperiments: [one.yaml]\nvectorize: seed\n")
     with pytest.raises(AqaError, match="vectorize"):
         load_sweep(folder / "s.yaml")
-    plain = Sweep.model_validate({"name": "s", "experiments": ["one.yaml"], "vectorize": "seeds"})
-    with pytest.raises(AqaError, match="knows no vectorize"):
-        wandb_sweeps(plain, folder)
 
 
 @pytest.mark.parametrize("name", ["no", "true", "007", "123", "2024-05-01", "a: b", "[v1]", "null", "seeds #2", "None"])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aqa.sweeps.tables import mean_and_deviation, seeds_table
+from aqa.sweeps.tables import mean_and_deviation, seeds_table, settings_found
 
 
 def found(**changes):
@@ -19,23 +19,30 @@ def found(**changes):
             "model": "mcmoe",
             "seed": seed,
             "selected_on": "valid",
+            "selection_metric": "srcc",
+            "selection_pattern": "complete",
+            "selection_value": selected + 0.1 * seed,
             "pattern": pattern,
             "srcc": base + 0.1 * seed,
             **changes,
         }
-        for rate, base in ((0.1, 0.5), (0.2, 0.3))
+        for rate, base, selected in ((0.1, 0.5, 0.6), (0.2, 0.3, 0.4))
         for seed in (0, 1, 2)
         for pattern in ("VAF", "average")
     ]
     return pd.DataFrame(rows)
 
 
+def mean(values):
+    return np.tanh(np.mean(np.arctanh(values)))
+
+
 def test_a_line_a_setting_with_mean_and_deviation_over_its_seeds():
     _, header, _, first, second = seeds_table(found()).splitlines()
-    assert header.split() == ["train.learning_rate", "target", "VAF", "average", "seeds", "selected", "on"]
-    mean = np.tanh(np.mean(np.arctanh([0.5, 0.6, 0.7])))
-    cell = [f"{mean:.3f}", "±", "0.100"]
-    assert first.split() == ["0.1", "TES", *cell, *cell, "3", "valid"]
+    columns = ["train.learning_rate", "target", "validation", "VAF", "average", "seeds", "selected", "on"]
+    assert header.split() == columns
+    validation, test = ([f"{mean(v):.3f}", "±", "0.100"] for v in ([0.6, 0.7, 0.8], [0.5, 0.6, 0.7]))
+    assert first.split() == ["0.1", "TES", *validation, *test, *test, "3", "valid"]
     assert second.startswith("0.2")
 
 
@@ -54,3 +61,28 @@ def test_one_seed_has_no_deviation_and_no_table():
 )
 def test_cells(values, text):
     assert mean_and_deviation(values) == text
+
+
+def rates(table):
+    return [one.values["train.learning_rate"] for one in settings_found(table)]
+
+
+def test_settings_are_sorted_by_validation_whatever_the_test_split_says():
+    table = found()
+    assert rates(table) == ["0.1", "0.2"]
+    table["selection_value"] = -table["selection_value"]
+    assert rates(table) == ["0.2", "0.1"]
+    table["srcc"] = -table["srcc"]
+    assert rates(table) == ["0.2", "0.1"]
+
+
+def test_the_lower_mse_is_the_better_one_and_its_mean_is_a_plain_one():
+    table = found(selection_metric="mse")
+    assert rates(table) == ["0.2", "0.1"]
+    assert "MSE 0.500" in seeds_table(table)
+
+
+def test_settings_that_were_selected_on_test_come_last():
+    table = found()
+    table.loc[table["train.learning_rate"] == "0.1", "selected_on"] = "test"
+    assert rates(table) == ["0.2", "0.1"]

@@ -1,0 +1,60 @@
+"""Picking the best setting of a sweep: by validation alone, and what it then comes to on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from aqa.evaluation.comparison import Estimate, best_of
+from aqa.runs.table import UNDEFINED, interval_text
+from aqa.sweeps.folder import SweepFolder
+from aqa.sweeps.tables import Setting, selected_text, settings_found
+from aqa.sweeps.tested import estimates_on_test
+
+
+def best_text(found: pd.DataFrame, folder: SweepFolder) -> str:
+    """For each target the setting with the best validation value, its runs, and SRCC on the test split.
+
+    found: as `aqa.sweeps.tables.results` gives it. Settings whose epochs were selected on the test split are not
+    picked: they have no validation value.
+    """
+    settings = settings_found(found)
+    lines = []
+    for target in dict.fromkeys(one.target for one in settings):
+        own = [one for one in settings if one.target == target]
+        valid = [one for one in own if one.selection["split"] != "test" and not np.isnan(one.selection["value"])]
+        lines += _of_target(target, valid, folder)
+        left_out = sum(one.selection["split"] == "test" for one in own)
+        if left_out:
+            lines.append(f"  not picked from: {left_out} settings whose epochs were selected on the TEST split")
+    return "\n".join(lines) if lines else "no run is done yet"
+
+
+def _of_target(target: str, settings: Sequence[Setting], folder: SweepFolder) -> list[str]:
+    if not settings:
+        return [f"{target}: no setting has a validation value"]
+    kinds = {(one.selection["metric"], one.rows["selection_pattern"].iloc[0]) for one in settings}
+    if len(kinds) > 1:
+        return [f"{target}: settings were selected by different metrics or patterns, and cannot be compared"]
+    best, others = settings[0], len(settings) - 1
+    named = " ".join(f"{axis}={value}" for axis, value in best.values.items()) or best.runs[0]
+    value = f"{selected_text(best.selection)} on {best.selection['split']}"
+    tested = estimates_on_test({str(i): [folder.run(run) for run in one.runs] for i, one in enumerate(settings)})
+    lines = [f"{target}: {named}, the best of {len(settings)} by validation ({value})"]
+    for pattern, estimate in tested["0"].items():
+        text = f"  test {pattern}: SRCC {_estimate_text(estimate)}"
+        if others:
+            first = best_of({i: own[pattern] for i, own in tested.items() if pattern in own}) == "0"
+            text += "; above every other setting by the paired test" if first else ""
+        lines.append(text)
+    lines += [f"  {folder.run(run)}" for run in best.runs]
+    return lines
+
+
+def _estimate_text(found: Estimate) -> str:
+    if np.isnan(found.value):
+        return UNDEFINED
+    low, high = (None if np.isnan(end) else float(end) for end in found.interval[:2])
+    return f"{found.value:.3f} {interval_text(low, high, found.interval.why_none)}"

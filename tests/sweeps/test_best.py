@@ -1,0 +1,69 @@
+"""`aqa sweep --best`: picked by validation alone."""
+
+import json
+
+import pytest
+
+import aqa
+from aqa.runs.folder import RunFolder
+from aqa.store.synthetic import make_synthetic
+from aqa.sweeps.best import best_text
+from aqa.sweeps.folder import SweepFolder
+
+
+@pytest.fixture
+def swept(tmp_path, monkeypatch):
+    """A folder with a finished sweep of ridge: two penalties, two seeds."""
+    monkeypatch.chdir(tmp_path)
+    make_synthetic("tiny", tmp_path / "tiny.h5", samples=24)
+    experiment = {
+        "name": "one",
+        "data": {"store": "tiny.h5", "target": "score"},
+        "model": {"name": "ridge"},
+        "missing": {"test": ["VA", "V"]},
+    }
+    (tmp_path / "one.yaml").write_text(json.dumps(experiment))
+    grid = {"model.alphas": [[1.0], [1e6]], "train.seed": [0, 1]}
+    (tmp_path / "s.yaml").write_text(json.dumps({"name": "s", "experiments": ["one.yaml"], "grid": grid}))
+    return tmp_path
+
+
+def change(run, **selection):
+    """Let a run say that it was selected otherwise."""
+    metrics = RunFolder(run).metrics
+    metrics["selection"] |= selection
+    (run / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_the_best_is_that_of_the_best_validation_value_whatever_it_reaches_on_test(swept):
+    result = aqa.sweep("s.yaml")
+    validation = result.numbers.drop_duplicates("run").groupby("model.alphas")["selection_value"].mean()
+    weaker = validation.idxmin()
+    assert f"model.alphas={validation.idxmax()}, the best of 2 by validation" in str(aqa.sweep("s.yaml", best=True))
+    for run in result.numbers.loc[result.numbers["model.alphas"] == weaker, "run"].unique():
+        change(swept / "runs" / "s" / run, value=0.999)
+    lines = str(aqa.sweep("s.yaml", best=True)).splitlines()
+    assert lines[0] == f"score: model.alphas={weaker}, the best of 2 by validation (SRCC 0.999 on valid)"
+    assert [line.split()[:2] for line in lines[1:4]] == [["test", "VA:"], ["test", "V:"], ["test", "average:"]]
+    assert len(lines) == 6  # and the folders of its two runs
+    table = str(aqa.sweep("s.yaml", status=True))
+    assert table.index("SRCC 0.999") < table.index(f"SRCC {validation.max():.3f}")
+
+
+def test_what_was_selected_on_test_is_not_picked(swept):
+    result = aqa.sweep("s.yaml")
+    runs = [swept / "runs" / "s" / name for name in result.states]
+    for run in runs[:2]:
+        change(run, split="test", value=1.0)
+    text = str(aqa.sweep("s.yaml", best=True))
+    assert "the best of 1 by validation" in text
+    assert "not picked from: 1 settings whose epochs were selected on the TEST split" in text
+    for run in runs[2:]:
+        change(run, split="test", value=1.0)
+    assert "score: no setting has a validation value" in str(aqa.sweep("s.yaml", best=True))
+
+
+def test_nothing_is_picked_before_a_run_is_done(swept):
+    assert str(aqa.sweep("s.yaml", best=True)) == "no run is done yet"
+    assert best_text(aqa.sweep("s.yaml", best=True).numbers, SweepFolder(swept)) == "no run is done yet"
+    assert not (swept / "runs").exists()
