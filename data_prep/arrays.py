@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from aqa.errors import AqaError, first_line, nearest
+from aqa.errors import AqaError, first_line
 from aqa.store import hdf5
 from aqa.system.files import has_file
 from aqa.system.torch_files import load_torch
@@ -28,7 +28,8 @@ from aqa.system.torch_files import load_torch
 from .files import what_it_is
 from .npy import load_npy, load_npz
 from .sheets import parquet_table
-from .tables import read_table
+from .tables import Table
+from .words import nearest_of_many
 
 Array = NDArray[Any]
 Content = Array | Mapping[str, Any]  # an array, or arrays (and mappings of them) by name
@@ -94,7 +95,7 @@ def at_place(content: Content, place: str, where: str) -> Content:
     first, slash, rest = place.partition("/")
     if slash and first in content and isinstance(content[first], Mapping):
         return at_place(content[first], rest, where)
-    raise AqaError(f"{where} has no array '{place}': {nearest(place, list(content)[:1000])}")
+    raise AqaError(f"{where} has no array '{place}': {nearest_of_many(place, map(str, content))}")
 
 
 def holds(content: Content, place: str) -> bool:
@@ -117,12 +118,11 @@ def _npz(path: Path) -> Content:
 
 
 def _parquet(path: Path) -> Content:
-    table = parquet_table(path, UNPACKED).to_pandas()
-    return read_table(path, table)
+    return Table(path, parquet_table(path, UNPACKED).to_pandas())
 
 
 def _text(path: Path) -> Content:
-    return read_table(path)
+    return Table(path)
 
 
 def _torch(path: Path) -> Content:

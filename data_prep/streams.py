@@ -17,7 +17,7 @@ from .arrays import READERS, Content, at_place, holds, pick, read_file
 from .convert import Problem, Stream
 from .files import is_macos
 from .tables import Table
-from .words import split_place
+from .words import nearest_of_many, split_place
 
 Array = NDArray[Any]
 FIELD = re.compile(r"\{([^{}]+)\}")
@@ -113,73 +113,80 @@ def _files(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None) -> 
 
 
 def _ids_of(words: StreamWords, there: Sequence[str]) -> dict[str, str]:
-    """Ids by what stands in the place of {id} in the name of each file."""
-    begin, _, end = words.path.partition("{id}")
-    places = {}
-    for path in there:
-        i = path[len(begin) : len(path) - len(end)]
-        if words.path.replace("{id}", i) == path:
-            places[i] = path
-    return places
+    """Ids by what stands in the place of {id} in the path of each file, the same wherever it stands."""
+    before, *after = map(re.escape, words.path.split("{id}"))
+    pattern = re.compile(before + "(.+)" + r"\1".join(after), re.DOTALL)
+    matches = ((pattern.fullmatch(path), path) for path in there)
+    return {match[1]: path for match, path in matches if match is not None}
 
 
 def _hint(words: StreamWords, places: Mapping[str, str], there: Sequence[str]) -> str:
     """What a user may have meant whose template fits no file."""
-    folder = next((p for p in (Path(words.path.partition("{")[0] + "x").parent, *Path(words.path).parents)), Path())
+    folder = Path(words.path.partition("{")[0] + "x").parent  # the last one without a field
     if not folder.is_dir():
         return f"there is no folder {folder}"
     expected = next(iter(places.values()), words.path)
     others = sorted(p.name for p in Path(expected).parent.glob("*")) if Path(expected).parent.is_dir() else []
-    if without := next((p for p in places.values() if Path(re.sub(r"\.\w+(\.\w+)$", r"\1", p)).is_file()), None):
-        return f"'{Path(without).name}' is not there without the ending in its id; give ids as the files are called"
+    bare = (Path(re.sub(r"\.\w+(\.\w+)$", r"\1", path)) for path in places.values())
+    if found := next((path for path in bare if str(path) not in places.values() and path.is_file()), None):
+        return f"'{found.name}' is there without the ending of its id; give ids as the files are called"
     if there or others:
-        return f"such as {expected}; {nearest(Path(expected).name, others[:1000])[:200]}"
+        return f"such as {expected}; {nearest_of_many(Path(expected).name, others)}"
     return f"{folder} is empty"
 
 
 def _in_one_file(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None, id_column: str) -> Found:
     """One file with all videos: arrays by id, or the lines of a table by its column of ids."""
     path = Path(words.path)
+    content, template = _by_id(words, path, id_column)
+    names = [str(name) for name in content]
+    if rows is None:
+        rows = {i: {} for i in (names if template == "{id}" else _ids_in(template, content, str(path)))}
+    places = {i: _filled(template, i, cells) for i, cells in rows.items()}
+    found = {i: place for i, place in places.items() if holds(content, place)}
+    if not found:
+        wanted = next(iter(places.values()), template)
+        raise AqaError(f"{words.option}: no id is in the file, such as '{wanted}': {nearest_of_many(wanted, names)}")
+    known = set(places.values())
+    extra = [name for name in names if name not in known] if template == "{id}" else []
+
+    def load(i: str) -> Array:
+        return _clips(at_place(content, found[i], str(path)), None, f"{path}:{found[i]}")
+
+    return Found(words, found, load, extra)
+
+
+def _by_id(words: StreamWords, path: Path, id_column: str) -> tuple[Mapping[str, Any], str]:
+    """What a file holds, and where in it a video is: "{id}", or the place that the words say."""
     if not path.is_file():
         here = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = nearest(path.name, here[:1000]) if here else f"there is no folder {path.parent}"
+        hint = nearest_of_many(path.name, here) if here else f"there is no folder {path.parent}"
         raise AqaError(f"{words.option}: there is no file {path}; {hint}; a file per video is written with {{id}}")
-    content = read_file(path)
+    content, template = read_file(path), "{id}"
     if isinstance(content, Table):
-        content = content.by(words.place or id_column, words.option)
-        template = "{id}"
-    elif words.place is not None and FIELD.search(words.place):
-        template = words.place
-    else:
-        content = content if words.place is None else at_place(content, words.place, str(path))
-        template = "{id}"
+        return content.by(words.place or id_column, words.option), template
+    if words.place is not None:
+        if FIELD.search(words.place):
+            template = words.place
+        else:
+            content = at_place(content, words.place, str(path))
     if not isinstance(content, Mapping):
         raise AqaError(
             f"{words.option}: the file holds one array of shape {content.shape}, without ids; write a file per video "
             "({id} in the path), or arrays by id (.npz, .h5, .mat, .pt)"
         )
-    names = [str(name) for name in content]
-    if rows is None:
-        if template != "{id}":
-            names = _ids_in(template, content)
-        rows = {i: {} for i in names}
-    places = {i: _filled(template, i, cells) for i, cells in rows.items()}
-    found = {i: place for i, place in places.items() if holds(content, place)}
-    if not found:
-        wanted = next(iter(places.values()), "")
-        raise AqaError(f"{words.option}: no id is in the file, such as '{wanted}': {nearest(wanted, names[:1000])}")
-    extra = [name for name in names if name not in set(places.values())] if template == "{id}" else []
-    held: Content = content
-
-    def load(i: str) -> Array:
-        return _clips(at_place(held, found[i], str(path)), None, f"{path}:{found[i]}")
-
-    return Found(words, found, load, extra)
+    return content, template
 
 
-def _ids_in(template: str, content: Mapping[str, Any]) -> list[str]:
-    """The names in a file for which a template such as "{id}/visual" leads to an array."""
-    return [str(name) for name in content if holds(content, template.replace("{id}", str(name)))]
+def _ids_in(template: str, content: Content, where: str) -> list[str]:
+    """The ids for which a template such as "{id}/visual" leads to an array in a file."""
+    before, _, after = template.partition("{id}")
+    group, _, begin = before.rpartition("/")
+    end = after.partition("/")[0]
+    inside = at_place(content, group, where) if group else content
+    names = [str(name) for name in inside] if isinstance(inside, Mapping) else []
+    ids = [name[len(begin) : len(name) - len(end)] for name in names if name.startswith(begin) and name.endswith(end)]
+    return [i for i in ids if holds(content, template.replace("{id}", i))]
 
 
 def _clips(content: Content, place: str | None, where: str) -> Array:

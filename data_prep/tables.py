@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,31 +18,100 @@ from aqa.errors import AqaError, brief, first_line, nearest
 from .labels import value_of
 
 Clips = NDArray[np.float64]
+SEPARATORS = ("\t", ";", ",")  # of text; spaces, where a first line has none of them
 
 
 class Table(Mapping[str, Clips]):
-    """The lines of a table as clips; after `by` a mapping of id -> clips (T, D), in the order of the file."""
+    """A table of features; after `by` a mapping of id -> clips (T, D), in the order of the file.
 
-    def __init__(self, path: Path, frame: pd.DataFrame):
+    frame: what was read already; by default the file is text, which is read when its numbers are asked for. names: of
+    the columns, None if the first line of the text has numbers.
+    """
+
+    def __init__(self, path: Path, frame: pd.DataFrame | None = None):
         self.path, self.frame = path, frame
+        self.separator: str | None = None
+        self.names: list[str] | None = None
+        if frame is None:
+            self._read_first_line()
+        else:
+            self.names = [str(name) for name in frame.columns]
+        if self.names is not None and "" in self.names:
+            raise AqaError(
+                f"{path}: column {self.names.index('') + 1} has no name; if these are the row numbers of pandas, write "
+                "the file without them, to_csv(index=False)"
+            )
         self._clips: dict[str, Clips] = {}
 
     def clips(self) -> Clips:
-        """All lines as numbers (n, D); AqaError, naming line and column, for a cell that is not one."""
-        return self._numbers(self.frame)
+        """All lines as numbers (n, D); AqaError, naming column and row, for a cell that is not one."""
+        return self._numbers(self._read(None))
 
     def by(self, column: str, option: str) -> Table:
         """The same table with its lines grouped by a column of ids; AqaError where it lacks the column."""
-        names = list(self.frame.columns)
-        if column not in names:
+        if self.names is None or column not in self.names:
+            hint = "its first line names none" if self.names is None else nearest(column, self.names)
             raise AqaError(
-                f"{option}: {self.path} has no column '{column}' with the ids: {nearest(column, names)}; say which "
-                f"after a colon, {self.path.name}:COLUMN"
+                f"{option}: {self.path} has no column '{column}' with the ids: {hint}; say which after a colon, "
+                f"{self.path.name}:COLUMN"
             )
-        values = self._numbers(self.frame.drop(columns=column))
-        ids = self.frame[column].map(_as_id)
+        frame = self._read(column)
+        values = self._numbers(frame.drop(columns=column))
+        ids = frame[column].map(_as_id)
         self._clips = {str(i): values[rows] for i, rows in ids.groupby(ids, sort=False).indices.items() if i}
         return self
+
+    def _read_first_line(self) -> None:
+        try:
+            with self.path.open(encoding="utf-8-sig") as file:
+                first = file.readline().strip("\r\n")
+        except UnicodeDecodeError:
+            raise _not_text(self.path) from None
+        self.separator = next((mark for mark in SEPARATORS if mark in first), None)
+        fields = [field.strip(' "') for field in first.split(self.separator)]
+        # What pandas calls columns that have no names of their own: 0, 1, 2 ...
+        counted = len(fields) > 1 and fields == [str(place) for place in range(len(fields))]
+        if counted or any(value_of(field) is None for field in fields):
+            self.names = fields
+
+    def _read(self, ids: str | None) -> pd.DataFrame:
+        """The table as numbers, `ids` as text; all of it as text where not every other cell is a plain number."""
+        if self.frame is not None:
+            frame = self.frame
+        else:
+            types = defaultdict(lambda: "float64", {} if ids is None else {ids: "str"})
+            try:
+                frame = self._read_text(types)
+            except ValueError:  # among them what pandas says of lines of different lengths, which it then says again
+                try:
+                    frame = self._read_text("str")
+                except UnicodeDecodeError:
+                    raise _not_text(self.path) from None
+                except ValueError as error:
+                    said = re.sub(r"^Error tokenizing data\. C error: ", "", first_line(error))
+                    raise AqaError(f"{self.path} cannot be read as a table: {said}") from None
+        if not len(frame) or not len(frame.columns):
+            raise AqaError(f"{self.path} has no line of features")
+        return frame
+
+    def _read_text(self, types: Any) -> pd.DataFrame:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # fields that pandas would leave out
+            try:
+                return pd.read_csv(
+                    self.path,
+                    sep=self.separator or r"\s+",
+                    header=None,
+                    names=self.names,
+                    skiprows=0 if self.names is None else 1,
+                    dtype=types,
+                    na_filter=False,
+                    encoding="utf-8-sig",
+                    skipinitialspace=self.separator is not None,
+                    index_col=False,
+                )
+            except pd.errors.ParserWarning:
+                raise ValueError(f"its lines have more fields than the first, {len(self.names or ())}") from None
 
     def _numbers(self, frame: pd.DataFrame) -> Clips:
         values = np.empty(frame.shape, np.float64)
@@ -65,13 +136,17 @@ class Table(Mapping[str, Clips]):
         return len(self._clips)
 
 
+def _not_text(path: Path) -> AqaError:
+    return AqaError(f"{path} cannot be read as text: it is not UTF-8; save it again as UTF-8")
+
+
 def _as_numbers(cells: pd.Series[Any]) -> Clips | None:
     """A column as numbers (n,), also with decimal commas; None where a cell is not one."""
     if pd.api.types.is_numeric_dtype(cells):
         return cells.to_numpy(dtype=np.float64, na_value=np.nan)
+    texts = [str(cell).strip() for cell in cells]
     for decimal in (".", ","):
         try:
-            texts = [str(cell).strip() for cell in cells]
             return np.array([text.replace(",", ".") if decimal == "," else text for text in texts], dtype=np.float64)
         except ValueError:
             continue
@@ -82,37 +157,3 @@ def _as_id(value: Any) -> str:
     if isinstance(value, float):
         return "" if np.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
     return "" if value is None else str(value).strip()
-
-
-def read_table(path: Path, frame: pd.DataFrame | None = None) -> Table:
-    """A table from a text file, or one that was read already; AqaError where it cannot be read or has no line."""
-    frame = _read_text(path) if frame is None else frame
-    if not len(frame) or not len(frame.columns):
-        raise AqaError(f"{path} has no line of features")
-    frame.columns = [str(name).strip() for name in frame.columns]
-    return Table(path, frame)
-
-
-def _read_text(path: Path) -> pd.DataFrame:
-    """All cells as text. The separator is one that is in the first line, which has names if a field is no number."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            first = file.readline().strip()
-        separator = next((mark for mark in ("\t", ";", ",") if mark in first), None)
-        fields = first.split(separator)
-        named = any(value_of(field.strip(' "')) is None for field in fields)
-        return pd.read_csv(
-            path,
-            sep=separator or r"\s+",
-            header=0 if named else None,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            skipinitialspace=separator is not None,
-            index_col=False,
-        )
-    except UnicodeDecodeError:
-        raise AqaError(f"{path} cannot be read as text: it is not UTF-8; save it again as UTF-8") from None
-    except (ValueError, OSError) as error:  # a ParserError is a ValueError
-        said = re.sub(r"^Error tokenizing data\. C error: ", "", first_line(error))
-        raise AqaError(f"{path} cannot be read as a table: {said}") from None

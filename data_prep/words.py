@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from aqa.errors import AqaError, nearest
+
+MOST_NAMED, MOST_LISTED = 1000, 8  # names among which the nearest is looked for, and those that are listed
+
+
+def nearest_of_many(name: str, known: Iterable[str]) -> str:
+    """`nearest`, but of many names of which none is close the first ones are listed."""
+    names = list(islice(known, MOST_NAMED))
+    hint = nearest(name, names)
+    if hint.startswith("did") or len(names) <= MOST_LISTED:
+        return hint
+    return f"there are {', '.join(names[:MOST_LISTED])} ..."
 
 
 def split_place(given: str, endings: Sequence[str], option: str) -> tuple[Path, str | None]:

@@ -158,6 +158,7 @@ SPOILED = {
     "words in a table": ("x.csv", b"a,b\n1,2\n3,high\n", r"column 'b', row 2, is 'high', not a number"),
     "an empty cell": ("x.csv", b"a,b\n1,\n", r"column 'b', row 1, is '', not a number"),
     "a line too long": ("x.csv", b"1,2\n3,4,5\n", r"x\.csv cannot be read as a table: .*line 2"),
+    "lines too long": ("x.csv", b"a,b\n1,2,3\n3,4,5\n", "its lines have more fields than the first, 2"),
     "no line": ("x.csv", b"a,b\n", r"x\.csv has no line of features"),
     "Latin-1": ("x.csv", "grün,b\n1,2\n".encode("latin-1"), "it is not UTF-8; save it again"),
     "a link to elsewhere": ("x.h5", linked, "clips is a link"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aqa.data_prep.words import named, numbered, split_place
+from aqa.data_prep.words import named, nearest_of_many, numbered, split_place
 from aqa.errors import AqaError
 
 ENDINGS = (".npy", ".npz", ".h5")
@@ -58,3 +58,10 @@ def test_name_and_value():
     for text in ("visual", "=a.npy", "visual="):
         with pytest.raises(AqaError, match=r"--stream .*: write NAME=VALUE, such as --stream x=y"):
             named(text, "--stream", "x=y")
+
+
+def test_the_nearest_of_many_names():
+    many = [f"file{k}" for k in range(2000)]
+    assert nearest_of_many("fil7", many) == "did you mean 'file7'?"
+    assert nearest_of_many("x", many) == "there are file0, file1, file2, file3, file4, file5, file6, file7 ..."
+    assert nearest_of_many("x", ["a", "b"]) == "known: a, b"
