@@ -39,6 +39,40 @@ def _one_line(text: str) -> str:
 Name = Annotated[str, pydantic.AfterValidator(_one_line)]
 
 
+class FoldsConfig(StrictConfig):
+    """Cross-validation: which videos are tested together, by a model that was trained on the others.
+
+    One of count, leave_out and column says how the folds are made. Names are those of groups in the store.
+    """
+
+    count: int | None = Field(None, ge=2, lt=MOST)  # so many folds, drawn by `seed`
+    leave_out: str | None = None  # a fold per label of this group: leave one surgeon out
+    column: str | None = None  # this group says the fold of each video: published folds
+    group: str | None = None  # with count: no label of this group in two folds; with column: that this holds
+    repeats: int = Field(1, ge=1, lt=1000)  # with count: how often the folds are drawn anew
+    stratify: bool = False  # with count: like distributions of labels in all folds; the draw then follows the labels
+    seed: int = Field(0, ge=0, lt=SEEDS)  # of the draw, whatever `train.seed` is
+    of: list[str] | None = Field(None, min_length=1)  # the splits whose videos take part; all videos by default
+    fold: int | None = Field(None, ge=0, lt=MOST)  # run this fold alone
+
+    @pydantic.model_validator(mode="after")
+    def _made_in_one_way(self) -> FoldsConfig:
+        ways = [name for name in ("count", "leave_out", "column") if getattr(self, name) is not None]
+        if len(ways) != 1:
+            raise ValueError(f"give one of count, leave_out and column, not {' and '.join(ways) or 'none of them'}")
+        if self.leave_out is not None and self.group is not None:
+            raise ValueError("leave_out has its own group; leave out `group`")
+        for name in ("repeats", "stratify", "seed"):
+            if self.count is None and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} goes with count only; nothing is drawn with {ways[0]}")
+        return self
+
+    @property
+    def whose(self) -> str | None:
+        """The group whose videos stay together, in the validation split and in the bootstrap; None: each by itself."""
+        return self.group if self.leave_out is None else self.leave_out
+
+
 class DataConfig(StrictConfig):
     """Where features come from and how videos become windows of clips."""
 
@@ -49,8 +83,9 @@ class DataConfig(StrictConfig):
     modalities: list[str] | None = Field(None, min_length=1)  # which streams, in which order; the store's by default
     align: Literal["shortest", "none", "time"] = "shortest"  # how streams of different lengths go together
     standardize: bool = False  # channels to zero mean and unit deviation, by the training split's statistics
-    validation: float = Field(0.2, gt=0, lt=1)  # share of train cut off for validation where the store has no `valid`
+    validation: float = Field(0.2, gt=0, lt=1)  # share of train cut off where there is no split `valid`
     memory: float | None = Field(None, gt=0, lt=MOST)  # GiB that features may take; a larger store is read in blocks
+    folds: FoldsConfig | None = None  # cross-validation in place of the store's splits
 
     @pydantic.field_validator("modalities")
     @classmethod
@@ -121,7 +156,11 @@ class TrainConfig(StrictConfig):
 
 
 #: Keys that came after runs were made, and what those runs did: they are not to be taken for other experiments.
-DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {"train.precision": "float32", "train.compile": False}
+DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {
+    "train.precision": "float32",
+    "train.compile": False,
+    "data.folds": None,
+}
 
 
 #: Keys that make it no other experiment: where the store lies, whose content counts, and threads, which change the

@@ -25,9 +25,10 @@ def takes_text(kind: Any, path: Sequence[str]) -> Answer:
     if origin is Annotated:
         return takes_text(inner[0], path)
     if origin in (Union, types.UnionType):
-        if any(takes_text(one, path) == "no" for one in inner if one is not type(None)):
+        answers = {takes_text(one, path) for one in inner if one is not type(None)}
+        if "no" in answers:
             return "no"
-        return "unless null" if type(None) in inner and not path else "yes"
+        return "unless null" if "unless null" in answers or (type(None) in inner and not path) else "yes"
     if origin in (list, dict) and path:
         return takes_text(inner[-1], path[1:])
     return "no"

@@ -6,7 +6,7 @@ An Introduction to the Bootstrap, 1993, chapters 13 and 16).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,8 +49,16 @@ class Interval(NamedTuple):
         return f"undefined in {self.undefined} of {self.resamples} resamples"
 
 
-def resamples(n: int, count: int, seed: int | list[int]) -> Iterator[Floats]:
-    """How often each of n videos was drawn, (n, R) in blocks whose R add up to count."""
+def resamples(n: int, count: int, seed: int | list[int], units: NDArray[np.int64] | None = None) -> Iterator[Floats]:
+    """How often each of n videos was drawn, (n, R) in blocks whose R add up to count.
+
+    units: (n,), numbers from 0 of what is drawn in place of single videos, such as athletes: all videos of one are
+    drawn together (cluster bootstrap; Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
+    """
+    if units is not None:
+        for of_units in resamples(int(units.max(initial=-1)) + 1, count, seed):
+            yield of_units[units]
+        return
     rng = np.random.default_rng(seed)
     block = max(1, VIDEOS_AT_ONCE // max(n, 1))
     for start in range(0, count, block):
@@ -61,6 +69,11 @@ def resamples(n: int, count: int, seed: int | list[int]) -> Iterator[Floats]:
         drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
         yield np.ascontiguousarray(counts.T, dtype=np.float64)
+
+
+def numbered_labels(labels: Sequence[str]) -> NDArray[np.int64]:
+    """The number of each video's label among the sorted labels (n,)."""
+    return np.unique(np.asarray(labels, dtype=object).astype(str), return_inverse=True)[1].astype(np.int64)
 
 
 class ResampledTarget:

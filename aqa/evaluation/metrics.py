@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from aqa.evaluation import bootstrap as resampling
 from aqa.evaluation.bootstrap import FEWEST, Floats, Interval, ResampledTarget, correlation, interval
@@ -101,6 +101,7 @@ def bootstrap(
     resamples: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
+    units: NDArray[np.int64] | None = None,
 ) -> Intervals:
     """Percentile bootstrap intervals of SRCC, over videos (Efron and Tibshirani 1993, chapter 13).
 
@@ -108,12 +109,13 @@ def bootstrap(
     draws the same N videos for every pattern, so that the interval of the Fisher mean over `patterns_to_average` knows
     how the patterns go together; a pattern leaves out the videos that it did not score. Resamples in which a
     correlation is undefined are left out of its percentiles and counted; above 5 % of them the interval is NaN, as it
-    is where an end would be exactly 1 or -1 (`bootstrap.interval`).
+    is where an end would be exactly 1 or -1 (`bootstrap.interval`). units: what is drawn in place of videos, as in
+    `bootstrap.resamples`.
     """
     truth, tail = np.asarray(target, dtype=np.float64), (1 - confidence) / 2
     scores = {name: _pair(prediction, truth)[0] for name, prediction in predictions.items()}
     blocks: dict[str, list[Floats]] = {name: [] for name in scores}
-    for counts in resampling.resamples(len(truth), resamples, seed):
+    for counts in resampling.resamples(len(truth), resamples, seed, units):
         resampled = ResampledTarget(truth, counts)
         for name, prediction in scores.items():
             blocks[name].append(resampled.srcc(prediction))
@@ -133,11 +135,13 @@ def summarize(
     label_high: float,
     seed: int = 0,
     resamples: int = 1000,
+    units: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Every metric of every pattern, and the averages over the incomplete ones.
 
     predictions: by pattern, (N,) in the target's units, NaN for a video that was not scored; target: (N,). label_low
-    and label_high: lowest and highest true score, for `rl2`. seed: of the bootstrap. Returns
+    and label_high: lowest and highest true score, for `rl2`. seed: of the bootstrap, units: what it draws, as
+    in `bootstrap.resamples`. Returns
 
         {"patterns": {name: {"srcc", "srcc_low", "srcc_high", "kendall", "mse", "rl2", "n", "unscored"}},
          "average_incomplete": {"srcc", "srcc_low", "srcc_high", "mse", "patterns", "undefined", "over"}}
@@ -150,7 +154,7 @@ def summarize(
     truth = np.asarray(target, dtype=np.float64)
     if np.isnan(truth).any():
         raise ValueError("a target is NaN; leave out videos that are not labelled")
-    intervals = bootstrap(predictions, truth, incomplete, resamples, seed)
+    intervals = bootstrap(predictions, truth, incomplete, resamples, seed, units=units)
     patterns: dict[str, dict[str, Any]] = {}
     for name, prediction in predictions.items():
         x, y = _pair(prediction, truth)

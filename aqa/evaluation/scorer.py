@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aqa.errors import AqaError, NotANumber, nearest
 from aqa.evaluation import metrics
+from aqa.evaluation.bootstrap import numbered_labels
 from aqa.features.batches import Features, Rows, scoring_batches, scoring_visibility
 from aqa.missing import MissingPattern, parse_pattern
 from aqa.missing.hiding import Subset
@@ -155,13 +156,23 @@ def summary(
     target: Target,
     label_range: tuple[float, float],
     seed: int,
+    labels: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The metrics of predictions against truth (n,) as metrics.json has them; ceilings where the data knows them.
 
-    label_range: the lowest and highest true score of the data set, for the relative L2. The average says which patterns
-    that were tested with something missing it leaves out ("left_out"), those that are not subsets.
+    label_range: the lowest and highest true score of the data set, for the relative L2. labels: (n,), of what the
+    bootstrap draws in place of videos, such as athletes.
     """
-    found = metrics.summarize(predictions, truth, incomplete(patterns), *label_range, seed=seed)
+    units = None if labels is None else numbered_labels(labels)
+    found = metrics.summarize(predictions, truth, incomplete(patterns), *label_range, seed=seed, units=units)
+    return completed(found, patterns, target)
+
+
+def completed(found: dict[str, Any], patterns: Mapping[str, MissingPattern], target: Target) -> dict[str, Any]:
+    """Metrics with the ceilings that the data knows, and the patterns that the average leaves out ("left_out").
+
+    These are patterns that were tested with something missing and are not subsets.
+    """
     for name, scores in found["patterns"].items():
         if name in target.ceiling:
             scores["ceiling"] = target.ceiling[name]

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt"
 ERRORS = "errors"  # beside the runs of a sweep: what was wrong with those that failed
 LOCK, HOLDER = ".running.lock", ".running.json"  # while a process trains into the folder, and which one
 WAIT_SECONDS = 0.5  # for a lock that somebody only looks at
+FOLD = re.compile(r"fold\d+")  # folders of folds, inside the folder of a cross-validation
 TRIAL = "trial"  # in metrics.json: the run is a trial of a search, which is not scored
 TRIALS, REFITS = "trials", "refits"  # in the folder of a search: its trials, and the runs of the best settings
 PLUGIN, THREADS = "plugin ", "threads"  # among the versions: before a plugin's name; torch's threads on a CPU
@@ -86,13 +88,12 @@ class RunFolder:
         """
         run = cls(path)
         run.require_free(config, overwrite, fingerprint)
-        if run.path.exists() and not run._is_empty:
-            if overwrite:
-                run._clear()
-            else:
-                run._tidy()
-                if run.status != "new":
-                    return run
+        if overwrite and run.path.exists():
+            run._clear()
+        elif run.path.exists() and not run._is_empty:
+            run._tidy()
+            if run.status != "new":
+                return run
         run.path.mkdir(parents=True, exist_ok=True)
         used = {} if threads is None else {THREADS: str(threads)}
         content = {**config, "versions": {**versions(), **used}}
@@ -166,11 +167,21 @@ class RunFolder:
 
     @property
     def _is_empty(self) -> bool:
-        """Whether nothing is in it but what a run leaves that is killed while it writes its first file."""
+        """Whether nothing is in it but folds, and what a run leaves that is killed while it writes its first file."""
         if not self.path.is_dir():
             return False
         left = {*partials(self.path / CONFIG), *partials(self.path / HOLDER), self.path / LOCK, self.path / HOLDER}
-        return set(self.path.iterdir()) <= left
+        return set(self.path.iterdir()) <= {*left, *(fold.path for fold in self.folds)}
+
+    @property
+    def folds(self) -> list[RunFolder]:
+        """What is called as the fold of a cross-validation is, in the order of their numbers."""
+        inside = [path for path in self.path.glob("fold*") if FOLD.fullmatch(path.name) and path.is_dir()]
+        return [RunFolder(path) for path in sorted(inside, key=lambda path: int(path.name.removeprefix("fold")))]
+
+    def fold(self, number: int) -> RunFolder:
+        """The folder of a fold."""
+        return RunFolder(self.path / f"fold{number}")
 
     @property
     def is_run(self) -> bool:
@@ -287,6 +298,15 @@ class RunFolder:
         return f"{self.path} holds a run on {was}, not on {store}, and what is in them differs ({contents})"
 
     def _clear(self) -> None:
+        """Remove a run's files, and those of its folds."""
+        for fold in self.folds:
+            if fold.is_run:
+                fold.require_unused()
+                fold._clear()
+                with contextlib.suppress(OSError):  # something else lies there
+                    (fold.path / FIGURES).rmdir()
+                with contextlib.suppress(OSError):
+                    fold.path.rmdir()
         self._tidy()
         for figure in (self.path / FIGURES).glob("*.png"):
             figure.unlink()

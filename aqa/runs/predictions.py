@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Ids, targets and patterns are text: `030`, `NA` and `null` are names, not numbers and not missing.
 COLUMNS = ("id", "target", "pattern", "score", "label")
+FOLD, GROUP = "fold", "group"  # further columns of a cross-validation: which fold tested the video, and its group
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,18 @@ def save_predictions(
     truth: NDArray[np.float64],
     target: str,
     predictions: Mapping[str, NDArray[np.float64]],
+    further: Mapping[str, Sequence[object]] | None = None,
 ) -> None:
-    """Write predictions.csv: id, target, pattern, score (empty if nothing was visible), label."""
+    """Write predictions.csv: id, target, pattern, score (empty if nothing was visible), label.
+
+    further: more columns, of each row.
+    """
     import pandas as pd
 
     names = [ids[row] for row in rows]
+    more = dict(further or {})
     by_pattern = [
-        pd.DataFrame({"id": names, "target": target, "pattern": pattern, "score": scores, "label": truth})
+        pd.DataFrame({"id": names, "target": target, "pattern": pattern, "score": scores, "label": truth, **more})
         for pattern, scores in predictions.items()
     ]
     write_table(path, pd.concat(by_pattern))

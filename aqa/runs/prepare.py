@@ -20,6 +20,7 @@ from aqa.features.statistics import Statistics
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns, sample_keys
 from aqa.models import AQAModel, build
 from aqa.runs.cost import attention_note
+from aqa.runs.folds import Fold, cut_by_group, fold_of, make_folds
 from aqa.runs.load import Say, require_prepared
 from aqa.runs.notes import absence_notes, alignment_notes, label_notes
 from aqa.store.checks import require_sound
@@ -71,6 +72,7 @@ class Prepared:
     selection_patterns: Mapping[str, MissingPattern]
     test_patterns: Mapping[str, MissingPattern]
     notes: list[str]  # what a user should know of the data
+    fold: Fold | None = None  # of a cross-validation, where the run is one
 
 
 def prepare(config: Experiment, loader: FeatureLoader, say: Say, scored: bool = True) -> Prepared:
@@ -89,13 +91,14 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say, scored: bool = 
         training_pattern = parse_pattern(config.missing.train, modalities, "missing.train")
         test_patterns = parse_test_patterns(config.missing.test, modalities, "missing.test")
         selecting = selection_patterns(config.select.pattern, modalities)
+        splits, fold = splits_of(store, config, target)
         if not scored and config.select.split != "test":
-            target = without_labels(target, store.split("test"))
-        rowsets = split_rows(store, target, config, notes.append, scored)
+            target = without_labels(target, splits["test"])
+        rowsets = split_rows(splits, fold, target, config, notes.append, scored)
         parts = {"train": rowsets.train, config.select.split: rowsets.select}
         if scored:
             parts["test"] = rowsets.test
-        require_sound(store, config.data.target, parts, {} if "test" in parts else {"test": store.split("test")})
+        require_sound(store, config.data.target, parts, {} if "test" in parts else {"test": splits["test"]})
         notes += label_notes(target, parts)
         streams = Alignment.of(store, modalities, config.data.align, config.data.clips)
         available = training_availability(streams, store.ids, rowsets.train, training_pattern, config, notes.append)
@@ -135,6 +138,7 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say, scored: bool = 
         selecting,
         test_patterns,
         notes,
+        fold,
     )
 
 
@@ -175,39 +179,77 @@ def without_labels(target: Target, rows: Rows) -> Target:
     return replace(target, values=values)
 
 
-def split_rows(store: FeatureStore, target: Target, config: Experiment, note: Say, scored: bool = True) -> Rowsets:
+def splits_of(store: FeatureStore, config: Experiment, target: Target) -> tuple[Mapping[str, Rows], Fold | None]:
+    """The splits of a run: the store's, or what its fold of a cross-validation trains on and tests.
+
+    AqaError where there is no split train or test.
+    """
+    if config.data.folds is None:
+        for name in ("train", "test"):
+            if name not in store.splits:
+                hint = nearest(name, store.splits)
+                raise AqaError(f"{store.path} has no split '{name}': {hint}; data.folds needs none: it makes folds")
+        return store.splits, None
+    folds = make_folds(store, config.data.folds, target)
+    fold = fold_of(folds, config.data.folds.fold)
+    return {"train": folds.train(fold.number), "test": folds.test[fold.number]}, fold
+
+
+def split_rows(
+    splits: Mapping[str, Rows],
+    fold: Fold | None,
+    target: Target,
+    config: Experiment,
+    note: Say,
+    scored: bool = True,
+) -> Rowsets:
     """The labelled videos that train, select and test; none that test where they will not be scored.
 
-    Where the store has no `valid` split and selection asks for one, it is cut from train by the run's seed.
+    Where there is no split `valid` and selection asks for one, it is cut from train by the run's seed; in a fold whose
+    videos belong to groups, by group.
     """
-    train_rows, test = labelled(store.split("train"), target), labelled(store.split("test"), target)
+    store = config.data.store
+    train_rows, test = labelled(splits["train"], target), labelled(splits["test"], target)
     test = test if scored else test[:0]
     split = config.select.split
-    if split == "valid" and "valid" not in store.splits:
-        order = np.random.default_rng([config.train.seed, len(train_rows)]).permutation(len(train_rows))
-        cut = round(config.data.validation * len(train_rows))
-        if not 0 < cut < len(train_rows):
-            raise AqaError(
-                f"data.validation: {config.data.validation} of {len(train_rows)} training videos leaves none to "
-                + ("select on" if cut == 0 else "train on")
-            )
-        select, train_rows = np.sort(train_rows[order[:cut]]), np.sort(train_rows[order[cut:]])
-        note(
-            f"no split 'valid' in the store: {cut} training videos, drawn by seed {config.train.seed}, select the epoch"
-        )
-    elif split in store.splits:
-        select = labelled(store.split(split), target)
+    if split == "valid" and "valid" not in splits:
+        select, train_rows = cut_from_train(train_rows, fold, config, note)
+    elif split in splits:
+        select = labelled(splits[split], target)
     else:
-        raise AqaError(f"select.split: {store.path} has no split '{split}': {nearest(split, [*store.splits, 'valid'])}")
+        where = store if fold is None else f"{fold.name} of a cross-validation"
+        raise AqaError(f"select.split: {where} has no split '{split}': {nearest(split, [*splits, 'valid'])}")
     for name, rows in {"train": train_rows, split: select, **({"test": test} if scored else {})}.items():
         if not len(rows):
-            raise AqaError(f"{store.path}: no video of split '{name}' has a label for {config.data.target}")
+            where = f"split '{name}'" if fold is None else f"'{name}' in {fold.name}"
+            raise AqaError(f"{store}: no video of {where} has a label for {config.data.target}")
     counted = ("train", "test") if scored else ("train",)
-    skipped = sum(len(store.split(name)) for name in counted) - len(train_rows) - len(test)
-    skipped -= len(select) if "valid" not in store.splits and split == "valid" else 0
+    skipped = sum(len(splits[name]) for name in counted) - len(train_rows) - len(test)
+    skipped -= len(select) if "valid" not in splits and split == "valid" else 0
     if skipped:
         note(f"{skipped} videos of {' and '.join(counted)} have no label for {config.data.target} and are left out")
     return Rowsets(train_rows, select, test)
+
+
+def cut_from_train(rows: Rows, fold: Fold | None, config: Experiment, note: Say) -> tuple[Rows, Rows]:
+    """The labelled training videos that select the epoch, and those that remain to train."""
+    share, seed, folds = config.data.validation, config.train.seed, config.data.folds
+    if fold is not None and folds is not None and fold.labels is not None and len(rows):
+        select, train = cut_by_group(rows, fold.labels, share, seed, str(folds.whose))
+        groups = len({fold.labels[row] for row in select})
+        whose = f"{groups} groups ({folds.whose})"
+        note(f"{len(select)} training videos from {whose}, drawn by seed {seed}, select the epoch")
+        return select, train
+    order = np.random.default_rng([seed, len(rows)]).permutation(len(rows))
+    cut = round(share * len(rows))
+    if not 0 < cut < len(rows):
+        raise AqaError(
+            f"data.validation: {share} of {len(rows)} training videos leaves none to "
+            + ("select on" if cut == 0 else "train on")
+        )
+    why = "" if fold is not None else "no split 'valid' in the store: "
+    note(f"{why}{cut} training videos, drawn by seed {seed}, select the epoch")
+    return np.sort(rows[order[:cut]]), np.sort(rows[order[cut:]])
 
 
 def training_availability(

@@ -19,6 +19,7 @@ from aqa.evaluation.scorer import Predictions, selection_measure, summary
 from aqa.features.batches import training_batches
 from aqa.features.cache import FeatureLoader
 from aqa.runs.checkpoint import describe_checkpoint
+from aqa.runs.cross_validation import cross_validate, folds_in_store, is_cross_validation
 from aqa.runs.evaluate import Result
 from aqa.runs.folder import (
     CHECKPOINT,
@@ -32,7 +33,7 @@ from aqa.runs.folder import (
     versions,
 )
 from aqa.runs.load import Say, load, require_prepared, silent
-from aqa.runs.predictions import save_predictions
+from aqa.runs.predictions import FOLD, GROUP, save_predictions
 from aqa.runs.prepare import Prepared, make_store, prepare
 from aqa.runs.table import result_table
 from aqa.runs.tracking import require_wandb, tracked
@@ -87,6 +88,13 @@ def run_loaded(
         say_if_unrecorded(folder, say)
         return Result(folder.path, folder.metrics, already_finished=True)
     folder.require_unused()  # said before features are read, which may take minutes
+    if is_cross_validation(config):
+        loader = FeatureLoader(runs=len(folds_in_store(config).test))
+
+        def run_fold(fold: Experiment) -> None:
+            run_loaded(fold, loader, expected=fingerprint, trial=trial, say=say, show_progress=show_progress)
+
+        return Result(folder.path, cross_validate(config, folder, fingerprint, overwrite, run_fold, say))
     with threads_restored():
         prepared = prepare(config, loader, say, scored=trial is None)
         if prepared.fingerprint != fingerprint:
@@ -121,7 +129,8 @@ def _trained(
 
     for note in prepared.notes:
         report(note)
-    with tracked(config.tracking, config.title, config.resolved(), folder.path, report) as tracker:
+    title = config.title if prepared.fold is None else f"{config.title}-fold{prepared.fold.number}"
+    with tracked(config.tracking, title, config.resolved(), folder.path, report) as tracker:
 
         def on_epoch(row: Mapping[str, float]) -> None:
             folder.log(epoch_line(row))  # where there is no terminal to show a bar, this is what a user can follow
@@ -159,9 +168,16 @@ def how_to_resume(folder: RunFolder, epochs: int, overwritten: bool) -> str:
 
 
 def default_folder(config: Experiment, fingerprint: str) -> Path:
-    """runs/NAME; under an agent of a W&B sweep, which changes settings that names do not show, a folder for each."""
+    """runs/NAME; under an agent of a W&B sweep, which changes settings that names do not show, a folder for each.
+
+    One fold alone is where its cross-validation looks for it.
+    """
     sweep = os.environ.get("WANDB_SWEEP_ID")
-    return Path("runs") / (f"wandb-{sweep}/{config.unique_name(fingerprint)}" if sweep else config.title)
+    if sweep:
+        return Path("runs") / f"wandb-{sweep}/{config.unique_name(fingerprint)}"
+    folds = config.data.folds
+    folder = RunFolder(Path("runs") / config.title)
+    return folder.path if folds is None or folds.fold is None else folder.fold(folds.fold).path
 
 
 def fit(
@@ -257,10 +273,17 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
     config, scorer, rows, patterns = prepared.config, prepared.scorer, prepared.rowsets.test, prepared.test_patterns
     checkpoint = describe_checkpoint(config, scorer, prepared.target, progress, prepared.statistics)
     predictions, router_weights = scorer.predict_and_diagnose(rows, patterns)
-    truth = prepared.target.values[rows]
+    truth, range_, seed = prepared.target.values[rows], checkpoint["label_range"], config.train.seed
+    labels: list[str] | None = None
+    further: dict[str, Sequence[object]] = {}
+    if prepared.fold is not None:
+        further[FOLD] = [prepared.fold.number] * len(rows)
+        if prepared.fold.labels is not None:
+            labels = [prepared.fold.labels[row] for row in rows]
+            further[GROUP] = labels
     result = plain(
         {
-            **summary(predictions, truth, patterns, prepared.target, checkpoint["label_range"], config.train.seed),
+            **summary(predictions, truth, patterns, prepared.target, range_, seed, labels),
             "selection": checkpoint["selection"],
             "data_set": prepared.data_set,
             "data": {"fingerprint": prepared.fingerprint},
@@ -275,7 +298,8 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
     )
     folder.save_history(progress.history)
     folder.save_checkpoint(checkpoint)
-    save_predictions(folder.path / PREDICTIONS, scorer.features.ids, rows, truth, config.data.target, predictions)
+    ids, target = scorer.features.ids, config.data.target
+    save_predictions(folder.path / PREDICTIONS, ids, rows, truth, target, predictions, further)
     draw(folder.path / FIGURES, result, predictions, truth, progress, router_weights, scorer.features.modalities)
     return folder.finish(result)
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 UNDEFINED, TOO_FEW = "undefined", "n too small"
+FEW_GROUPS = 10  # for a bootstrap that draws groups
 MOST_NAMED = 7  # patterns of an average that are listed one by one
 
 
@@ -29,25 +30,31 @@ def interval_of(scores: Mapping[str, Any]) -> str:
 def selection_text(selection: Mapping[str, Any]) -> str:
     """How the weights were chosen, with the published protocol called by its name."""
     metric = {"srcc": "SRCC", "mse": "MSE"}[selection["metric"]]
-    if selection.get("value", 0.0) is None:
+    if selection.get("value", 0.0) is None and selection["epoch"] is not None:
         last = f"the last epoch, {selection['epoch']} of {selection['epochs']}"
         return f"{last}: {metric} ({selection['pattern']}) on {selection['split']} was undefined in every epoch"
     split = "SELECTED ON TEST" if selection["split"] == "test" else f"selected on {selection['split']}"
+    if selection["epoch"] is None:
+        return f"epochs {split} in each fold by {metric} ({selection['pattern']})"
     return f"{split}: epoch {selection['epoch']} of {selection['epochs']}, best {metric} ({selection['pattern']})"
 
 
 def result_table(metrics: Mapping[str, Any]) -> str:
     """The metrics of a run or an evaluation (as read back from metrics.json): a line per pattern, then the average."""
     known = any("ceiling" in scores for scores in metrics["patterns"].values())
-    header = ["pattern", "SRCC", "95 % interval", "MSE", "R-l2 %", "n", *(["ceiling"] if known else [])]
+    folds = metrics.get("folds")
+    over_folds = ["mean of folds", "95 % interval"] if folds else []
+    header = ["pattern", "SRCC", "95 % interval", *over_folds, "MSE", "R-l2 %", "n", *(["ceiling"] if known else [])]
     rows = []
     for name, s in metrics["patterns"].items():
-        row = [name, number(s["srcc"]), interval_of(s), number(s["mse"]), number(s["rl2"])]
+        over_folds = [number(s["srcc_folds"]), folds_interval_of(s)] if folds else []
+        row = [name, number(s["srcc"]), interval_of(s), *over_folds, number(s["mse"]), number(s["rl2"])]
         rows.append([*row, str(s["n"]), *([number(s.get("ceiling")) if "ceiling" in s else ""] if known else [])])
     lines = align([header, *rows])
     average = metrics["average_incomplete"]
     if average["patterns"]:
         lines += ["", average_text(average)]
+    lines += folds_lines(metrics) if folds else []
     undefined = [f"{name} ({s['why_undefined']})" for name, s in metrics["patterns"].items() if "why_undefined" in s]
     if undefined:
         lines.append(f"SRCC undefined: {', '.join(undefined)}")
@@ -57,10 +64,34 @@ def result_table(metrics: Mapping[str, Any]) -> str:
         listed = ", ".join(f"{name} {n}" for name, n in unscored.items())
         lines.append(f"not scored, for want of every modality of the pattern: {listed}")
     lines += [f"note: {note}" for note in metrics.get("notes", ())]
-    title = f"{metrics['model']} on {metrics['target']}, seed {metrics['seed']}; {selection_text(metrics['selection'])}"
+    by_folds = f", {folds['description']}" if folds else ""
+    title = f"{metrics['model']} on {metrics['target']}, seed {metrics['seed']}{by_folds}; "
+    title += selection_text(metrics["selection"])
     if metrics.get("split", "test") != "test":
         title += f"; SCORED ON {metrics['split'].upper()}"
     return "\n".join([title, *lines])
+
+
+def folds_interval_of(scores: Mapping[str, Any]) -> str:
+    """The interval of the mean over folds."""
+    return interval_text(scores["srcc_folds_low"], scores["srcc_folds_high"])
+
+
+def folds_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """What must be said under the table of a cross-validation."""
+    folds, average = metrics["folds"], metrics["average_incomplete"]
+    lines = []
+    if average["patterns"] and average["srcc_folds"] is not None:
+        lines.append(f"their mean of folds: {number(average['srcc_folds'])} {folds_interval_of(average)}")
+    drawn = "videos" if folds["group"] is None else f"the {folds['groups']} groups ({folds['group']})"
+    lines += ["", f"SRCC of all out-of-fold scores together, and its Fisher-z mean over folds; intervals draw {drawn}"]
+    if folds["groups"] is not None and folds["groups"] < FEW_GROUPS:
+        lines.append(f"{folds['groups']} groups are few for a bootstrap: the intervals are too narrow")
+    undefined = {name: s for name, s in metrics["patterns"].items() if "why_no_folds" in s}
+    for why in dict.fromkeys(s["why_no_folds"] for s in undefined.values()):
+        known = (f"{n} {number(s['srcc_folds_plain'])}" for n, s in undefined.items() if s["why_no_folds"] == why)
+        lines.append(f"no mean of folds through Fisher's z: {why}; the plain mean: {', '.join(known)}")
+    return lines
 
 
 def no_interval_lines(metrics: Mapping[str, Any]) -> list[str]:
