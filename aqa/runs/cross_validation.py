@@ -37,6 +37,18 @@ def is_cross_validation(config: Experiment) -> bool:
     return config.data.folds is not None and config.data.folds.fold is None
 
 
+def require_no_folds(config: Experiment) -> None:
+    """AqaError for settings that are to be chosen on all folds.
+
+    What selects in one fold is tested in another, so the choice would know the labels of the test.
+    """
+    if is_cross_validation(config):
+        raise AqaError(
+            "data.folds: settings cannot be chosen on all folds, as each validates on videos that others test; "
+            "search on the splits of the store, or in one fold: data.folds.fold=0"
+        )
+
+
 def fold_experiment(config: Experiment, number: int, folder: Path | None = None) -> Experiment:
     """The experiment of one fold; folder: of the cross-validation, in which the fold's is to be."""
     assert config.data.folds is not None

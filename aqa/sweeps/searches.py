@@ -21,9 +21,10 @@ from aqa.config.yaml import read_yaml
 from aqa.errors import AqaError, brief
 from aqa.models import MODELS
 from aqa.names import as_file_name, check_file_name
+from aqa.runs.cross_validation import require_no_folds
 from aqa.runs.folder import flat
 from aqa.runs.load import Say, load, require_prepared, silent
-from aqa.runs.prepare import chosen_modalities, make_store, split_rows
+from aqa.runs.prepare import chosen_modalities, make_store, split_rows, splits_of
 from aqa.store.fingerprint import fingerprint_of
 from aqa.store.store import FeatureStore
 from aqa.sweeps.grid import Point, Settings
@@ -302,5 +303,6 @@ def _checked_store(experiment: Experiment) -> str:
     with FeatureStore(experiment.data.store) as store:
         target = store.target(experiment.data.target)
         chosen_modalities(store, experiment.data.modalities)
-        split_rows(store, target, experiment, silent)
+        require_no_folds(experiment)
+        split_rows(*splits_of(store, experiment, target), target, experiment, silent)
         return fingerprint_of(store)
