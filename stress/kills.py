@@ -5,10 +5,10 @@
     python -m stress.kills --how full         from that call on the disk is full; the command must say so, in a line
     python -m stress.kills --how term         SIGTERM at random moments; it must save and say how to resume
 
-The commands are `aqa run`, `sweep` (two processes), `prepare` (Fis-V's layout) and `report`, each in a fork of this
-process, which has loaded torch already. Everything that they leave is compared byte by byte, except log.txt (what was
-said), .claims (who ran what, when) and the seconds of a sweep. The state after the last epoch is compared as well where
-it is saved every epoch: weights, optimizer, scheduler, random numbers.
+The commands are `aqa run`, `sweep` (two processes), `tune`, `prepare` (Fis-V's layout) and `report`, each in a fork of
+this process, which has loaded torch already. Everything that they leave is compared byte by byte, except log.txt (what
+was said), .claims (who ran what, when), the journal of a search and the seconds of a sweep or a search. The state after
+the last epoch is compared as well where it is saved every epoch: weights, optimizer, scheduler, random numbers.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 import aqa.data_prep.prepare
@@ -40,6 +41,8 @@ import aqa.sweeps.tables
 from aqa.cli import main as aqa_command
 from aqa.runs.folder import METRICS, STATE, RunFolder
 from aqa.store.synthetic import make_synthetic
+from aqa.sweeps.folder import RESULTS, SUMMARY, TRIALS_TABLE
+from aqa.sweeps.study import JOURNAL
 from aqa.system.files import COMPLETE, PARTIAL, STAGE
 from aqa.system.torch_files import load_torch
 
@@ -57,10 +60,19 @@ grid: {{train.seed: {list(range(SEEDS))}}}
 set: {{save_every: 0.1}}
 """
 WIDTHS = {"FISV_rgb_VST": 1024, "FISV_audio_AST": 768, "FISV_flow_I3D": 1024}
-COMMANDS = ("run", "sweep", "prepare", "report")
+TUNE = """
+name: tuned
+experiments: [e.yaml]
+space: {train.learning_rate: {log: [1e-4, 1e-2]}}
+trials: 3
+prune_after: 1
+set: {save_every: 0.1}
+"""
+TRIALS_AND_REFIT = 4
+COMMANDS = ("run", "sweep", "tune", "prepare", "report")
 RESUMED, ANEW, AFTER = "from a saved state", "anew", "after the end"
 LAST_STATE = "last.pt"
-NOT_COMPARED = (".claims", "log.txt", "said.txt", STATE)
+NOT_COMPARED = (".claims", "log.txt", "said.txt", STATE, JOURNAL, SUMMARY)
 WAIT = 600.0  # seconds that a command may take at most
 ORPHANS_END = 120.0  # seconds in which a worker whose parent is gone ends: it may be loading torch on a busy machine
 
@@ -70,6 +82,7 @@ def made(folder: Path, epochs: int) -> dict[str, list[str]]:
     make_synthetic("tiny", folder / "tiny.h5", samples=80)
     (folder / "e.yaml").write_text(EXPERIMENT.format(store=folder / "tiny.h5", epochs=epochs))
     (folder / "s.yaml").write_text(SWEEP)
+    (folder / "t.yaml").write_text(TUNE)
     for seed in range(2):
         output = f"output={folder / 'finished' / str(seed)}"
         aqa.runs.run.run(folder / "e.yaml", [output, "train.epochs=1", f"train.seed={seed}"])
@@ -77,6 +90,7 @@ def made(folder: Path, epochs: int) -> dict[str, list[str]]:
     return {
         "run": ["run", str(folder / "e.yaml"), "output=out"],
         "sweep": ["sweep", str(folder / "s.yaml"), "--jobs", "2"],
+        "tune": ["tune", str(folder / "t.yaml")],
         "prepare": ["prepare", "fisv", "--source", str(folder / "Fis-V"), "--out", "out/fisv.h5"],
         "report": ["report", str(folder / "finished"), "--out", "out"],
     }
@@ -230,7 +244,12 @@ def left(place: Path) -> dict[str, bytes]:
 
 
 def content(path: Path) -> bytes:
-    """What is in a file; of a state its numbers, as tensors may share memory in one and not in another."""
+    """What is in a file; of a state its numbers, as tensors may share memory in one and not in another.
+
+    Of the tables of a search all but the seconds.
+    """
+    if path.name in (TRIALS_TABLE, RESULTS) and "seconds" in path.read_text().partition("\n")[0]:
+        return pd.read_csv(path, dtype=str).drop(columns="seconds").to_csv().encode()
     if path.name != LAST_STATE:
         return path.read_bytes()
     return repr(list(numbers(load_torch(path)))).encode()
@@ -332,7 +351,7 @@ class Campaign:
         said = (place / "said.txt").read_text()
         if again != (2 if refused else 0) or refused != ("exists; choose" in said):
             wrong += f" then status {again}: {said[-2000:]}"
-        if outcome == RESUMED and self.name == "run" and "going on after" not in (place / "out/log.txt").read_text():
+        if outcome == RESUMED and self.name == "run" and "resuming after" not in (place / "out/log.txt").read_text():
             wrong += " the saved state was not used"
         wrong += differences(left(place), self.expected[interval])
         wrong += " something half-done is left" if half_done(place) else ""
@@ -347,6 +366,7 @@ class Campaign:
         after = {
             "run": done == 1,
             "sweep": done == SEEDS,
+            "tune": done == TRIALS_AND_REFIT,
             "prepare": (place / "out" / "fisv.h5").exists(),
             "report": (place / "out" / "index.html").exists() and not stage.exists(),
         }

@@ -19,7 +19,7 @@ from aqa.reporting import charts, writers
 from aqa.reporting.collect import FinishedRun
 from aqa.reporting.naming import unique_names
 from aqa.reporting.sections import ReportSection, Row
-from aqa.reporting.tables import further_tables, heading, runs_table, selected_value, settings_text
+from aqa.reporting.tables import PlainTable, further_tables, heading, runs_table, selected_value, settings_text
 from aqa.reporting.writers import PublishedNumbers
 from aqa.runs.table import number
 from aqa.version import __version__
@@ -66,8 +66,12 @@ def render(
     published: PublishedNumbers,
     runs: Sequence[FinishedRun],
     warnings: Sequence[str],
+    searches: Sequence[PlainTable] = (),
 ) -> str:
-    """The page. sections: by data set, the mean over targets before the targets, each with its figures."""
+    """The page. sections: by data set, the mean over targets before the targets, each with its figures.
+
+    searches: tables of the searches that chose the settings of some runs.
+    """
     names = list(dict.fromkeys(section.data_set for section, _ in sections))
     targets = sum(section.target is not None for section, _ in sections)
     return TEMPLATES.get_template("report.html.j2").render(
@@ -78,6 +82,7 @@ def render(
         data_sets=_data_sets(names, sections, published),
         rankings=[{"title": r.title, "text": _ranking_text(r.ranking), "svg": _inline(r.figure.svg)} for r in rankings],
         runs=runs_table(runs),
+        searches=searches,
         resamples=RESAMPLES,
         version=__version__,
         date=datetime.date.today().isoformat(),
@@ -111,7 +116,7 @@ def _data_sets(
     own = {name: [pair for pair in sections if pair[0].data_set == name] for name in names}
     targets = [(name, section.target) for name in names for section, _ in own[name] if section.target is not None]
     keys = [*((name,) for name in names), *targets]
-    anchors = dict(zip(keys, unique_names(keys, taken=("runs", "ranks")), strict=True))
+    anchors = dict(zip(keys, unique_names(keys, taken=("runs", "ranks", "searches")), strict=True))
     found = []
     for name in names:
         views = [

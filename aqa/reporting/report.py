@@ -17,6 +17,7 @@ from aqa.reporting.collect import ModelRuns, Place, find_runs, read_scores, runs
 from aqa.reporting.naming import unique_names
 from aqa.reporting.page import Figure, Ranked, render
 from aqa.reporting.published import load_published
+from aqa.reporting.searches import search_tables
 from aqa.reporting.sections import ReportSection, mean_section, target_section
 from aqa.reporting.writers import PublishedNumbers
 from aqa.runs.folder import changes_of_stores
@@ -57,6 +58,7 @@ def report(
     drawn = [pair for own in _by_data_set(by_place) for pair in _drawn_sections(own, known, jobs)]
     sections = [section for section, _ in drawn]
     rankings = rankings_of(sections)
+    searches, unread = search_tables(found)
     with written_together(out, last=PAGE) as parts:
         (parts / FIGURES).mkdir()
         figures = [*(figure for _, own in drawn for figure in own), *(ranked.figure for ranked in rankings)]
@@ -64,11 +66,12 @@ def report(
             write_text(parts / FIGURES / f"{name}.svg", figure.svg.replace(charts.INK, "black"))
             with written_whole(parts / FIGURES / f"{name}.pdf") as partial:
                 partial.write_bytes(figure.drawing.pdf)
-        write_text(parts / MARKDOWN, writers.markdown(sections, known))
+        write_text(parts / MARKDOWN, writers.markdown(sections, known, searches))
         write_text(parts / LATEX, latex.tables(sections, known))
         write_text(parts / ALL_TARGETS, latex.all_targets(sections))
         write_table(parts / CSV, writers.table(sections, known))
-        write_text(parts / PAGE, render(title, drawn, rankings, known, found, [*changes, *warnings, *repeated]))
+        notes = [*changes, *warnings, *unread, *repeated]
+        write_text(parts / PAGE, render(title, drawn, rankings, known, found, notes, searches))
     return out / PAGE
 
 

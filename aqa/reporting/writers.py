@@ -60,8 +60,10 @@ def of_section(published: PublishedNumbers, section: ReportSection) -> list[Publ
     return [row for row in published if (row.data_set, row.target) == (section.data_set, section.target)]
 
 
-def markdown(sections: Sequence[ReportSection], published: PublishedNumbers) -> str:
-    """A main table for each section, its settings, and what else is known of it."""
+def markdown(
+    sections: Sequence[ReportSection], published: PublishedNumbers, searches: Sequence[PlainTable] = ()
+) -> str:
+    """A main table for each section, its settings, and what else is known of it; then the searches for settings."""
     parts = ["# SRCC by missing pattern", CAPTION]
     for section in sections:
         columns = section.columns
@@ -82,6 +84,8 @@ def markdown(sections: Sequence[ReportSection], published: PublishedNumbers) -> 
             *map(escaping.paragraph, filter(None, words)),
         ]
         parts += [part for table in further_tables(section) for part in _plain(table)]
+    if searches:
+        parts += ["## Searches for settings", *(part for table in searches for part in _plain(table))]
     return "\n\n".join(parts) + "\n"
 
 

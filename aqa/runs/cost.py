@@ -94,5 +94,9 @@ def duration(seconds: float) -> str:
     """Seconds in words, to two digits."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds:.2g} seconds"
+            return f"{_two_digits(seconds / size)} {unit}"
+    return f"{_two_digits(seconds)} seconds"
+
+
+def _two_digits(number: float) -> str:
+    return f"{float(f'{number:.2g}'):g}"  # 100, not 1e+02

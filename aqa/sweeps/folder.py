@@ -12,6 +12,8 @@ from aqa.runs.folder import ERRORS, LOCK, METRICS, RunFolder
 from aqa.system.files import has_file, write_text
 from aqa.system.locks import claimed, holder_in, is_claimed, note_holder
 
+RESULTS = "results.csv"  # in the folder of a sweep or a search: what was found
+TRIALS_TABLE, IMPORTANCE, SUMMARY = "trials.csv", "importance.csv", "summary.txt"  # in that of a search
 State = Literal["done", "running", "failed", "waiting"]
 
 

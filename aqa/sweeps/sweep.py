@@ -17,14 +17,12 @@ from aqa.runs.load import Say, silent
 from aqa.runs.prepare import make_store
 from aqa.sweeps import tables
 from aqa.sweeps.best import best_text
-from aqa.sweeps.folder import State, SweepFolder
+from aqa.sweeps.folder import RESULTS, State, SweepFolder
 from aqa.sweeps.grid import Point, groups_of, load_sweep, points_of
 from aqa.sweeps.local import run_points
 from aqa.sweeps.ray_cluster import run_on_ray
 from aqa.sweeps.wandb_agents import WandbMethod, wandb_sweeps, write_wandb
 from aqa.system.files import write_table
-
-RESULTS = "results.csv"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from aqa.errors import AqaError
 from aqa.evaluation.comparison import Estimate
 from aqa.runs.load import Say, silent
 from aqa.sweeps import tune_tables as tables
+from aqa.sweeps.folder import IMPORTANCE, RESULTS, SUMMARY, TRIALS_TABLE
 from aqa.sweeps.searches import load_tune, searches_of
 from aqa.sweeps.study import Study
 from aqa.sweeps.tables import failures
@@ -22,8 +23,6 @@ from aqa.sweeps.tune_tables import SearchFound
 from aqa.sweeps.tune_work import TuneFolder, work, work_together
 from aqa.sweeps.wandb_agents import WandbMethod, wandb_searches, write_wandb
 from aqa.system.files import write_table, write_text
-
-RESULTS, TRIALS_TABLE, IMPORTANCE, SUMMARY = "results.csv", "trials.csv", "importance.csv", "summary.txt"
 
 
 @dataclass(frozen=True)

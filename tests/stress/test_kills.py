@@ -13,7 +13,7 @@ def commands(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "how", "count"),
-    [("run", "kill", 2), ("run", "die", 1), ("prepare", "full", 1), ("report", "die", 2)],
+    [("run", "kill", 2), ("run", "die", 1), ("tune", "kill", 1), ("prepare", "full", 1), ("report", "die", 2)],
 )
 def test_what_is_killed_goes_on_to_the_same_files(commands, capsys, name, how, count):
     folder, known = commands
