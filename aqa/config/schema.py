@@ -160,6 +160,8 @@ DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {
     "train.precision": "float32",
     "train.compile": False,
     "data.folds": None,
+    "evaluate.metrics": [],
+    "evaluate.intervals": True,
 }
 
 
@@ -177,6 +179,20 @@ class SelectConfig(StrictConfig):
     split: str = "valid"
     metric: Literal["srcc", "mse"] = "srcc"
     pattern: str = "complete"  # a subset such as VA, or `average`: over the incomplete subsets
+
+
+class EvaluateConfig(StrictConfig):
+    """What is said of the scores beside SRCC, MSE and R-l2."""
+
+    metrics: list[str] = []  # further measures, such as mae or quadratic_kappa
+    intervals: bool = True  # a bootstrap interval for each of them
+
+    @pydantic.field_validator("metrics")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("a metric is listed twice")
+        return names
 
 
 class TrackingConfig(StrictConfig):
@@ -202,6 +218,7 @@ class Experiment(StrictConfig):
     missing: MissingConfig = MissingConfig()
     train: TrainConfig = TrainConfig()
     select: SelectConfig = SelectConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     tracking: TrackingConfig = TrackingConfig()
     targets: dict[str, dict[str, Any]] = {}
     output: Name | None = None
@@ -252,6 +269,7 @@ class Experiment(StrictConfig):
             section, name = key.split(".")
             if resolved[section][name] == before:
                 del resolved[section][name]
+        resolved = {section: settings for section, settings in resolved.items() if settings != {}}
         digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
         parts = [as_file_name(part, SHOWN_OF_A_NAME) for part in (store, self.data.target, self.model.name)]
         return f"{'-'.join(parts)}-seed{self.train.seed}-{digest}"

@@ -17,6 +17,7 @@ Bools = NDArray[np.bool_]
 
 FEWEST = 3  # Two videos correlate perfectly whatever is predicted.
 MOST_UNDEFINED = 0.05  # Percentiles of what is left after leaving out more than this would be of another quantity.
+RESAMPLES = 1000
 TAIL = 0.025  # Of resamples beyond each end of a 95 % interval.
 VIDEOS_AT_ONCE = 1_000_000  # Resamples are worked through in blocks of about this many videos, to bound memory.
 

@@ -14,11 +14,10 @@ import scipy
 from numpy.typing import ArrayLike
 
 from aqa.evaluation import metrics
-from aqa.evaluation.bootstrap import Bools, Floats, Interval, ResampledTarget, interval, resamples
+from aqa.evaluation.bootstrap import RESAMPLES, Bools, Floats, Interval, ResampledTarget, interval, resamples
 
 K = TypeVar("K", bound=Hashable)
 
-RESAMPLES = 1000
 FEWEST_MODELS, FEWEST_TARGETS = 3, 2  # that Friedman's test is defined for
 SIGNIFICANCE = 0.05
 

@@ -35,7 +35,7 @@ def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
     if len(x) < FEWEST or np.isnan(x).any() or np.isnan(y).any():
         return float("nan")
     # Twice the centred ranks are whole numbers, so that constants and perfect orders are met exactly.
-    x, y = (2 * pd.Series(v).rank().to_numpy() - (len(v) + 1) for v in (x, y))
+    x, y = (2 * np.asarray(pd.Series(v).rank()) - (len(v) + 1) for v in (x, y))
     return float(correlation(x @ y, x @ x, y @ y))
 
 

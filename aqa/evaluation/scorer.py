@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from aqa.errors import AqaError, NotANumber, nearest
 from aqa.evaluation import metrics
 from aqa.evaluation.bootstrap import numbered_labels
+from aqa.evaluation.curves import area_under_rates
+from aqa.evaluation.measures import Ranges, measured
 from aqa.features.batches import Features, Rows, scoring_batches, scoring_visibility
 from aqa.missing import MissingPattern, parse_pattern
-from aqa.missing.hiding import Subset
+from aqa.missing.hiding import Nothing, Rates, Subset
 from aqa.modalities import MOST_MODALITIES, find_subset, subsets
 from aqa.models import AQAModel
 from aqa.store.store import Target
@@ -157,14 +159,24 @@ def summary(
     label_range: tuple[float, float],
     seed: int,
     labels: Sequence[str] | None = None,
+    further: Sequence[str] = (),
+    intervals: bool = True,
 ) -> dict[str, Any]:
     """The metrics of predictions against truth (n,) as metrics.json has them; ceilings where the data knows them.
 
     label_range: the lowest and highest true score of the data set, for the relative L2. labels: (n,), of what the
-    bootstrap draws in place of videos, such as athletes.
+    bootstrap draws in place of videos, such as athletes. further: measures by name, with bootstrap intervals unless
+    `intervals` is false. Where several missing rates were tested, the area under SRCC against them is added.
     """
     units = None if labels is None else numbered_labels(labels)
     found = metrics.summarize(predictions, truth, incomplete(patterns), *label_range, seed=seed, units=units)
+    ranges = Ranges((target.low, target.high), label_range)
+    for name, values in measured(further, predictions, truth, ranges, seed, intervals, units).items():
+        if values:
+            found["patterns"][name]["measures"] = values
+    rates = {name: rate for name, p in patterns.items() if (rate := missing_rate(p)) is not None}
+    if len(set(rates.values())) > 1:
+        found["area_under_rates"] = area_under_rates(predictions, truth, rates, seed, units)
     return completed(found, patterns, target)
 
 
@@ -181,6 +193,15 @@ def completed(found: dict[str, Any], patterns: Mapping[str, MissingPattern], tar
     if averaged and all(name in target.ceiling for name in averaged):
         average["ceiling"] = metrics.fisher_mean([target.ceiling[name] for name in averaged])
     return found
+
+
+def missing_rate(pattern: MissingPattern) -> float | None:
+    """The rate at which a pattern hides every modality; None for one that does anything else."""
+    if isinstance(pattern, Nothing) or _is_complete(pattern):
+        return 0.0
+    if isinstance(pattern, Rates) and len(set(pattern.rates)) == 1:
+        return float(pattern.rates[0])
+    return None
 
 
 def _is_complete(pattern: MissingPattern) -> bool:

@@ -8,13 +8,14 @@ its options ({rates: {visual: 0.3, audio: 0.5}}).
 A new pattern is one class in a file of this folder, decorated with its name.
 """
 
-from aqa.missing.base import PATTERNS, Draws, MissingPattern, sample_keys
+from aqa.missing.base import PATTERNS, Draws, MissingPattern, Videos, sample_keys
 from aqa.missing.parsing import parse_pattern, parse_test_patterns
 
 __all__ = [
     "PATTERNS",
     "Draws",
     "MissingPattern",
+    "Videos",
     "parse_pattern",
     "parse_test_patterns",
     "sample_keys",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -70,6 +70,20 @@ class Draws:
         return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+@dataclass(frozen=True)
+class Videos:
+    """What is known of the videos that a pattern is for: n of one split.
+
+    keys: (n,) as `sample_keys` gives them; available: (n, M); scores: (n,) their labels, None where they are not to be
+    known; energy: a function from a modality's name to (n,), the root mean square of its features, NaN where absent.
+    """
+
+    keys: NDArray[np.uint64]
+    available: Visibility
+    scores: NDArray[np.float64] | None
+    energy: Callable[[str], NDArray[np.float64]]
+
+
 class MissingPattern:
     """A rule by which modalities go missing. Subclasses change what they need; the base hides nothing."""
 
@@ -88,6 +102,10 @@ class MissingPattern:
         if not isinstance(options, Mapping):
             raise AqaError(f"{where} takes named options, got {value!r}")
         return cls(modalities, **check_options(cls, options, where))
+
+    def informed(self, videos: Videos) -> MissingPattern:
+        """The pattern for these videos, where it goes by what is known of them; the others are as they are."""
+        return self
 
     def remaining(self, available: Visibility, draws: Draws) -> Visibility:
         """What the data set itself still has: streams taken away here are never seen, not even as targets."""

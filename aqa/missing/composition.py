@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from aqa.errors import AqaError, nearest
-from aqa.missing.base import PATTERNS, Draws, MissingPattern, Visibility
+from aqa.missing.base import PATTERNS, Draws, MissingPattern, Videos, Visibility
 from aqa.missing.parsing import parse_pattern
 
 
@@ -39,6 +39,9 @@ class Fixed(MissingPattern):
     def name(self) -> str:
         return f"fixed {self.pattern.name}"
 
+    def informed(self, videos: Videos) -> MissingPattern:
+        return Fixed(self.modalities, pattern=self.pattern.informed(videos), seed=self.seed)
+
     def remaining(self, available: Visibility, draws: Draws) -> Visibility:
         seed = draws.seed if self.seed is None else self.seed
         once = replace(Draws.once(seed, draws.sample), part=draws.part)
@@ -62,6 +65,9 @@ class Combine(MissingPattern):
     @property
     def name(self) -> str:
         return " & ".join(pattern.name for pattern in self.patterns)
+
+    def informed(self, videos: Videos) -> MissingPattern:
+        return Combine(self.modalities, patterns=[pattern.informed(videos) for pattern in self.patterns])
 
     def remaining(self, available: Visibility, draws: Draws) -> Visibility:
         for i, pattern in enumerate(self.patterns):

@@ -14,7 +14,8 @@ import jinja2
 from markupsafe import Markup
 
 from aqa.errors import printable
-from aqa.evaluation.comparison import RESAMPLES, Ranking
+from aqa.evaluation.bootstrap import RESAMPLES
+from aqa.evaluation.comparison import Ranking
 from aqa.reporting import charts, writers
 from aqa.reporting.collect import FinishedRun
 from aqa.reporting.naming import unique_names

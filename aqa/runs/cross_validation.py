@@ -18,6 +18,7 @@ from aqa.config.schema import Experiment, FoldsConfig
 from aqa.errors import AqaError
 from aqa.evaluation import metrics as measures
 from aqa.evaluation.cross_validation import HeldOut, summarize_folds
+from aqa.evaluation.measures import Ranges, measured_by_repeat
 from aqa.evaluation.scorer import Predictions, completed, incomplete
 from aqa.missing import MissingPattern, parse_test_patterns
 from aqa.runs.folder import PREDICTIONS, RunFolder
@@ -113,7 +114,15 @@ def gather(config: Experiment, folder: RunFolder, fingerprint: str) -> dict[str,
     first = found.metrics[0]
     result = plain(
         {
-            **pooled_summary(found.predictions, found.tested, patterns, target, config.train.seed),
+            **pooled_summary(
+                found.predictions,
+                found.tested,
+                patterns,
+                target,
+                config.train.seed,
+                config.evaluate.metrics,
+                config.evaluate.intervals,
+            ),
             "selection": _selection(config, found.metrics),
             "folds": _about_folds(config.data.folds, found),
             "data_set": data_set,
@@ -164,10 +173,21 @@ def pooled_summary(
     patterns: Mapping[str, MissingPattern],
     target: Target,
     seed: int,
+    further: Sequence[str] = (),
+    intervals: bool = True,
 ) -> dict[str, Any]:
-    """The metrics of out-of-fold predictions, by pattern (K, n), as metrics.json has them."""
+    """The metrics of out-of-fold predictions, by pattern (K, n), as metrics.json has them.
+
+    further, intervals: measures by name, and whether they have intervals (of one repeat alone).
+    """
     known = target.values[~np.isnan(target.values)]
-    summed = summarize_folds(predictions, tested, incomplete(patterns), float(known.min()), float(known.max()), seed)
+    label_range = float(known.min()), float(known.max())
+    summed = summarize_folds(predictions, tested, incomplete(patterns), *label_range, seed)
+    ranges = Ranges((target.low, target.high), label_range)
+    measures = measured_by_repeat(further, predictions, tested.truth, ranges, seed, intervals, tested.units)
+    for name, values in measures.items():
+        if values:
+            summed["patterns"][name]["measures"] = values
     return completed(summed, patterns, target)
 
 

@@ -14,11 +14,13 @@ import pandas as pd
 
 from aqa.config.load import load_experiment
 from aqa.errors import AqaError
+from aqa.evaluation.measures import require_metrics
 from aqa.evaluation.scorer import summary
 from aqa.missing import parse_pattern, parse_test_patterns
 from aqa.modalities import subset_name
 from aqa.runs.checkpoint import load_scorer, read_checkpoint
 from aqa.runs.folder import RunFolder, unrecorded_text
+from aqa.runs.informing import informed, videos_of
 from aqa.runs.load import Say, silent
 from aqa.runs.prepare import labelled
 from aqa.runs.streams import store_to_predict
@@ -51,6 +53,8 @@ def evaluate(
     patterns: Any = None,
     store: str | os.PathLike[str] | None = None,
     split: str = "test",
+    metrics: Sequence[str] | None = None,
+    intervals: bool | None = None,
     out: str | os.PathLike[str] | None = None,
     device: str = "auto",
     memory: float | None = None,
@@ -59,7 +63,8 @@ def evaluate(
     """Score a finished run's model again: under other patterns, on another store or split.
 
     patterns: as `missing.test` in an experiment file; the run's own by default. store: a feature store with the run's
-    target; the run's own by default. out: a JSON file to write the metrics to; nothing is written by default. memory:
+    target; the run's own by default. metrics, intervals: as `evaluate` in an experiment file; the run's own by default.
+    out: a JSON file to write the metrics to; nothing is written by default. memory:
     GiB that features may take; `data.memory` of the run by default. AqaError for any mistake, and where `out` exists,
     unless `overwrite`.
     """
@@ -77,17 +82,29 @@ def evaluate(
         rows = labelled(opened.split(split), target)
         require_sound(opened, checkpoint["target"]["name"], {split: rows})
         scorer = load_scorer(checkpoint, opened, chosen_device, config.data.memory if memory is None else memory)
+        modalities = scorer.features.modalities
+        chosen = parse_test_patterns(config.missing.test if patterns is None else patterns, modalities, "patterns")
+        chosen = informed(chosen, videos_of(opened, modalities, rows, target))
     if not len(rows):
         raise AqaError(f"{path}: no video of split '{split}' has a label for {config.data.target}")
-    asked = config.missing.test if patterns is None else patterns
-    chosen = parse_test_patterns(asked, scorer.features.modalities, "patterns")
     predictions = scorer.predict(rows, chosen)
-    found = summary(predictions, target.values[rows], chosen, target, checkpoint["label_range"], scorer.seed)
-    metrics, kept = folder.metrics, ("selection", "target", "model", "seed")
-    lacking = [key for key in kept if key not in metrics]
+    further = config.evaluate.metrics if metrics is None else metrics
+    require_metrics(further, "metrics")
+    found = summary(
+        predictions,
+        target.values[rows],
+        chosen,
+        target,
+        checkpoint["label_range"],
+        scorer.seed,
+        further,
+        config.evaluate.intervals if intervals is None else intervals,
+    )
+    before, kept = folder.metrics, ("selection", "target", "model", "seed")
+    lacking = [key for key in kept if key not in before]
     if lacking:
         raise AqaError(f"{folder.path}: metrics.json has no {lacking[0]}")
-    about = {key: metrics[key] for key in kept}
+    about = {key: before[key] for key in kept}
     extra = {"data": {"fingerprint": fingerprint}, **({"notes": notes} if notes else {})}
     result = Result(folder.path, plain({**found, **about, "split": split, **extra}))
     if out is not None:

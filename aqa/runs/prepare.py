@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aqa.config.schema import Experiment
 from aqa.errors import AqaError, nearest
+from aqa.evaluation.measures import require_metrics
 from aqa.evaluation.scorer import Scorer, selection_patterns
 from aqa.features.alignment import Alignment, Counted, Rows
 from aqa.features.cache import FeatureLoader
@@ -21,6 +22,7 @@ from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_pattern
 from aqa.models import AQAModel, build
 from aqa.runs.cost import attention_note
 from aqa.runs.folds import Fold, cut_by_group, fold_of, make_folds
+from aqa.runs.informing import informed, videos_of
 from aqa.runs.load import Say, require_prepared
 from aqa.runs.notes import absence_notes, alignment_notes, label_notes
 from aqa.store.checks import require_sound
@@ -83,6 +85,7 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say, scored: bool = 
     """
     device = pick_device(config.train.device, config.train.threads)
     notes = require_precision(config.train.precision, device)
+    require_metrics(config.evaluate.metrics, "evaluate.metrics")
     make_store(config, say)
     require_prepared(config.data.store)
     with FeatureStore(config.data.store) as store:
@@ -100,6 +103,8 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say, scored: bool = 
             parts["test"] = rowsets.test
         require_sound(store, config.data.target, parts, {} if "test" in parts else {"test": splits["test"]})
         notes += label_notes(target, parts)
+        training_pattern = training_pattern.informed(videos_of(store, modalities, rowsets.train, target))
+        test_patterns = informed(test_patterns, videos_of(store, modalities, rowsets.test, target))
         streams = Alignment.of(store, modalities, config.data.align, config.data.clips)
         available = training_availability(streams, store.ids, rowsets.train, training_pattern, config, notes.append)
         notes += alignment_notes(streams, modalities, rowsets.train, available)

@@ -283,7 +283,17 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
             further[GROUP] = labels
     result = plain(
         {
-            **summary(predictions, truth, patterns, prepared.target, range_, seed, labels),
+            **summary(
+                predictions,
+                truth,
+                patterns,
+                prepared.target,
+                range_,
+                seed,
+                labels,
+                config.evaluate.metrics,
+                config.evaluate.intervals,
+            ),
             "selection": checkpoint["selection"],
             "data_set": prepared.data_set,
             "data": {"fingerprint": prepared.fingerprint},

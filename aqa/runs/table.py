@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from aqa.evaluation.measures import METRICS
+
 UNDEFINED, TOO_FEW = "undefined", "n too small"
 FEW_GROUPS = 10  # for a bootstrap that draws groups
 MOST_NAMED = 7  # patterns of an average that are listed one by one
@@ -55,6 +57,7 @@ def result_table(metrics: Mapping[str, Any]) -> str:
     if average["patterns"]:
         lines += ["", average_text(average)]
     lines += folds_lines(metrics) if folds else []
+    lines += further_lines(metrics)
     undefined = [f"{name} ({s['why_undefined']})" for name, s in metrics["patterns"].items() if "why_undefined" in s]
     if undefined:
         lines.append(f"SRCC undefined: {', '.join(undefined)}")
@@ -92,6 +95,38 @@ def folds_lines(metrics: Mapping[str, Any]) -> list[str]:
         known = (f"{n} {number(s['srcc_folds_plain'])}" for n, s in undefined.items() if s["why_no_folds"] == why)
         lines.append(f"no mean of folds through Fisher's z: {why}; the plain mean: {', '.join(known)}")
     return lines
+
+
+def further_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """The area under missing rates, and the table of further measures, a column each, where there are any."""
+    lines = []
+    if area := metrics.get("area_under_rates"):
+        rates = ", ".join(f"{rate:g}" for rate in area["rates"])
+        lines.append(
+            f"area under SRCC against missing rate, over its width (trapezoids at {rates}): "
+            f"{number(area['srcc'])} {interval_of(area)}"
+        )
+    found = {name: s["measures"] for name, s in metrics["patterns"].items() if "measures" in s}
+    if not found:
+        return lines
+    names = list(dict.fromkeys(m for measures in found.values() for m in measures))
+    header = ["pattern", *(METRICS.get(m).about["title"] for m in names)]
+    rows = [[pattern, *(measure_text(measures[m]) for m in names)] for pattern, measures in found.items()]
+    reasons = {m: measures[m]["why_undefined"] for measures in found.values() for m in names if _undefined(measures[m])}
+    return [*lines, "", *align([header, *rows]), *(f"{m} undefined: {reason}" for m, reason in reasons.items())]
+
+
+def measure_text(measure: Mapping[str, Any]) -> str:
+    """A further measure with its interval, as in metrics.json."""
+    if "low" not in measure:
+        return number(measure["value"])
+    return (
+        f"{number(measure['value'])} {interval_text(measure['low'], measure['high'], measure.get('why_no_interval'))}"
+    )
+
+
+def _undefined(measure: Mapping[str, Any]) -> bool:
+    return "why_undefined" in measure
 
 
 def no_interval_lines(metrics: Mapping[str, Any]) -> list[str]:

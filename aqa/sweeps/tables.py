@@ -18,7 +18,14 @@ from aqa.sweeps.folder import State, SweepFolder
 from aqa.sweeps.grid import Point
 
 States = Mapping[str, State]  # of each run, by its name
-NOT_A_NUMBER = ("patterns", "undefined", "over", "left_out", "why_no_interval")  # of what metrics.json says of SRCC
+NOT_A_NUMBER = (
+    "patterns",
+    "undefined",
+    "over",
+    "left_out",
+    "why_no_interval",
+    "measures",
+)  # of what metrics.json says of SRCC
 IN_NAME = ("experiment", "data.target", "train.seed")  # axes that a run's name shows
 
 
@@ -181,5 +188,11 @@ def results(points: Sequence[Point], states: States, folder: SweepFolder) -> pd.
         about |= {f"selection_{key}": selection.get(key) for key in ("metric", "pattern", "value")}
         for pattern, scores in {**metrics["patterns"], "average": metrics["average_incomplete"]}.items():
             known = {key: value for key, value in scores.items() if key not in NOT_A_NUMBER}
-            rows.append({**about, "pattern": pattern, **known})
+            rows.append({**about, "pattern": pattern, **known, **further_numbers(scores.get("measures", {}))})
     return pd.DataFrame(rows)
+
+
+def further_numbers(measures: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    """Further measures of a pattern by column: mae, mae_low, mae_high."""
+    ends = {"value": "", "low": "_low", "high": "_high"}
+    return {f"{m}{end}": found[key] for m, found in measures.items() for key, end in ends.items() if key in found}

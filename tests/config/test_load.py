@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from aqa.config.load import load_experiment
-from aqa.config.schema import DEFAULTS_OF_OLDER_RUNS, DataConfig, Experiment, TrainConfig
+from aqa.config.schema import DEFAULTS_OF_OLDER_RUNS, DataConfig, EvaluateConfig, Experiment, TrainConfig
 from aqa.errors import AqaError
 
 MINIMAL = "name: x\ndata:\n  store: s.h5\n  target: TES\n"
@@ -489,9 +489,13 @@ def test_keys_that_came_later_leave_the_names_of_earlier_runs():
         named.model_copy(update={"data": DataConfig(store="tiny.h5", target="score")}).unique_name(None)
         == "tiny-score-mcmoe-seed0-d176fc52"
     )
-    for override in ("train.precision=bf16", "train.compile=true"):
+    for override in ("train.precision=bf16", "train.compile=true", "evaluate.metrics=[mae]"):
         assert load_experiment(content, [override]).unique_name(None) != named.unique_name(None)
-    defaults = {"train": TrainConfig(), "data": DataConfig(store="tiny.h5", target="score")}
+    defaults = {
+        "train": TrainConfig(),
+        "data": DataConfig(store="tiny.h5", target="score"),
+        "evaluate": EvaluateConfig(),
+    }
     for key, before in DEFAULTS_OF_OLDER_RUNS.items():
         section, name = key.split(".")
         assert getattr(defaults[section], name) == before

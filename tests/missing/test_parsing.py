@@ -74,7 +74,7 @@ def test_the_same_damage_of_two_streams_makes_two_test_patterns():
         (
             {"zzz": {"a": 1}},
             "missing.train: unknown missing pattern 'zzz': "
-            "known: combine, fixed, gaps, noise, none, only, random_subset, rates, shift",
+            "known: combine, fixed, gaps, mar, mnar, noise, none, only, random_subset, rates, shift",
         ),
         ({3: 1}, "missing.train: unknown missing pattern '3': "),
         (5, "missing.train: unknown missing pattern '5': "),

@@ -1,0 +1,114 @@
+"""Further measures: scikit-learn's and SciPy's numbers, what is undefined, and intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn import metrics as sklearn
+
+from aqa.errors import AqaError
+from aqa.evaluation.bootstrap import RESAMPLES
+from aqa.evaluation.measures import METRICS, Ranges, Undefined, graded, measured, require_metrics
+
+GRADES = Ranges((0, 4), (0, 4))
+
+
+def value(name, prediction, target, ranges=GRADES):
+    return METRICS.get(name).make(np.array(prediction, float), np.array(target, float), ranges)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_measures_are_those_of_well_known_libraries(seed):
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, 5, 60).astype(float)
+    prediction = np.clip(target + rng.normal(0, 1.2, 60), -1, 5)
+    predicted, true = graded(prediction, target, GRADES)
+    expected = {
+        "mae": sklearn.mean_absolute_error(target, prediction),
+        "rmse": sklearn.root_mean_squared_error(target, prediction),
+        "mse": sklearn.mean_squared_error(target, prediction),
+        "rl2": 100 * np.mean(((target - prediction) / 4) ** 2),
+        "pearson": stats.pearsonr(prediction, target)[0],
+        "kendall": stats.kendalltau(prediction, target)[0],
+        "accuracy": sklearn.accuracy_score(true, predicted),
+        "macro_f1": sklearn.f1_score(true, predicted, average="macro"),
+        "quadratic_kappa": sklearn.cohen_kappa_score(true, predicted, weights="quadratic"),
+    }
+    assert sorted(expected) == METRICS.names()
+    for name, number in expected.items():
+        assert value(name, prediction, target) == pytest.approx(number, rel=1e-12), name
+
+
+def test_kappa_by_hand():
+    # Grades 0 to 2, three videos, one of them two grades off: squared distances of 4/3 on average, as by chance.
+    assert value("quadratic_kappa", [0, 1, 0], [0, 1, 2], Ranges((0, 2), (0, 2))) == pytest.approx(0)
+    # One of them a grade off: 1/3 on average, 1 by chance.
+    assert value("quadratic_kappa", [0, 1, 1], [0, 1, 2], Ranges((0, 2), (0, 2))) == pytest.approx(1 - 1 / 3)
+
+
+def test_scores_become_the_nearest_grade_within_the_range():
+    predicted, true = graded(np.array([-3, 0.49, 0.5, 1.5, 9.0]), np.array([0, 0, 1, 2, 4.0]), GRADES)
+    assert predicted.tolist() == [0, 0, 1, 2, 4]
+    assert true.tolist() == [0, 0, 1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "prediction", "target", "reason"),
+    [
+        ("accuracy", [1, 2], [1.5, 2], "the labels are not grades, whole numbers"),
+        ("mae", [], [], "0 videos"),
+        ("pearson", [1, 2], [1, 2], "2 videos"),
+        ("pearson", [1, 1, 1], [1, 2, 3], "every prediction is the same"),
+        ("kendall", [1, 2, 3], [2, 2, 2], "every label is the same"),
+        ("quadratic_kappa", [2, 2, 2], [2, 2, 2], "every grade is the same, predicted and true"),
+    ],
+)
+def test_what_is_undefined_has_a_reason_and_no_number(name, prediction, target, reason):
+    with pytest.raises(Undefined, match=f"^{reason}$"):
+        value(name, prediction, target)
+    found = measured([name], {"V": np.array(prediction, float)}, np.array(target, float), GRADES)["V"][name]
+    assert np.isnan(found["value"])
+    assert found["why_undefined"] == reason
+    assert "low" not in found
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=5, deadline=None)
+def test_intervals_hold_the_value_and_videos_that_were_not_scored_are_left_out(seed):
+    rng = np.random.default_rng(seed)
+    target = rng.uniform(0, 4, 50)
+    prediction = target + rng.normal(0, 0.5, 50)
+    spoiled = np.append(prediction, np.nan)
+    found = measured(["mae", "pearson"], {"V": prediction}, target, GRADES)["V"]
+    left_out = measured(["mae"], {"V": spoiled}, np.append(target, 2.0), GRADES, intervals=False)["V"]
+    for measure in found.values():
+        assert measure["low"] < measure["value"] < measure["high"]
+    assert left_out["mae"] == {"value": found["mae"]["value"]}
+
+
+def test_an_interval_of_the_mean_error_is_that_of_the_normal_approximation():
+    rng = np.random.default_rng(0)
+    target = rng.uniform(0, 4, 400)
+    prediction = target + rng.normal(0, 0.5, 400)
+    found = measured(["mae"], {"V": prediction}, target, GRADES)["V"]["mae"]
+    error = np.abs(prediction - target)
+    half = 1.96 * error.std() / 20
+    assert found["low"] == pytest.approx(error.mean() - half, abs=half / 4)
+    assert found["high"] == pytest.approx(error.mean() + half, abs=half / 4)
+
+
+def test_an_end_of_exactly_one_is_no_interval_but_a_mean_error_may_be_one():
+    grades = np.arange(20.0) % 5
+    perfect = measured(["accuracy"], {"V": grades}, grades, GRADES)["V"]["accuracy"]
+    assert np.isnan(perfect["low"])
+    assert perfect["why_no_interval"].startswith(f"too few videos: the order is perfect in {RESAMPLES}")
+    off_by_one = measured(["mae"], {"V": grades + 1}, grades, GRADES)["V"]["mae"]
+    assert (off_by_one["low"], off_by_one["high"]) == (1, 1)
+
+
+def test_an_unknown_metric_is_one_line():
+    with pytest.raises(AqaError, match=r"^evaluate\.metrics: unknown metric 'pearsn': did you mean 'pearson'\?$"):
+        require_metrics(["mae", "pearsn"], "evaluate.metrics")
