@@ -68,7 +68,9 @@ class Informative(MissingPattern):
         return made
 
     def visible(self, available: Visibility, draws: Draws) -> Visibility:
-        place = np.full(len(draws.sample), -1) if self.videos is None else self.videos.get_indexer(draws.sample)
+        place = (
+            np.full(len(draws.sample), -1) if self.videos is None else self.videos.get_indexer(pd.Index(draws.sample))
+        )
         if (place < 0).any():
             raise AqaError(f"missing pattern '{self.name}' does not know these videos: see MissingPattern.informed")
         missing = draws.uniform(f"{self.kind} {self.modality}")[:, 0] < self.chances[place]

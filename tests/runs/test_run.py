@@ -274,6 +274,21 @@ def test_a_mistake_in_the_experiment_leaves_no_folder(store, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_further_measures_and_the_area_under_rates_are_in_the_metrics(finished, store):
+    found = aqa.evaluate(finished, patterns=["complete", {"rates": 0.4}], metrics=["mae", "pearson"]).metrics
+    table = pd.read_csv(finished / "predictions.csv")
+    complete = next(iter(found["patterns"]))
+    rows = table[table["pattern"] == complete]
+    mae = found["patterns"][complete]["measures"]["mae"]
+    assert mae["value"] == pytest.approx((rows["score"] - rows["label"]).abs().mean())
+    assert mae["low"] < mae["value"] < mae["high"]
+    assert found["area_under_rates"]["rates"] == [0.0, 0.4]
+    plain = aqa.evaluate(finished, metrics=["pearson"], intervals=False).metrics["patterns"][complete]["measures"]
+    assert set(plain["pearson"]) == {"value"}
+    with pytest.raises(AqaError, match=r"^metrics: unknown metric 'maee': did you mean 'mae'\?$"):
+        aqa.evaluate(finished, metrics=["maee"])
+
+
 def test_evaluate_repeats_the_run_and_takes_other_patterns(finished, store):
     again = aqa.evaluate(finished).metrics
     stored = json.loads((finished / "metrics.json").read_text())

@@ -120,3 +120,25 @@ def test_an_epoch_that_was_not_selected_is_not_said_to_be():
     undefined = selection_text({**METRICS["selection"], "value": None, "epoch": 9})
     assert undefined == "the last epoch, 9 of 9: SRCC (complete) on valid was undefined in every epoch"
     assert selection_text({**METRICS["selection"], "value": 0.5}).startswith("selected on valid")
+
+
+def test_further_measures_are_a_table_of_their_own_with_intervals_and_reasons():
+    metrics = copy.deepcopy(METRICS)
+    mae = {"value": 2.5, "low": 2.0, "high": 3.0}
+    few = {"value": 0.9, "low": None, "high": None, "why_no_interval": "too few videos: the order is perfect in 40"}
+    kappa = {"value": None, "why_undefined": "the labels are not grades, whole numbers"}
+    for scores in metrics["patterns"].values():
+        scores["measures"] = {"mae": mae, "pearson": few, "quadratic_kappa": kappa}
+    lines = result_table(metrics).splitlines()
+    header = next(i for i, line in enumerate(lines) if "MAE" in line)
+    assert lines[header].split() == ["pattern", "MAE", "Pearson", "quadratic", "kappa"]
+    assert lines[header + 2].split("  ")[0] == "VAF"
+    assert "2.500 [2.000, 3.000]" in lines[header + 2]
+    assert "0.900 [n too small]" in lines[header + 2]
+    assert lines[header + 4] == "quadratic_kappa undefined: the labels are not grades, whole numbers"
+
+
+def test_the_area_under_missing_rates_names_its_rates():
+    area = {"srcc": 0.6, "srcc_low": 0.5, "srcc_high": 0.7, "rates": [0.0, 0.25], "patterns": ["VAF", "rates(0.25)"]}
+    line = "area under SRCC against missing rate, over its width (trapezoids at 0, 0.25): 0.600 [0.500, 0.700]"
+    assert line in result_table({**METRICS, "area_under_rates": area}).splitlines()
