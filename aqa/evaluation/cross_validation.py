@@ -12,8 +12,8 @@ import scipy
 from numpy.typing import NDArray
 
 from aqa.evaluation import metrics
-from aqa.evaluation.bootstrap import Floats, ResampledTarget, numbered_labels, resamples
-from aqa.evaluation.comparison import RESAMPLES, Estimate, estimate, mean
+from aqa.evaluation.bootstrap import RESAMPLES, Floats, ResampledTarget, numbered_labels, resamples
+from aqa.evaluation.comparison import Estimate, estimate, mean
 
 Ints = NDArray[np.int64]
 

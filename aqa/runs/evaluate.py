@@ -97,8 +97,8 @@ def evaluate(
         target,
         checkpoint["label_range"],
         scorer.seed,
-        further,
-        config.evaluate.intervals if intervals is None else intervals,
+        further=further,
+        intervals=config.evaluate.intervals if intervals is None else intervals,
     )
     before, kept = folder.metrics, ("selection", "target", "model", "seed")
     lacking = [key for key in kept if key not in before]

@@ -11,7 +11,15 @@ from sklearn import metrics as sklearn
 
 from aqa.errors import AqaError
 from aqa.evaluation.bootstrap import RESAMPLES
-from aqa.evaluation.measures import METRICS, Ranges, Undefined, graded, measured, require_metrics
+from aqa.evaluation.measures import (
+    METRICS,
+    Ranges,
+    Undefined,
+    graded,
+    measured,
+    measured_by_repeat,
+    require_metrics,
+)
 
 GRADES = Ranges((0, 4), (0, 4))
 
@@ -112,3 +120,23 @@ def test_an_end_of_exactly_one_is_no_interval_but_a_mean_error_may_be_one():
 def test_an_unknown_metric_is_one_line():
     with pytest.raises(AqaError, match=r"^evaluate\.metrics: unknown metric 'pearsn': did you mean 'pearson'\?$"):
         require_metrics(["mae", "pearsn"], "evaluate.metrics")
+
+
+def test_several_repeats_are_averaged_without_an_interval():
+    rng = np.random.default_rng(0)
+    target = rng.uniform(0, 4, 50)
+    scores = target + rng.normal(0, 0.5, (2, 50))
+    found = measured_by_repeat(["mae"], {"V": scores}, target, GRADES)["V"]["mae"]
+    assert found == {"value": pytest.approx(np.abs(scores - target).mean())}
+    one = measured_by_repeat(["mae"], {"V": scores[:1]}, target, GRADES)["V"]["mae"]
+    assert one == measured(["mae"], {"V": scores[0]}, target, GRADES)["V"]["mae"]
+
+
+def test_whole_groups_are_drawn_where_videos_belong_to_some():
+    rng = np.random.default_rng(0)
+    target = rng.uniform(0, 4, 60)
+    athlete = np.repeat(np.arange(6), 10)
+    prediction = target + athlete  # the error is the athlete's
+    alone = measured(["mae"], {"V": prediction}, target, GRADES)["V"]["mae"]
+    together = measured(["mae"], {"V": prediction}, target, GRADES, units=athlete)["V"]["mae"]
+    assert together["high"] - together["low"] > 2 * (alone["high"] - alone["low"])
