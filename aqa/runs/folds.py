@@ -59,15 +59,15 @@ def fold_of(folds: Folds, number: int | None) -> Fold:
     return Fold(number, folds.names[number], folds.labels)
 
 
-def make_folds(store: FeatureStore, config: FoldsConfig, target: Target) -> Folds:
+def make_folds(store: FeatureStore, config: FoldsConfig, target: Target, rows: Rows | None = None) -> Folds:
     """The folds that an experiment asks for; AqaError where the store does not allow them.
 
     All videos take part, labelled or not, so that targets have the same folds. Labels decide nothing, except where
-    `stratify` asks for it.
+    `stratify` asks for it. rows: those that take part, in rising order, where it is not `config` that says so.
     """
     from sklearn.model_selection import LeaveOneGroupOut, PredefinedSplit  # a second to import
 
-    rows = _taking_part(store, config)
+    rows = _taking_part(store, config) if rows is None else rows
     group = config.whose
     labels = None if group is None else _labels(store, group, rows, "leave_out" if config.leave_out else "group")
     if config.count is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aqa.config.schema import Experiment
+from aqa.config.schema import Experiment, FoldsConfig
 from aqa.errors import AqaError, nearest
 from aqa.evaluation.measures import require_metrics
 from aqa.evaluation.scorer import Scorer, selection_patterns
@@ -21,7 +21,7 @@ from aqa.features.statistics import Statistics
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns, sample_keys
 from aqa.models import AQAModel, build
 from aqa.runs.cost import attention_note
-from aqa.runs.folds import Fold, cut_by_group, fold_of, make_folds
+from aqa.runs.folds import Fold, Folds, cut_by_group, fold_of, make_folds
 from aqa.runs.informing import informed, videos_of
 from aqa.runs.load import Say, require_prepared
 from aqa.runs.notes import absence_notes, alignment_notes, label_notes
@@ -77,11 +77,14 @@ class Prepared:
     fold: Fold | None = None  # of a cross-validation, where the run is one
 
 
-def prepare(config: Experiment, loader: FeatureLoader, say: Say, scored: bool = True) -> Prepared:
+def prepare(
+    config: Experiment, loader: FeatureLoader, say: Say, scored: bool = True, inner: FoldsConfig | None = None
+) -> Prepared:
     """Find, check and load everything that an experiment names; AqaError before anything is written.
 
     scored: whether the test split will be scored. Where it will not, nothing knows its labels, not even how many it
-    has: they are taken for unlabelled, except where the experiment selects on the test split.
+    has: they are taken for unlabelled, except where the experiment selects on the test split. inner: the inner fold
+    that selects, in place of the split that does.
     """
     device = pick_device(config.train.device, config.train.threads)
     notes = require_precision(config.train.precision, device)
@@ -97,6 +100,10 @@ def prepare(config: Experiment, loader: FeatureLoader, say: Say, scored: bool = 
         splits, fold = splits_of(store, config, target)
         if not scored and config.select.split != "test":
             target = without_labels(target, splits["test"])
+        if inner is not None:
+            folds = inner_folds(store, splits, config, inner, target)
+            number = fold_of(folds, inner.fold).number
+            splits = {**splits, "train": folds.train(number), config.select.split: folds.test[number]}
         rowsets = split_rows(splits, fold, target, config, notes.append, scored)
         parts = {"train": rowsets.train, config.select.split: rowsets.select}
         if scored:
@@ -198,6 +205,14 @@ def splits_of(store: FeatureStore, config: Experiment, target: Target) -> tuple[
     folds = make_folds(store, config.data.folds, target)
     fold = fold_of(folds, config.data.folds.fold)
     return {"train": folds.train(fold.number), "test": folds.test[fold.number]}, fold
+
+
+def inner_folds(
+    store: FeatureStore, splits: Mapping[str, Rows], config: Experiment, inner: FoldsConfig, target: Target
+) -> Folds:
+    """Folds of the videos that otherwise train and select: none of the test split is in them."""
+    selecting = splits.get(config.select.split, splits["train"])
+    return make_folds(store, inner, target, np.union1d(splits["train"], selecting))
 
 
 def split_rows(

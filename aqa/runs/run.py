@@ -96,7 +96,7 @@ def run_loaded(
 
         return Result(folder.path, cross_validate(config, folder, fingerprint, overwrite, run_fold, say))
     with threads_restored():
-        prepared = prepare(config, loader, say, scored=trial is None)
+        prepared = prepare(config, loader, say, scored=trial is None, inner=None if trial is None else trial.inner)
         if prepared.fingerprint != fingerprint:
             raise AqaError(f"{config.data.store} was changed while it was being read; run it again")
         folder.require_free(config.resolved(), overwrite, fingerprint)

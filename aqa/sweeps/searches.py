@@ -15,7 +15,7 @@ from pydantic import Field
 
 import aqa
 from aqa.config.load import load_experiment, validated
-from aqa.config.schema import SEEDS, Experiment, StrictConfig, TrackingConfig
+from aqa.config.schema import SEEDS, Experiment, FoldsConfig, StrictConfig, TrackingConfig
 from aqa.config.text_keys import Answer, experiment_takes_text, takes_text
 from aqa.config.yaml import read_yaml
 from aqa.errors import AqaError, brief
@@ -24,7 +24,7 @@ from aqa.names import as_file_name, check_file_name
 from aqa.runs.cross_validation import require_no_folds
 from aqa.runs.folder import flat
 from aqa.runs.load import Say, load, require_prepared, silent
-from aqa.runs.prepare import chosen_modalities, make_store, split_rows, splits_of
+from aqa.runs.prepare import chosen_modalities, inner_folds, make_store, split_rows, splits_of, without_labels
 from aqa.store.fingerprint import fingerprint_of
 from aqa.store.store import FeatureStore
 from aqa.sweeps.grid import Point, Settings
@@ -42,7 +42,8 @@ class Tune(StrictConfig):
     experiment's own where not given. set: settings of every trial, by dotted key. space: what is searched, by dotted
     key; spaces: the same for one model, or the tune file that has it. A model without either has its default space,
     experiments/tune/MODEL.yaml. trials: of each model on each experiment. seed: of the search; seeds: train.seed of the
-    runs of the best settings. prune_after: epochs that every trial is trained at least.
+    runs of the best settings. prune_after: epochs that every trial is trained at least. folds: inner folds of the
+    videos that otherwise train and select, whose mean is the objective then.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Tune(StrictConfig):
     trials: int = Field(20, ge=1, le=10**4)
     sampler: Literal["tpe", "random"] = "tpe"
     pruner: Literal["median", "halving", "none"] = "median"
+    folds: FoldsConfig | None = None
     prune_after: int = Field(5, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
     seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
@@ -67,6 +69,14 @@ class Tune(StrictConfig):
         except AqaError as error:
             raise ValueError(str(error)) from None
         return name
+
+    @pydantic.field_validator("folds")
+    @classmethod
+    def _of_all_that_is_seen(cls, folds: FoldsConfig | None) -> FoldsConfig | None:
+        for key in ("of", "fold"):
+            if folds is not None and getattr(folds, key) is not None:
+                raise ValueError(f"leave out `{key}`: every inner fold is run, of the videos that train and select")
+        return folds
 
     @pydantic.field_validator("models", "seeds")
     @classmethod
@@ -105,6 +115,7 @@ class Search:
 
     name: of its folder. place: experiment and model. path: the experiment file. fixed: settings of every trial.
     experiment: what trials are, but for what is searched. fingerprint: of the store; "" where it is still to be made.
+    inner_folds: what selects in each run of a trial: an inner fold, or None for the split that selects.
     """
 
     name: str
@@ -114,6 +125,7 @@ class Search:
     space: Space
     experiment: Experiment
     fingerprint: str
+    inner_folds: tuple[FoldsConfig | None, ...] = (None,)
 
     @property
     def on_test(self) -> bool:
@@ -128,8 +140,9 @@ class Search:
     @property
     def metric(self) -> str:
         """The objective in words."""
-        select = self.experiment.select
-        return f"{select.metric.upper()} ({select.pattern}) on {'TEST' if self.on_test else select.split}"
+        select, count = self.experiment.select, len(self.inner_folds)
+        on = "TEST" if self.on_test else select.split if count == 1 else f"{count} inner folds"
+        return f"{select.metric.upper()} ({select.pattern}) on {on}"
 
     @property
     def shares_features(self) -> bool:
@@ -159,7 +172,7 @@ class Search:
             if key not in NOT_OF_THE_SEARCH
             and not any(key == searched or key.startswith(f"{searched}.") for searched in self.space)
         }
-        about = plan.model_dump(include={"sampler", "pruner", "prune_after", "seed"})
+        about = plan.model_dump(include={"sampler", "pruner", "prune_after", "seed", "folds"})
         space = {f"space.{key}": text for key, text in described(self.space).items()}
         return {**kept, **about, **space, "fingerprint": self.fingerprint}
 
@@ -233,7 +246,7 @@ def _search(file: TuneFile, path: Path, model: str | None, make: bool, say: Say)
         fixed,
         space,
         experiment,
-        "" if to_be_made else _checked_store(experiment),
+        *(("",) if to_be_made else _checked_store(experiment, file)),
     )
 
 
@@ -297,12 +310,27 @@ def _check_space(file: TuneFile, path: Path, fixed: Settings, space: Space, mode
                 raise AqaError(f"{where}{key}: {problem}" if key not in problem else f"{where}{problem}") from None
 
 
-def _checked_store(experiment: Experiment) -> str:
-    """The fingerprint of an experiment's store; AqaError where it lacks the target, a modality or a split."""
+def _checked_store(experiment: Experiment, file: TuneFile) -> tuple[str, tuple[FoldsConfig | None, ...]]:
+    """The fingerprint of an experiment's store, and what selects in each run of a trial.
+
+    AqaError where the store lacks the target, a modality, a split or a group.
+    """
+    folds = file.plan.folds
     require_prepared(experiment.data.store)
     with FeatureStore(experiment.data.store) as store:
         target = store.target(experiment.data.target)
         chosen_modalities(store, experiment.data.modalities)
         require_no_folds(experiment)
-        split_rows(*splits_of(store, experiment, target), target, experiment, silent)
-        return fingerprint_of(store)
+        splits, fold = splits_of(store, experiment, target)
+        split_rows(splits, fold, target, experiment, silent)
+        if folds is None:
+            return fingerprint_of(store), (None,)
+        if experiment.select.split == "test":
+            raise AqaError(f"{file.place('folds')}: folds: the experiment selects on the test split; leave out `folds`")
+        try:
+            unseen = without_labels(target, splits["test"])
+            made = inner_folds(store, splits, experiment, folds, unseen)
+        except AqaError as error:
+            raise AqaError(f"{file.place('folds')}: {str(error).removeprefix('data.')}") from None
+        numbered = (folds.model_copy(update={"fold": number}) for number in range(len(made.test)))
+        return fingerprint_of(store), tuple(numbered)

@@ -146,9 +146,19 @@ def _make(study: Study, trial: RunningTrial) -> None:
 
 
 def _trained(search: Search, trial: RunningTrial, output: Path) -> TrialResult:
-    experiment = search.trial(trial.values, output)
-    found = run_loaded(experiment, _loader(search), expected=search.fingerprint, trial=Trial(trial.stop))
-    return TrialResult.of(found.metrics)
+    """Train a trial, in each inner fold where there are some; it may be pruned in the first of them."""
+    found: list[dict[str, Any]] = []
+    for number, inner in enumerate(search.inner_folds):
+        experiment = search.trial(trial.values, output if inner is None else output / f"fold{number}")
+        one = Trial(trial.stop if number == 0 else _to_the_end, inner)
+        found.append(run_loaded(experiment, _loader(search), expected=search.fingerprint, trial=one).metrics)
+        if trial.notes.get(notes.PRUNED):
+            break
+    return TrialResult.of(found)
+
+
+def _to_the_end(epoch: int, value: float) -> bool:
+    return False
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ def test_a_trial_has_the_selection_of_the_run_and_nothing_that_the_test_split_is
     run = run_loaded(config(store, tmp_path / "run"), FeatureLoader())
     trial = trained(config(store, tmp_path / "trial"))
     assert trial.metrics["selection"] == run.metrics["selection"]
-    known = TrialResult.of(trial.metrics)
+    known = TrialResult.of([trial.metrics])
     assert (known.value, known.epochs) == (run.metrics["selection"]["value"], 3)
     files = {path.name for path in (tmp_path / "trial").iterdir() if not path.name.startswith(".")}
     assert files == {"config.yaml", "history.csv", "metrics.json", "log.txt"}

@@ -14,6 +14,8 @@ import yaml
 import aqa
 from aqa.errors import AqaError
 from aqa.runs.folder import RunFolder
+from aqa.runs.prepare import inner_folds
+from aqa.runs.run import run_loaded
 from aqa.store.store import FeatureStore
 from aqa.store.synthetic import make_synthetic
 from aqa.sweeps.searches import load_tune, searches_of
@@ -110,14 +112,7 @@ def test_more_trials_extend_a_search(here):
 )
 def test_the_labels_of_the_test_split_change_no_bit_of_settings_and_weights(here, change):
     before = aqa.tune(write(here))
-    with FeatureStore(here / "tiny.h5") as store:
-        rows = store.split("test")
-    with h5py.File(here / "tiny.h5", "r+") as file:
-        labels = file["targets/score"]
-        values = labels[:]
-        values[rows] = change(values[rows])
-        labels[:] = values
-        del labels.attrs["crc32"]
+    relabel(here / "tiny.h5", change)
     after = aqa.tune(write(here, output="runs/other"))
     pd.testing.assert_frame_equal(after.trials.drop(columns="seconds"), before.trials.drop(columns="seconds"))
     same = ["settings", "validation", "best_trial", "epochs"]
@@ -126,6 +121,26 @@ def test_the_labels_of_the_test_split_change_no_bit_of_settings_and_weights(here
     assert weights[0].keys() == weights[1].keys()
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
     assert after.numbers["test_VA"].tolist() != before.numbers["test_VA"].tolist()  # which is all that they decide
+
+
+def test_with_inner_folds_by_stratified_labels_those_of_the_test_split_change_nothing_either(here):
+    folds = {"count": 2, "stratify": True}
+    before = aqa.tune(write_fast(here, folds=folds))
+    relabel(here / "tiny.h5", lambda y: y[::-1])
+    after = aqa.tune(write_fast(here, folds=folds, output="runs/other"))
+    pd.testing.assert_frame_equal(after.trials.drop(columns="seconds"), before.trials.drop(columns="seconds"))
+
+
+def relabel(path, change):
+    """Give the test videos of a store other labels."""
+    with FeatureStore(path) as store:
+        rows = store.split("test")
+    with h5py.File(path, "r+") as file:
+        labels = file["targets/score"]
+        values = labels[:]
+        values[rows] = change(values[rows])
+        labels[:] = values
+        del labels.attrs["crc32"]
 
 
 def weights_of(folder):
@@ -266,3 +281,40 @@ def test_the_number_of_jobs_is_checked_in_python_too(here):
 def test_work_ends_where_nothing_is_left(here):
     aqa.tune(write_fast(here))
     work(folder_of(here / "t.yaml"))
+
+
+def test_with_inner_folds_the_objective_is_their_mean_and_no_test_video_is_in_one(here):
+    found = aqa.tune(write_fast(here, folds={"count": 3}, trials=4))
+    trial, other, *_ = sorted((here / "runs/t/trials/base-ridge").glob("0*"))
+    folds = [RunFolder(trial / f"fold{number}").metrics["selection"]["value"] for number in range(3)]
+    assert len(set(folds)) == 3
+    assert found.trials["value"][0] == pytest.approx(np.tanh(np.mean(np.arctanh(folds))))
+    assert "chosen by SRCC (complete) on 3 inner folds" in str(found)
+    assert len(list(other.glob("fold*/metrics.json"))) == 3
+    with FeatureStore(here / "tiny.h5") as store:
+        target, splits = store.target("score"), store.splits
+        (search,) = folder_of(here / "t.yaml").searches
+        made = inner_folds(store, splits, search.experiment, search.inner_folds[0], target)
+    seen = np.concatenate(made.test)
+    assert sorted(seen) == sorted([*splits["train"], *splits["valid"]])
+    assert not set(seen) & set(splits["test"])
+
+
+def test_a_trial_of_inner_folds_is_pruned_in_the_first_and_resumed_in_the_one_that_it_was_stopped_in(here):
+    file = write(here, folds={"count": 2}, trials=1)
+    calls = []
+
+    def stopping(config, *arguments, **more):
+        calls.append(config.output)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return run_loaded(config, *arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aqa.sweeps.tune_work.run_loaded", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            aqa.tune(file)
+    first = (here / "runs/t/trials/base-zero_fill/0001/fold0/metrics.json").stat().st_mtime_ns
+    found = aqa.tune(file)
+    assert (here / "runs/t/trials/base-zero_fill/0001/fold0/metrics.json").stat().st_mtime_ns == first
+    assert found.trials["epochs"][0] == 4  # two in each fold
