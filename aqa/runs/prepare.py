@@ -111,7 +111,8 @@ def prepare(
         require_sound(store, config.data.target, parts, {} if "test" in parts else {"test": splits["test"]})
         notes += label_notes(target, parts)
         training_pattern = training_pattern.informed(videos_of(store, modalities, rowsets.train, target))
-        test_patterns = informed(test_patterns, videos_of(store, modalities, rowsets.test, target))
+        if scored:
+            test_patterns = informed(test_patterns, videos_of(store, modalities, rowsets.test, target))
         streams = Alignment.of(store, modalities, config.data.align, config.data.clips)
         available = training_availability(streams, store.ids, rowsets.train, training_pattern, config, notes.append)
         notes += alignment_notes(streams, modalities, rowsets.train, available)

@@ -120,3 +120,9 @@ def test_a_trial_is_not_taken_for_a_scored_run(store, tmp_path):
     found, notes = find_runs([tmp_path / "runs"])
     assert [run.folder.name for run in found] == ["run"]
     assert notes == []
+
+
+def test_a_trial_needs_no_test_videos_for_test_patterns_that_go_by_labels(store, tmp_path):
+    pattern = {"mnar": {"modality": "audio", "by": "score", "rate": 0.3}}
+    found = trained(config(store, tmp_path / "trial", **{"missing.test": ["VA", pattern]}))
+    assert math.isfinite(found.metrics["selection"]["value"])
