@@ -50,6 +50,12 @@ class HeldOut:
         blocks = list(resamples(len(self.truth), count, seed, self.units))
         return ResampledTarget(self.truth, np.concatenate(blocks, axis=1))
 
+    @property
+    def test_share(self) -> float:
+        """Tested videos of a fold over those that it does not test, the mean over folds."""
+        size = float(np.mean([self.members(fold)[1].sum() for fold in self.numbers]))
+        return size / (len(self.truth) - size)
+
     def by_fold(self, scores: Floats) -> dict[int, float]:
         """SRCC in each fold, of scores (K, n); NaN where it is undefined."""
         found = {}
@@ -62,7 +68,8 @@ class HeldOut:
 
 def pooled(scores: Floats, resampled: ResampledTarget) -> Estimate:
     """SRCC of all videos together, the Fisher-z mean over repeats. scores: (K, n)."""
-    return mean(estimate(repeat, resampled) for repeat in scores)
+    found = [estimate(repeat, resampled) for repeat in scores]
+    return found[0] if len(found) == 1 else mean(found)
 
 
 def over_folds(scores: Floats, tested: HeldOut, resampled: ResampledTarget) -> Estimate:

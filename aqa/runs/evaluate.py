@@ -18,7 +18,8 @@ from aqa.evaluation.measures import require_metrics
 from aqa.evaluation.scorer import summary
 from aqa.missing import parse_pattern, parse_test_patterns
 from aqa.modalities import subset_name
-from aqa.runs.checkpoint import load_scorer, read_checkpoint
+from aqa.runs.cross_validation import is_cross_validation
+from aqa.runs.fold_models import checkpoints_of, evaluate_folds, mean_scores
 from aqa.runs.folder import RunFolder, unrecorded_text
 from aqa.runs.informing import informed, videos_of
 from aqa.runs.load import Say, silent
@@ -63,8 +64,9 @@ def evaluate(
     """Score a finished run's model again: under other patterns, on another store or split.
 
     patterns: as `missing.test` in an experiment file; the run's own by default. store: a feature store with the run's
-    target; the run's own by default. metrics, intervals: as `evaluate` in an experiment file; the run's own by default.
-    out: a JSON file to write the metrics to; nothing is written by default. memory:
+    target; the run's own by default. A cross-validation scores each video by the model of the fold that tested it, and
+    the videos of another store by the mean of all folds' models. metrics, intervals: as `evaluate` in an experiment
+    file; the run's own by default. out: a JSON file to write the metrics to; nothing is written by default. memory:
     GiB that features may take; `data.memory` of the run by default. AqaError for any mistake, and where `out` exists,
     unless `overwrite`.
     """
@@ -73,33 +75,50 @@ def evaluate(
     chosen_device = pick_device(device)
     folder = RunFolder.existing(run)
     config = load_experiment(folder.config)
-    checkpoint = read_checkpoint(folder)
     path = own_store(folder) if store is None else Path(store)
+    memory = config.data.memory if memory is None else memory
+    asked = config.missing.test if patterns is None else patterns
+    further = config.evaluate.metrics if metrics is None else metrics
+    require_metrics(further, "metrics")
+    with_intervals = config.evaluate.intervals if intervals is None else intervals
+    if store is None and is_cross_validation(config):
+        if split != "test":
+            raise AqaError(f"--split {split}: {folder.path} has tested every video in its fold; leave the option out")
+        with FeatureStore(path) as opened:
+            found = evaluate_folds(folder, config, opened, asked, further, with_intervals, chosen_device, memory)
+            fingerprint = fingerprint_of(opened)
+        return _kept(folder, found, split, fingerprint, [], out, overwrite)
+    checkpoints = checkpoints_of(folder)
+    checkpoint = checkpoints[0]
     with FeatureStore(path) as opened:
         target = opened.target(checkpoint["target"]["name"])
         fingerprint = fingerprint_of(opened)
         notes = what_differs(folder, checkpoint["target"], opened, target, asked_for=store is not None)
         rows = labelled(opened.split(split), target)
         require_sound(opened, checkpoint["target"]["name"], {split: rows})
-        scorer = load_scorer(checkpoint, opened, chosen_device, config.data.memory if memory is None else memory)
-        modalities = scorer.features.modalities
-        chosen = parse_test_patterns(config.missing.test if patterns is None else patterns, modalities, "patterns")
+        if not len(rows):
+            raise AqaError(f"{path}: no video of split '{split}' has a label for {config.data.target}")
+        modalities = tuple(checkpoint["widths"])
+        chosen = parse_test_patterns(asked, modalities, "patterns")
         chosen = informed(chosen, videos_of(opened, modalities, rows, target))
-    if not len(rows):
-        raise AqaError(f"{path}: no video of split '{split}' has a label for {config.data.target}")
-    predictions = scorer.predict(rows, chosen)
-    further = config.evaluate.metrics if metrics is None else metrics
-    require_metrics(further, "metrics")
-    found = summary(
-        predictions,
-        target.values[rows],
-        chosen,
-        target,
-        checkpoint["label_range"],
-        scorer.seed,
-        further=further,
-        intervals=config.evaluate.intervals if intervals is None else intervals,
-    )
+        predictions, _ = mean_scores(checkpoints, opened, rows, chosen, chosen_device, memory)
+    truth, label_range, seed = target.values[rows], checkpoint["label_range"], checkpoint["seed"]
+    found = summary(predictions, truth, chosen, target, label_range, seed, further=further, intervals=with_intervals)
+    if len(checkpoints) > 1:
+        notes.append(f"scores are the mean of the models of {len(checkpoints)} folds")
+    return _kept(folder, found, split, fingerprint, notes, out, overwrite)
+
+
+def _kept(
+    folder: RunFolder,
+    found: Mapping[str, Any],
+    split: str,
+    fingerprint: str,
+    notes: Sequence[str],
+    out: str | os.PathLike[str] | None,
+    overwrite: bool,
+) -> Result:
+    """The result of scoring a run again, written to `out` where that is given."""
     before, kept = folder.metrics, ("selection", "target", "model", "seed")
     lacking = [key for key in kept if key not in before]
     if lacking:
@@ -157,6 +176,8 @@ def predict(
 ) -> pd.DataFrame:
     """Scores of a finished run's model for the videos of a store, labelled or not, by whichever modalities they have.
 
+    Of a cross-validation: the mean of the scores of all folds' models.
+
     stream, rate: files of features in the place of a store, in the words of `aqa prepare table` or as mappings.
     Returns a row per video: id; visible, the modalities that were there, such as "VA"; score in the target's units, NaN
     where there was none. out: a CSV file to write them to; nothing is written by default. split: only this one; all
@@ -167,13 +188,14 @@ def predict(
         refuse_existing(out, overwrite)
     chosen_device = pick_device(device)
     folder = RunFolder.existing(run)
-    checkpoint = read_checkpoint(folder)
+    checkpoints = checkpoints_of(folder)
+    widths = checkpoints[0]["widths"]
     memory = load_experiment(folder.config).data.memory if memory is None else memory
-    with store_to_predict(store, stream, rate, checkpoint["widths"]) as path, FeatureStore(path) as opened:
+    with store_to_predict(store, stream, rate, widths) as path, FeatureStore(path) as opened:
         rows = np.arange(len(opened)) if split is None else opened.split(split)
-        scorer = load_scorer(checkpoint, opened, chosen_device, memory)
-    features = scorer.features
-    scores = scorer.predict(rows, {"available": parse_pattern("none", features.modalities, "patterns")})["available"]
+        pattern = {"available": parse_pattern("none", tuple(widths), "patterns")}
+        predicted, features = mean_scores(checkpoints, opened, rows, pattern, chosen_device, memory)
+    scores = predicted["available"]
     visible = [subset_name(features.modalities, features.available[row].tolist()) for row in rows]
     predictions = pd.DataFrame({"id": [features.ids[row] for row in rows], "visible": visible, "score": scores})
     if out is not None:

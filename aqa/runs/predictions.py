@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aqa.errors import AqaError, brief, first_line, printable
+from aqa.evaluation.cross_validation import HeldOut
 from aqa.system.files import has_file, write_table
 
 if TYPE_CHECKING:
@@ -23,12 +24,39 @@ FOLD, GROUP = "fold", "group"  # further columns of a cross-validation: which fo
 
 @dataclass(frozen=True)
 class RecordedScores:
-    """What a run predicted: ids and labels of its test videos (n,), scores by pattern (n,), NaN if not scored."""
+    """What a run predicted: ids and labels of its test videos (n,), scores by pattern (n,), NaN if not scored.
+
+    Of a cross-validation also folds (n,), by which each video was tested; labels (n,), of the group that it belongs to,
+    where there are groups; and the same of further repeats, of the same videos in the same order.
+    """
 
     ids: tuple[str, ...]
     truth: NDArray[np.float64]
     by_pattern: dict[str, NDArray[np.float64]]
     target: str
+    folds: NDArray[np.int64] | None = None
+    labels: tuple[str, ...] | None = None
+    further: tuple[RecordedScores, ...] = ()
+
+    @property
+    def repeats(self) -> tuple[RecordedScores, ...]:
+        """The scores of every repeat."""
+        return (self, *self.further)
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """What the bootstrap draws of each video: its group's label, or its id."""
+        return self.ids if self.labels is None else self.labels
+
+    @property
+    def held_out(self) -> HeldOut | None:
+        """The folds of all repeats; None of a run without folds."""
+        folds = [each.folds for each in self.repeats if each.folds is not None]
+        return HeldOut(self.truth, np.stack(folds), self.labels) if folds else None
+
+    def scores(self, pattern: str) -> NDArray[np.float64]:
+        """The scores of all repeats under a pattern (K, n)."""
+        return np.stack([each.by_pattern[pattern] for each in self.repeats])
 
 
 def save_predictions(
@@ -81,6 +109,18 @@ def read_table(path: Path) -> pd.DataFrame:
 def read_predictions(path: Path) -> RecordedScores:
     """predictions.csv of a run; AqaError, one line, where it is not one or contradicts itself."""
     table = read_table(path)
+    if FOLD not in table:
+        return _recorded(table, path)
+    number = table.groupby(["id", "pattern"], sort=False).cumcount()
+    repeats = [_recorded(rows, path) for _, rows in table.groupby(number)] or [_recorded(table, path)]
+    first = repeats[0]
+    if any(each.ids != first.ids or not np.array_equal(each.truth, first.truth) for each in repeats):
+        raise AqaError(f"{path} does not hold a run's predictions: its repeats have different videos or labels")
+    return replace(first, further=tuple(repeats[1:]))
+
+
+def _recorded(table: pd.DataFrame, path: Path) -> RecordedScores:
+    """Predictions of which each video has one under each pattern."""
     scores, labels = table["score"].to_numpy(), table["label"].to_numpy()
     pattern, ids = table["pattern"].to_numpy(object), table["id"].to_numpy(object)
     rows = {str(name): np.flatnonzero(pattern == name) for name in table["pattern"].unique()}
@@ -89,7 +129,16 @@ def read_predictions(path: Path) -> RecordedScores:
         raise AqaError(f"{path} does not hold a run's predictions: {problem}")
     first = next(iter(rows.values()))
     by_pattern = {name: scores[own] for name, own in rows.items()}
-    return RecordedScores(tuple(ids[first]), labels[first], by_pattern, str(table["target"].iloc[0]))
+    folds = groups = None
+    if FOLD in table:
+        stated = table[FOLD].to_numpy(object)[first]
+        if not all(str(each).isdecimal() for each in stated):
+            raise AqaError(f"{path} does not hold a run's predictions: a fold is not a number")
+        folds = stated.astype(np.int64)
+    if GROUP in table:
+        groups = tuple(map(str, table[GROUP].to_numpy(object)[first]))
+    target = str(table["target"].iloc[0])
+    return RecordedScores(tuple(ids[first]), labels[first], by_pattern, target, folds, groups)
 
 
 def _one_target(targets: Sequence[str]) -> str | None:

@@ -29,10 +29,10 @@ class SweepFolder:
 
     def error(self, name: str) -> Path:
         """Where the error of a failed run is kept."""
-        return self.path / ERRORS / f"{name}.txt"
+        return self.path / ERRORS / f"{_plain(name)}.txt"
 
     def _claim(self, name: str, kind: str) -> Path:
-        return self.path / ".claims" / f"{name}.{kind}"
+        return self.path / ".claims" / f"{_plain(name)}.{kind}"
 
     @contextlib.contextmanager
     def claimed(self, name: str) -> Iterator[bool]:
@@ -79,3 +79,8 @@ class SweepFolder:
         """Create the folder."""
         for part in (ERRORS, ".claims"):
             (self.path / part).mkdir(parents=True, exist_ok=True)
+
+
+def _plain(name: str) -> str:
+    """A run's name as that of a file: folds lie in a folder of their cross-validation."""
+    return name.replace("/", "-")

@@ -17,6 +17,7 @@ from aqa.runs.load import Say, silent
 from aqa.runs.prepare import make_store
 from aqa.sweeps import tables
 from aqa.sweeps.best import best_text
+from aqa.sweeps.fold_points import fold_points, gather_folds, state_of
 from aqa.sweeps.folder import RESULTS, State, SweepFolder
 from aqa.sweeps.grid import Point, groups_of, load_sweep, points_of
 from aqa.sweeps.local import run_points
@@ -83,7 +84,7 @@ def sweep(
     if not dry_run and not status and not best and _make_stores(points, say):
         points = points_of(plan, base)  # by what is in their stores now
     points = known_points(points, folder, say)
-    groups = groups_of(points, plan.vectorize)
+    runs = [run for point in points for run in fold_points(point)]
     if dry_run:
         states = {point.name: folder.settled(point.name) or "waiting" for point in points}
         return SweepResult(folder.path, states, "\n".join(states))
@@ -95,11 +96,12 @@ def sweep(
     if retry:
         folder.forget_failures()
     if not status:
-        with _progress_bar(points, folder, show_progress) as on_change, _told_how_far(points, folder):
+        with _progress_bar(runs, folder, show_progress) as on_change, _told_how_far(runs, folder):
             if plan.launcher is None:
-                run_points(groups, folder, jobs or 1, on_change)
+                run_points(groups_of(runs, plan.vectorize), folder, jobs or 1, on_change)
             else:
-                run_on_ray(points, folder, plan.launcher.ray, jobs, on_change)
+                run_on_ray(runs, folder, plan.launcher.ray, jobs, on_change)
+        gather_folds(points, folder)
     result = found_so_far(points, folder, jobs or 1)
     if not status:
         unfinished = [name for name, state in result.states.items() if state in ("waiting", "running")]
@@ -152,16 +154,17 @@ def _is_earlier(run: RunFolder) -> bool:
 
 def found_so_far(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) -> SweepResult:
     """What a sweep has found so far, which is written to results.csv in its folder."""
-    states = {point.name: folder.state(point.name) for point in points}
+    states = {point.name: state_of(point, folder) for point in points}
+    of_runs = {run.name: folder.state(run.name) for point in points for run in fold_points(point)}
     numbers = tables.results(points, states, folder)
     write_table(folder.path / RESULTS, numbers)
     parts = (
         tables.runs_table(points, states, folder),
-        tables.state_line(states, folder, jobs),
+        tables.state_line(of_runs, folder, jobs),
         tables.seeds_table(numbers),
     )
     text = "\n\n".join(part for part in parts if part)
-    return SweepResult(folder.path, states, text, numbers, tables.failures(states, folder))
+    return SweepResult(folder.path, states, text, numbers, tables.failures({**of_runs, **states}, folder))
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ NOT_A_NUMBER = (
     "left_out",
     "why_no_interval",
     "measures",
+    "why_no_folds",
 )  # of what metrics.json says of SRCC
 IN_NAME = ("experiment", "data.target", "train.seed")  # axes that a run's name shows
 
@@ -164,8 +165,8 @@ def failures(states: States, folder: SweepFolder) -> list[str]:
     """A line a failed run: its name, the last line of its error, and where the whole of it is."""
     lines = []
     for name, state in states.items():
-        if state == "failed":
-            path = folder.error(name)
+        path = folder.error(name)
+        if state == "failed" and path.is_file():  # of a cross-validation its folds have one
             lines.append(f"{name}: {path.read_text(encoding='utf-8').rstrip().splitlines()[-1]} ({path})")
     return lines
 
