@@ -56,7 +56,9 @@ class FinishedRun:
 
     @property
     def place(self) -> Place:
-        return Place(self.metrics["data_set"], self.metrics["target"])
+        folds = self.metrics.get("folds")
+        protocol = f", {folds['description']}" if folds else ""  # what is tested in folds is another comparison
+        return Place(f"{self.metrics['data_set']}{protocol}", self.metrics["target"])
 
     @property
     def seed(self) -> int:
@@ -158,7 +160,10 @@ def _read_run(path: Path) -> FinishedRun | str | None:
         first = error.errors()[0]
         where = printable(".".join(map(str, first["loc"])))
         return f"{METRICS} is not what a run writes ({where}: {needed(first)}), left out"
-    return FinishedRun(path, metrics, _settings(config))
+    run = FinishedRun(path, metrics, _settings(config))
+    if run.settings.get("data.folds.fold") is not None:
+        return "one fold of a cross-validation, left out; report the folder of all folds"
+    return run
 
 
 class _PatternForm(pydantic.BaseModel):
@@ -176,11 +181,17 @@ class _AverageForm(pydantic.BaseModel):
 
 class _SelectionForm(pydantic.BaseModel):
     split: str
-    epoch: int
-    epochs: int
+    epoch: int | None  # None of a cross-validation, whose folds have their own
+    epochs: int | None
     metric: str = ""
     pattern: str = ""
     value: float | None = None
+
+
+class _FoldsForm(pydantic.BaseModel):
+    description: str
+    group: str | None
+    groups: int | None
 
 
 class _DataForm(pydantic.BaseModel):
@@ -200,6 +211,7 @@ class _Reported(pydantic.BaseModel):
     modalities: list[str] = pydantic.Field(min_length=1)
     router_weights: dict[str, list[list[float]]] = {}
     data: _DataForm = _DataForm()
+    folds: _FoldsForm | None = None
 
 
 def escaped(value: Any) -> Any:
@@ -222,7 +234,11 @@ def read_scores(run: FinishedRun) -> RecordedScores:
     """predictions.csv of a run; AqaError if it is not one, or is not what metrics.json was worked out from."""
     path = run.folder / PREDICTIONS
     scores = read_predictions(path)
-    scores = replace(scores, by_pattern={printable(name): values for name, values in scores.by_pattern.items()})
+    first, *further = (
+        replace(one, by_pattern={printable(name): values for name, values in one.by_pattern.items()}, further=())
+        for one in scores.repeats
+    )
+    scores = replace(first, further=tuple(further))
     problem = _contradiction(run, scores)
     if problem:
         raise AqaError(
@@ -247,7 +263,11 @@ def _contradiction(run: FinishedRun, scores: RecordedScores) -> str | None:
             return f"{scored.sum()} videos were scored under {name}, {reported[name]['n']} by {METRICS}"
         for measure, of in (("srcc", measures.srcc), ("mse", measures.mse)):
             with np.errstate(over="ignore"):
-                here, there = of(values[scored], scores.truth[scored]), reported[name][measure]
+                each = [of(values[scored], scores.truth[scored]) for values in scores.scores(name)]
+            here, there = (
+                measures.fisher_mean(each) if measure == "srcc" else float(np.mean(each)),
+                reported[name][measure],
+            )
             if not _same(here, there):
                 reported_as = "undefined" if there is None else f"{there:.6g}"
                 return f"{measure.upper()} under {name} is {here:.6g}, {reported_as} by {METRICS}"

@@ -82,7 +82,7 @@ def _by_data_set(by_place: Mapping[Place, list[ModelRuns]]) -> list[dict[Place, 
 
 def _drawn_sections(by_place: Mapping[Place, list[ModelRuns]], published: PublishedNumbers, jobs: int) -> list[Drawn]:
     """A data set's sections with their figures: the mean over its targets, where there are several, then each."""
-    counts = draw_videos({place.target: read_scores(own[0].first).ids for place, own in by_place.items()})
+    counts = draw_videos({place.target: read_scores(own[0].first).drawn for place, own in by_place.items()})
     tasks = (
         joblib.delayed(_drawn_target)(place, own, counts[place.target], published) for place, own in by_place.items()
     )

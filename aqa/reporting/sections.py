@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +16,11 @@ from aqa.config.dialect import in_one_line
 from aqa.errors import AqaError, brief
 from aqa.evaluation import metrics
 from aqa.evaluation.bootstrap import Floats, ResampledTarget
-from aqa.evaluation.comparison import Estimate, best_of, estimate, mean, mean_difference
+from aqa.evaluation.comparison import Estimate, best_of, mean, mean_difference
+from aqa.evaluation.cross_validation import pooled
 from aqa.modalities import find_subset, initials, subset_name
 from aqa.reporting.collect import NOT_OF_THE_MODEL, ModelRuns, Place, read_scores
+from aqa.reporting.folds import FoldNumbers, fold_numbers
 from aqa.runs.predictions import RecordedScores
 
 AVERAGE = "average"  # the mean over the incomplete subsets, beside the patterns
@@ -51,6 +54,7 @@ class Row:
     untested: dict[str, tuple[int, ...]]  # by pattern of the section, the seeds that were not tested under it
     settings: dict[str, str]  # by dotted key, except for the model's own
     selected_value: SelectedValue
+    folds: FoldNumbers | None = None  # of a cross-validation
 
     def deviation(self, pattern: str) -> float:
         """The standard deviation of SRCC over seeds; NaN for one seed, or where it is undefined for one."""
@@ -77,6 +81,7 @@ class ReportSection:
     averaged: tuple[str, ...]  # the patterns that AVERAGE is the mean of
     truth: Floats  # (n,) labels, and by row the predictions of its lowest seed under the complete pattern
     shown: list[Floats]
+    note: str = ""  # on the folds of a cross-validation
 
     @property
     def title(self) -> str:
@@ -162,13 +167,23 @@ def target_section(place: Place, found: Sequence[ModelRuns], counts: Floats) -> 
         tuple(averaged),
         base.truth,
         [next(iter(by_seed.values())).by_pattern.get(complete, unscored) for by_seed in scores],
+        _note_on_folds(found[0].first.metrics.get("folds")),
     )
+
+
+def _note_on_folds(folds: Mapping[str, Any] | None) -> str:
+    if folds is None:
+        return ""
+    drawn = "videos" if folds["group"] is None else f"the {folds['groups']} groups ({folds['group']})"
+    return f"SRCC of the out-of-fold scores of all videos together; intervals draw {drawn}"
 
 
 def _different_videos(one: RecordedScores, other: RecordedScores) -> str | None:
     """How the test videos of two runs differ, or their labels."""
     if one.ids != other.ids:
         return "they were tested on different videos"
+    if one.labels != other.labels:
+        return "their videos belong to different groups"
     if np.array_equal(one.truth, other.truth):
         return None
     at = np.flatnonzero(one.truth != other.truth)[0]
@@ -216,12 +231,13 @@ def _row(
     """A model's row. tested: the patterns of all rows; those that a seed of this one lacks stay empty."""
     lacking = {name: tuple(seed for seed, s in scores.items() if name not in s.by_pattern) for name in tested}
     patterns = [name for name in tested if not lacking[name]]
-    found = {name: {seed: estimate(s.by_pattern[name], resampled) for seed, s in scores.items()} for name in patterns}
+    found = {name: {seed: pooled(s.scores(name), resampled) for seed, s in scores.items()} for name in patterns}
     by_seed = {name: {seed: one.value for seed, one in seeds.items()} for name, seeds in found.items()}
     srcc = {name: mean(seeds.values()) for name, seeds in found.items()}
     if averaged and all(name in srcc for name in averaged):
         by_seed[AVERAGE] = {seed: metrics.fisher_mean(by_seed[name][seed] for name in averaged) for seed in scores}
         srcc[AVERAGE] = mean(srcc[name] for name in averaged)
+    columns = {name: averaged if name == AVERAGE else (name,) for name in srcc}
     reported = [run.metrics["patterns"] for run in own.runs.values()]
     return Row(
         own.label,
@@ -237,6 +253,7 @@ def _row(
         {name: seeds for name, seeds in lacking.items() if seeds},
         _settings(own),
         _selected_value(own),
+        fold_numbers(list(scores.values()), resampled, columns),
     )
 
 
@@ -300,7 +317,7 @@ def _on_shared(
     if not any(part.any() for part in left_out):
         return known
     parts = zip(scores, left_out, strict=True)
-    return mean(estimate(np.where(part, np.nan, s.by_pattern[name]), resampled) for s, part in parts)
+    return mean(pooled(np.where(part, np.nan, s.scores(name)), resampled) for s, part in parts)
 
 
 def mean_section(sections: Sequence[ReportSection]) -> ReportSection:

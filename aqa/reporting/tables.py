@@ -11,8 +11,9 @@ import numpy as np
 from aqa.errors import printable
 from aqa.evaluation.comparison import Estimate
 from aqa.reporting.collect import FinishedRun
+from aqa.reporting.folds import FoldNumbers
 from aqa.reporting.sections import AVERAGE, ReportSection, Row, differences, verdict
-from aqa.runs.table import UNDEFINED, number
+from aqa.runs.table import UNDEFINED, interval_text, number
 
 
 class Cell(NamedTuple):
@@ -44,33 +45,65 @@ def marked(row: Row) -> str:
 
 def further_tables(section: ReportSection) -> list[PlainTable]:
     """What a section has beside its main table; tables without lines are left out."""
-    found = (differences_table(section), errors_table(section), settings_table(section))
+    found = (differences_table(section), folds_table(section), errors_table(section), settings_table(section))
     return [table for table in found if table.lines]
 
 
 def differences_table(section: ReportSection) -> PlainTable:
     """Every pair of comparable models, everything visible and on average, with what the paired test says."""
     columns = [c for c in (section.complete, AVERAGE) if c in section.columns]
-    pairs: dict[tuple[str, str], dict[str, Estimate]] = {}
+    by_folds = any(row.folds is not None for row in section.rows)
+    pairs: dict[tuple[str, str], dict[str, list[Cell]]] = {}
     for column in columns:
         for one, other, difference in differences(section, column):
-            pairs.setdefault((marked(one), marked(other)), {})[column] = difference
+            cells = _difference(difference) + ([_t_test(one, other, column)] if by_folds else [])
+            pairs.setdefault((marked(one), marked(other)), {})[column] = cells
+    words = ("95 % interval", "verdict", *(["t test p"] if by_folds else []))
+    empty = [Cell("")] * (len(words) + 1)
     lines = [
-        [Cell(f"{one} - {other}"), *(cell for column in columns for cell in _difference(found.get(column)))]
+        [Cell(f"{one} - {other}"), *(cell for column in columns for cell in found.get(column, empty))]
         for (one, other), found in pairs.items()
     ]
-    return PlainTable(
-        "Model against model",
+    caption = (
         "Differences of SRCC, paired on the same test videos: 95 % interval, and whether the first model is higher, "
-        "lower or not told apart by it",
-        ["models", *(h for column in columns for h in (heading(column), "95 % interval", "verdict"))],
-        lines,
+        "lower or not told apart by it"
     )
+    if by_folds:
+        caption += "; t test p: of SRCC by fold, by the corrected resampled t test (Nadeau and Bengio, 2003)"
+    headings = ["models", *(h for column in columns for h in (heading(column), *words))]
+    return PlainTable("Model against model", caption, headings, lines)
 
 
-def _difference(found: Estimate | None) -> list[Cell]:
+def _t_test(one: Row, other: Row, column: str) -> Cell:
+    """The p value of two models' SRCC by fold; empty where they were not tested in the same folds."""
+    found = one.folds.t_test(other.folds, column) if one.folds is not None and other.folds is not None else None
     if found is None:
-        return [Cell("")] * 3
+        return Cell("")
+    return Cell(UNDEFINED if np.isnan(found.p_value) else f"{found.p_value:.3g}", found.p_value)
+
+
+def folds_table(section: ReportSection) -> PlainTable:
+    """The Fisher-z mean over folds of each model, with its deviation over folds, and its interval."""
+    lines = []
+    for row in section.rows:
+        if row.folds is not None:
+            known = [name for name in section.columns if name in row.folds.mean]
+            cells = {name: _mean_of_folds(row.folds, name) for name in known}
+            lines.append([Cell(marked(row)), *(cells.get(name, Cell("-")) for name in section.columns)])
+    caption = "Fisher-z mean over folds of the SRCC in each, ± its standard deviation over folds, 95 % interval"
+    return PlainTable("Mean of folds", caption, ["model", *map(heading, section.columns)], lines)
+
+
+def _mean_of_folds(folds: FoldNumbers, column: str) -> Cell:
+    found = folds.mean[column]
+    if np.isnan(found.value):
+        return Cell(UNDEFINED, found.value)
+    low, high = (None if np.isnan(end) else float(end) for end in found.interval[:2])
+    bounds = interval_text(low, high, found.interval.why_none)
+    return Cell(f"{found.value:.3f} ± {folds.deviation(column):.3f} {bounds}", found.value)
+
+
+def _difference(found: Estimate) -> list[Cell]:
     low, high = found.interval[:2]
     words = verdict(found)
     shown = UNDEFINED if np.isnan(found.value) else f"{found.value:+.3f}"
@@ -125,6 +158,7 @@ def runs_table(runs: Sequence[FinishedRun]) -> PlainTable:
         first, scores = next(iter(metrics["patterns"].items()))
         average = metrics["average_incomplete"]
         chosen = selection.get("value")
+        epoch = "by fold" if selection["epoch"] is None else f"{selection['epoch']} of {selection['epochs']}"
         lines.append(
             [
                 Cell(printable(str(run.folder))),
@@ -132,7 +166,7 @@ def runs_table(runs: Sequence[FinishedRun]) -> PlainTable:
                 Cell(str(metrics["model"])),
                 _known(run.seed, str(run.seed)),
                 Cell("TEST †" if run.selected_on == "test" else run.selected_on),
-                _known(selection["epoch"], f"{selection['epoch']} of {selection['epochs']}"),
+                _known(selection["epoch"], epoch),
                 _known(chosen, "" if chosen is None else f"{str(selection.get('metric', '')).upper()} {chosen:.3f}"),
                 _known(scores["srcc"], f"{first} {number(scores['srcc'])}"),
                 _known(average["srcc"], number(average["srcc"]) if average["patterns"] else ""),

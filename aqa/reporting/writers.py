@@ -132,7 +132,8 @@ def notes_of(section: ReportSection, published: PublishedNumbers) -> list[str]:
     others = of_section(published, section)
     notes = [f"{other.label}: {other.source}" + (f"; {other.note}" if other.note else "") for other in others]
     on_test = [ON_TEST] if _any_on_test(section.rows) or _any_on_test(others) else []
-    return [*on_test, *_average_notes(section), *untested_notes(section), *notes]
+    of_folds = [section.note] if section.note else []
+    return [*on_test, *of_folds, *_average_notes(section), *untested_notes(section), *notes]
 
 
 def _average_notes(section: ReportSection) -> list[str]:

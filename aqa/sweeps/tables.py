@@ -26,7 +26,7 @@ NOT_A_NUMBER = (
     "why_no_interval",
     "measures",
     "why_no_folds",
-)  # of what metrics.json says of SRCC
+)  # of metrics.json
 IN_NAME = ("experiment", "data.target", "train.seed")  # axes that a run's name shows
 
 

@@ -39,7 +39,7 @@ def write(tmp_path):
             ids=[f"v{i:02d}" for i in range(N)],
             modalities={m: Modality(2, np.full(N, 3)) for m in clips},
             targets={"grade": Target(labels() if values is None else values, 0, N)},
-            splits={},
+            splits=parts.pop("splits", {}),
             groups={"patient": PATIENTS, "part": [str(i // 8) for i in range(N)]},
             read=lambda modality, row: clips[modality][row],
             overwrite=True,
@@ -213,3 +213,40 @@ def test_selection_knows_the_splits_of_a_fold(write, tmp_path):
         aqa.run(experiment(write(), tmp_path / "x", select={"split": "vaild"}))
     result = aqa.run(experiment(write(), tmp_path / "y", select={"split": "test"}))
     assert "epochs SELECTED ON TEST in each fold" in str(result)
+
+
+def test_evaluate_scores_each_video_by_the_model_of_its_fold(write, tmp_path):
+    result = aqa.run(experiment(write(), tmp_path / "cv", folds={"count": 3, "repeats": 2}))
+    again = aqa.evaluate(tmp_path / "cv").metrics
+    assert again["patterns"] == result.metrics["patterns"]
+    assert again["average_incomplete"] == result.metrics["average_incomplete"]
+    assert list(aqa.evaluate(tmp_path / "cv", patterns=["V"]).metrics["patterns"]) == ["V"]
+    with pytest.raises(AqaError, match="has tested every video in its fold; leave the option out"):
+        aqa.evaluate(tmp_path / "cv", split="train")
+
+
+def test_predict_is_the_mean_of_the_models_of_all_folds(write, tmp_path):
+    store = write()
+    aqa.run(experiment(store, tmp_path / "cv"))
+    together = aqa.predict(tmp_path / "cv", store)
+    single = [aqa.predict(tmp_path / "cv" / f"fold{fold}", store)["score"] for fold in range(3)]
+    assert together["score"].to_numpy() == pytest.approx(np.mean(single, axis=0))
+    assert together["id"].tolist() == [f"v{i:02d}" for i in range(N)]
+
+
+def test_another_store_is_scored_by_the_mean_of_all_models(write, tmp_path):
+    aqa.run(experiment(write(), tmp_path / "cv"))
+    other = write(name="other.h5", splits={"test": range(6)})
+    found = aqa.evaluate(tmp_path / "cv", store=other)
+    scores = aqa.predict(tmp_path / "cv", other, split="test")["score"]
+    assert found.metrics["patterns"]["VA"]["srcc"] == pytest.approx(srcc(scores, labels()[:6]))
+    assert "scores are the mean of the models of 3 folds" in str(found)
+
+
+def test_a_search_of_settings_over_all_folds_is_refused(write, tmp_path):
+    from aqa.config.load import load_experiment
+    from aqa.runs.cross_validation import require_no_folds
+
+    with pytest.raises(AqaError, match=r"^data\.folds: settings cannot be chosen on all folds, .*data\.folds\.fold=0$"):
+        require_no_folds(load_experiment(experiment(write(), tmp_path / "x")))
+    require_no_folds(load_experiment(experiment(write(), tmp_path / "x", folds={"count": 3, "fold": 1})))
