@@ -20,6 +20,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from aqa.config.schema import DEFAULTS_OF_OLDER_RUNS
 from aqa.errors import AqaError, first_line
 from aqa.sweeps.journal import Journal
 from aqa.sweeps.searches import Search, Tune
@@ -147,7 +148,7 @@ class Study:
             self._study.set_user_attr(IDENTITY, dict(identity))
             return
         for key in [*identity, *known]:
-            here, there = identity.get(key), known.get(key)
+            here, there = (one.get(key, DEFAULTS_OF_OLDER_RUNS.get(key)) for one in (identity, known))
             if here != there:
                 raise AqaError(
                     f"{self.folder} holds another search ({key} is {there!r} there, {here!r} here); name another "

@@ -18,7 +18,7 @@ from aqa.runs.prepare import inner_folds
 from aqa.runs.run import run_loaded
 from aqa.store.store import FeatureStore
 from aqa.store.synthetic import make_synthetic
-from aqa.sweeps.searches import load_tune, searches_of
+from aqa.sweeps.searches import Search, load_tune, searches_of
 from aqa.sweeps.study import ATTEMPTS, MOST_ATTEMPTS, Study
 from aqa.sweeps.tune_work import TuneFolder, work
 
@@ -148,9 +148,16 @@ def weights_of(folder):
     return RunFolder(run).load_checkpoint()["weights"]
 
 
-def test_a_search_that_is_stopped_and_resumed_finds_what_it_finds_without_a_stop(here, stopped_in_epoch):
-    expected = told(aqa.tune(write(here, output="runs/whole", trials=12, pruner="median")).trials)
-    write(here, output="runs/cut", trials=12, pruner="median")
+@pytest.fixture
+def soon(monkeypatch):
+    """TPE and pruning begin after two trials."""
+    monkeypatch.setattr("aqa.sweeps.study.STARTUP", 2)
+    monkeypatch.setattr("aqa.sweeps.study.STARTUP_OF_PRUNING", 2)
+
+
+def test_a_search_that_is_stopped_and_resumed_finds_what_it_finds_without_a_stop(here, soon, stopped_in_epoch):
+    expected = told(aqa.tune(write(here, output="runs/whole", trials=5)).trials)
+    write(here, output="runs/cut", trials=5)
     with stopped_in_epoch(2):
         aqa.tune(here / "t.yaml")
     for _ in range(3):  # processes that are killed as soon as they have a trial
@@ -225,12 +232,12 @@ def test_a_trial_that_diverges_is_a_failed_one_and_a_search_of_them_alone_fails(
     assert not list((here / "runs/t/refits").glob("tiny-*"))
 
 
-def test_pruned_trials_are_counted_and_never_the_best(here):
+def test_pruned_trials_are_counted_and_never_the_best(here, soon):
     space = {"train.learning_rate": {"log": [1e-5, 1e-1]}}
-    found = aqa.tune(write(here, space=space, trials=12, pruner="median", set={"train.epochs": 3}))
+    found = aqa.tune(write(here, space=space, trials=7, set={"train.epochs": 3}))
     (row,) = found.numbers.to_dict("records")
     assert row["pruned"] == (found.trials["state"] == "pruned").sum() > 0
-    assert row["epochs"] == found.trials["epochs"].sum() < 36
+    assert row["epochs"] == found.trials["epochs"].sum() < 21
     assert found.trials.set_index("trial").loc[row["best_trial"], "state"] == "complete"
 
 
@@ -262,6 +269,19 @@ def test_another_search_is_not_continued_in_a_folder(here):
         aqa.tune(write(here, set={"train.batch_size": 8}))
     with pytest.raises(AqaError, match=r"holds another search \(space.model.dropout is"):
         aqa.tune(write(here, space={**SPACE, "model.dropout": [0.0, 0.4]}))
+
+
+def without_new_keys(identity):
+    return {key: value for key, value in identity.items() if key not in ("evaluate.metrics", "data.folds")}
+
+
+def test_a_search_of_an_earlier_version_is_continued_where_new_keys_have_their_defaults(here, monkeypatch):
+    plain = Search.identity
+    file = write(here, output="runs/t")
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "identity", lambda *given: without_new_keys(plain(*given)))
+        killed(file)
+    assert killed(file) == 0
 
 
 def test_the_published_protocol_is_searched_on_test_where_the_experiment_says_so_and_labelled(here):
