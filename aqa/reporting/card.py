@@ -44,6 +44,8 @@ def card(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None,
     file exists, unless `overwrite`.
     """
     folder = RunFolder.existing(run)
+    if folder.metrics.get("folds"):
+        raise AqaError(f"{folder.path} is a cross-validation: a card is of one model, such as {folder.fold(0).path}")
     path = folder.path / NAME if out is None else Path(out)
     refuse_existing(path, overwrite)
     try:

@@ -135,3 +135,10 @@ def test_the_mean_of_seeds_in_a_fold_goes_through_fisher(runs):
     assert row.folds.by_fold["average"][0] == pytest.approx(
         fisher_mean(results["weak"].metrics["folds"]["each"][0]["srcc"][name] for name in ("V", "A"))
     )
+
+
+def test_a_card_is_of_one_fold(runs, tmp_path):
+    folder, _ = runs
+    with pytest.raises(AqaError, match=r"weak is a cross-validation: a card is of one model, such as .*fold0$"):
+        aqa.card(folder / "weak", tmp_path / "card.md")
+    assert aqa.card(folder / "weak" / "fold0", tmp_path / "card.md").path.exists()
