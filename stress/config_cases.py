@@ -23,7 +23,16 @@ STORES = {"three": ["visual", "audio", "flow"], "cut": ["visual", "audio", "flow
 STORES |= {"single": ["pose"]}
 WITHOUT_VALID = ("cut", "single")
 TARGETS = ("score", "grace")
-UNALIGNED = ("actionmae", "dimml", "late_fusion", "mea", "mome", "ridge", "simmlm")  # take streams of any lengths
+UNALIGNED = (
+    "actionmae",
+    "dimml",
+    "gaussian_process",
+    "late_fusion",
+    "mea",
+    "mome",
+    "ridge",
+    "simmlm",
+)  # take streams of any lengths
 
 # Option -> values, for every model that takes it. An option that is not here stays at its default.
 OPTIONS: dict[str, list[Any]] = {
@@ -108,7 +117,7 @@ KEYS: dict[str, Key] = {
     "tracking.project": Key(["aqa", "ünïcode"], TEXT),
     "tracking.entity": Key(["me"], TEXT, optional=True),
     "tracking.group": Key(["g"], TEXT, optional=True),
-    "tracking.tags": Key([[], ["a", "b"]], ["a", {"a": 1}, [1], [None]]),
+    "tracking.tags": Key([[], ["a", "b"]], ["a", {"a": 1}, [{"a": 1}], [None]]),
 }
 REQUIRED = ("name", "data.store", "data.target")
 SECTIONS = ("data", "model", "missing", "train", "select", "tracking")

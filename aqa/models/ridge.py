@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aqa.errors import AqaError
-from aqa.layers.clips import before_padding
+from aqa.layers.statistics import channel_statistics
 from aqa.models import register
 from aqa.models.base import AQAModel, Example
 
@@ -89,17 +89,7 @@ class Ridge(AQAModel):
         parts = []
         for m, rows in zip(self.modalities, visible.T, strict=True):
             part = self.centre.new_zeros(len(rows), 2 * self.widths[m])
-            part[rows] = channel_statistics(features[m][rows].double(), None if lengths is None else lengths[m][rows])
+            clips = None if lengths is None else lengths[m][rows]
+            part[rows] = torch.cat(channel_statistics(features[m][rows].double(), clips), dim=1)
             parts.append(part)
         return torch.cat(parts, dim=1)
-
-
-def channel_statistics(stream: Tensor, lengths: Tensor | None) -> Tensor:
-    """Mean and standard deviation of each channel of (n, T, D) over the clips before the padding: (n, 2 D)."""
-    if lengths is None:
-        lengths = torch.full((len(stream),), stream.shape[1], device=stream.device)
-    real = before_padding(lengths, stream.shape[1]).unsqueeze(-1)  # (n, T, 1)
-    count = lengths.unsqueeze(1)
-    mean = stream.masked_fill(~real, 0.0).sum(dim=1) / count
-    variance = (stream - mean.unsqueeze(1)).square().masked_fill(~real, 0.0).sum(dim=1) / count
-    return torch.cat([mean, variance.sqrt()], dim=1)

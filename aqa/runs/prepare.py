@@ -19,7 +19,7 @@ from aqa.features.alignment import Alignment, Counted, Rows
 from aqa.features.cache import FeatureLoader
 from aqa.features.statistics import Statistics
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns, sample_keys
-from aqa.models import AQAModel, build
+from aqa.models import AQAModel, build, check
 from aqa.runs.cost import attention_note
 from aqa.runs.folds import Fold, Folds, cut_by_group, fold_of, make_folds
 from aqa.runs.informing import informed, videos_of
@@ -216,6 +216,21 @@ def inner_folds(
     return make_folds(store, inner, target, np.union1d(splits["train"], selecting))
 
 
+def learning_splits(config: Experiment) -> list[str]:
+    """The splits that the model learns from: train, and what its option `learn_from` adds to it.
+
+    AqaError where the experiment selects on one that is added: its value would be of videos that were learned from.
+    """
+    asked = check(config.model.name, config.model.options).get("learn_from", "train")
+    first, *added = asked.split("+")
+    if config.select.split in added:
+        raise AqaError(
+            f"model.learn_from: {asked} leaves no videos of split '{config.select.split}' to select on; set "
+            "select.split: train (its value is then of videos that the model has learned from), or learn_from: train"
+        )
+    return [first, *added]
+
+
 def split_rows(
     splits: Mapping[str, Rows],
     fold: Fold | None,
@@ -230,7 +245,13 @@ def split_rows(
     videos belong to groups, by group.
     """
     store = config.data.store
-    train_rows, test = labelled(splits["train"], target), labelled(splits["test"], target)
+    named = learning_splits(config)
+    for name in named:
+        if name not in splits:
+            raise AqaError(f"model.learn_from: {store} has no split '{name}' apart from train; use learn_from: train")
+    learned = [splits[name] for name in named]
+    train_rows = labelled(learned[0] if len(learned) == 1 else np.unique(np.concatenate(learned)), target)
+    test = labelled(splits["test"], target)
     test = test if scored else test[:0]
     split = config.select.split
     if split == "valid" and "valid" not in splits:
@@ -244,7 +265,7 @@ def split_rows(
         if not len(rows):
             where = f"split '{name}'" if fold is None else f"'{name}' in {fold.name}"
             raise AqaError(f"{store}: no video of {where} has a label for {config.data.target}")
-    counted = ("train", "test") if scored else ("train",)
+    counted = (*named, "test") if scored else named
     skipped = sum(len(splits[name]) for name in counted) - len(train_rows) - len(test)
     skipped -= len(select) if "valid" not in splits and split == "valid" else 0
     if skipped:

@@ -34,7 +34,7 @@ from aqa.runs.folder import (
 )
 from aqa.runs.load import Say, load, require_prepared, silent
 from aqa.runs.predictions import FOLD, GROUP, save_predictions
-from aqa.runs.prepare import Prepared, make_store, prepare
+from aqa.runs.prepare import Prepared, learning_splits, make_store, prepare
 from aqa.runs.table import result_table
 from aqa.runs.tracking import require_wandb, tracked
 from aqa.runs.trial import Trial, conclude_trial
@@ -271,8 +271,9 @@ def keep_what_was_best(prepared: Prepared, progress: Progress, folder: RunFolder
 def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[str, Any]:
     """Score the selected weights under every test pattern and fill the run's folder; returns its metrics."""
     config, scorer, rows, patterns = prepared.config, prepared.scorer, prepared.rowsets.test, prepared.test_patterns
-    checkpoint = describe_checkpoint(config, scorer, prepared.target, progress, prepared.statistics)
     predictions, router_weights = scorer.predict_and_diagnose(rows, patterns)
+    progress.best_weights = scorer.model.state_dict()  # a model may fit what it is first asked for in scoring
+    checkpoint = describe_checkpoint(config, scorer, prepared.target, progress, prepared.statistics)
     truth, range_, seed = prepared.target.values[rows], checkpoint["label_range"], config.train.seed
     labels: list[str] | None = None
     further: dict[str, Sequence[object]] = {}
@@ -301,6 +302,7 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
             "model": config.model.name,
             "seed": config.train.seed,
             "samples": {name: len(split) for name, split in prepared.rowsets._asdict().items()},
+            **({"learned_from": learned} if (learned := learning_splits(config)) != ["train"] else {}),
             "parameters": scorer.model.parameter_count,
             "modalities": scorer.features.modalities,
             "router_weights": {pattern: weights.tolist() for pattern, weights in router_weights.items()},

@@ -70,6 +70,8 @@ def result_table(metrics: Mapping[str, Any]) -> str:
     by_folds = f", {folds['description']}" if folds else ""
     title = f"{metrics['model']} on {metrics['target']}, seed {metrics['seed']}{by_folds}; "
     title += selection_text(metrics["selection"])
+    if learned := metrics.get("learned_from"):
+        title += f"; LEARNED FROM {' AND '.join(learned).upper()}"
     if metrics.get("split", "test") != "test":
         title += f"; SCORED ON {metrics['split'].upper()}"
     return "\n".join([title, *lines])
