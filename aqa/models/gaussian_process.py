@@ -28,10 +28,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.optimize import minimize
 from torch import Tensor
 
 from aqa.errors import AqaError
@@ -83,7 +83,7 @@ def negative_likelihood(logs: Floats, groups: Sequence[Pairs], names: Sequence[s
 def most_likely(groups: Sequence[Pairs], names: Sequence[str], y: Tensor, iterations: int) -> Floats:
     """The logarithms (K,) of the kernel's numbers that `negative_likelihood` is least for."""
     start = prior_means(names, len(groups))
-    found = minimize(
+    found = scipy.optimize.minimize(
         negative_likelihood,
         start,
         (groups, names, y),
