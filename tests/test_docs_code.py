@@ -131,7 +131,7 @@ def shrunk(content: dict) -> dict:
     small = {"hidden_dim": 8, "feedforward_dim": 8, "n_encoder": 1, "n_decoder": 1}
     model = {key: small.get(key, value) for key, value in content["model"].items()}
     targets = {name: {"train": {"epochs": 1}} for name in content.get("targets", {})}
-    train = {**content["train"], "epochs": 1}
+    train = {**content.get("train", {}), "epochs": 1}
     return {**content, "model": model, "train": train, **({"targets": targets} if targets else {})}
 
 
