@@ -94,6 +94,7 @@ KEYS: dict[str, Key] = {
     "data.align": Key(["shortest"], WORD),
     "data.standardize": Key([True, False], ["perhaps", [], {}, 7]),
     "data.validation": Key([0.2, 0.4, 0.6], [*REAL, 0, 1, 7], huge=GREAT),
+    "data.folds": Key([None], ["five", 5, [], {}, {"count": 1}, {"count": 2, "column": "fold"}, {"leave_out": "gone"}]),
     "data.memory": Key([1e-3, 5], [*REAL, 0], optional=True, huge=[*GREAT, 1e-6, 1e-300]),
     "model.name": Key([], [*WORD, "MCMoE ", "mcmoe2"]),
     "train.epochs": Key([1], [*WHOLE, 0]),
@@ -113,6 +114,8 @@ KEYS: dict[str, Key] = {
     "select.split": Key(["test", "train"], [*TEXT, "tset", ""]),
     "select.metric": Key(["srcc", "mse"], [*WORD, "mae"]),
     "select.pattern": Key(["complete"], [*TEXT, "nothing", "va", ""]),
+    "evaluate.metrics": Key([[], ["mae"], ["pearson", "kendall"]], ["mae", {"a": 1}, ["zzz"], ["mae", "mae"]]),
+    "evaluate.intervals": Key([True, False], ["perhaps", [], {}, 7]),
     "tracking.wandb": Key(["disabled"], WORD),
     "tracking.project": Key(["aqa", "ünïcode"], TEXT),
     "tracking.entity": Key(["me"], TEXT, optional=True),
@@ -120,7 +123,7 @@ KEYS: dict[str, Key] = {
     "tracking.tags": Key([[], ["a", "b"]], ["a", {"a": 1}, [{"a": 1}], [None]]),
 }
 REQUIRED = ("name", "data.store", "data.target")
-SECTIONS = ("data", "model", "missing", "train", "select", "tracking")
+SECTIONS = ("data", "model", "missing", "train", "select", "evaluate", "tracking")
 
 
 @dataclass(frozen=True)
