@@ -282,7 +282,9 @@ def evaluate(
     store: Annotated[Path | None, typer.Option(help="Another feature store. Default: that of the run.")] = None,
     split: Annotated[str, typer.Option(help="The split to score.")] = "test",
     metrics: Annotated[str | None, typer.Option(help="Further measures: mae,pearson,quadratic_kappa.")] = None,
-    intervals: Annotated[bool, typer.Option(help="Bootstrap intervals of further measures.")] = True,
+    intervals: Annotated[
+        bool | None, typer.Option(help="Bootstrap intervals of further measures. Default: as the run has them.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the metrics to this file (JSON) as well.")] = None,
     device: Device = "auto",
     memory: Memory = None,
