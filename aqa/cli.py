@@ -378,8 +378,8 @@ def prepare(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="table: COLUMN, COLUMN:LOW:HIGH or NAME=mean(judge1..judge5):LOW:HIGH; trimmed in place of mean drops the highest "
-            "and the lowest score. May be repeated.",
+            help="table: COLUMN, COLUMN:LOW:HIGH or NAME=mean(judge1..judge5):LOW:HIGH; trimmed in place of mean drops "
+            "the highest and the lowest score. May be repeated.",
             metavar="WORDS",
         ),
     ] = None,
