@@ -37,9 +37,12 @@ from aqa.missing import PATTERNS
 from aqa.models import MODELS
 from aqa.reporting.published import load_published
 from aqa.runs import run as experiment
+from aqa.store.store import Modality, Target
 from aqa.store.synthetic import make_synthetic
+from aqa.store.write import write_store
 from aqa.sweeps import local as launching
 from aqa.sweeps.grid import Sweep
+from aqa.sweeps.searches import Tune
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
@@ -113,7 +116,7 @@ def check_command(words: list[str]) -> None:
 
 
 def check_yaml(block: Block, scratch: Path) -> None:
-    """A YAML block is published numbers, a table of own data, or an experiment or a sweep, or a part of one."""
+    """A YAML block is published numbers, a table of own data, an experiment, a sweep, a search, or a part of one."""
     content = yaml.safe_load(block.text)
     if set(content) == {"rows"}:
         (scratch / "numbers.yaml").write_text(block.text)
@@ -122,6 +125,8 @@ def check_yaml(block: Block, scratch: Path) -> None:
         validated(TableConfig, content, block.place, {})
     elif set(content) <= set(Sweep.model_fields):
         validated(Sweep, {"name": "part", "experiments": ["e.yaml"], **content}, block.place, {})
+    elif set(content) <= set(Tune.model_fields):
+        validated(Tune, {"name": "part", "experiments": ["e.yaml"], **content}, block.place, {})
     else:
         validated(Experiment, {"name": "part", "data": {"store": "s", "target": "t"}, **content}, block.place, {})
 
@@ -176,6 +181,24 @@ def write_published(root: Path) -> None:
                 file["d1"] = rng.uniform(1, 5, size=(count, *shape)).astype(np.float32)
 
 
+def write_jigsaws(path: Path) -> None:
+    """Five super-trials of four surgeons, each rated for three tasks."""
+    rng, count = np.random.default_rng(0), 20
+    write_store(
+        path,
+        name="jigsaws",
+        source="random numbers",
+        ids=[f"recording {i}" for i in range(count)],
+        modalities={"kinematics": Modality(3, np.full(count, 4)), "video": Modality(2, np.full(count, 4))},
+        targets={
+            task: Target(rng.uniform(6, 30, count), 6, 30) for task in ("Suturing", "Needle_Passing", "Knot_Tying")
+        },
+        splits={},
+        groups={"surgeon": [f"S{i // 5}" for i in range(count)], "supertrial": [str(i % 5) for i in range(count)]},
+        read=lambda modality, row: rng.normal(size=(4, 3 if modality == "kinematics" else 2)).astype(np.float32),
+    )
+
+
 @pytest.fixture(scope="module")
 def supplies(tmp_path_factory):
     """What pages take for granted: published files, their stores, and finished runs."""
@@ -189,6 +212,7 @@ def supplies(tmp_path_factory):
         path.write_text(yaml.safe_dump(shrunk(yaml.safe_load(path.read_text())), sort_keys=False))
     for path in (folder / "experiments").glob("*.yaml"):
         path.write_text(yaml.safe_dump(shrunk(yaml.safe_load(path.read_text())), sort_keys=False))
+    write_jigsaws(folder / "data" / "jigsaws.h5")
     make_synthetic("tiny", folder / "data" / "tiny.h5", samples=60)
     make_synthetic("fisv_small", folder / "data" / "fisv_small.h5", samples=8)
     output = f"output={folder / 'runs' / 'one'}"
