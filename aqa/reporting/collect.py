@@ -19,7 +19,7 @@ from aqa.errors import AqaError, needed, printable
 from aqa.evaluation import metrics as measures
 from aqa.runs.folder import CONFIG, ERRORS, METRICS, PREDICTIONS, TRIAL, RunFolder, flat
 from aqa.runs.predictions import RecordedScores, read_predictions
-from aqa.runs.selection import badness, mean_selection
+from aqa.runs.selection import badness, is_validated, mean_selection
 
 NEEDED = ("patterns", "average_incomplete", "selection", "data_set", "target", "model", "seed", "modalities")
 UNSET = "null"
@@ -330,14 +330,16 @@ def _more(runs: Sequence[FinishedRun]) -> str:
 def _in_order(found: list[ModelRuns]) -> list[ModelRuns]:
     """The best by the validation value first, never by the test split; those selected on it come last, by label.
 
-    By label, too, where epochs were not selected by one metric under one pattern.
+    Before these come those selected on the training videos. By label, too, where epochs were not selected by one metric
+    under one pattern.
     """
-    validated = [own for own in found if own.selected_on != "test"]
+    validated = [own for own in found if is_validated(own.selection)]
     kinds = {(own.selection.get("metric"), own.selection.get("pattern")) for own in validated}
 
-    def rank(own: ModelRuns) -> tuple[bool, float, str]:
-        on_test = own.selected_on == "test"
-        return on_test, 0.0 if on_test or len(kinds) > 1 else badness(own.selection), own.label
+    def rank(own: ModelRuns) -> tuple[int, float, str]:
+        known = is_validated(own.selection)
+        place = 0 if known else 1 + (own.selected_on == "test")
+        return place, badness(own.selection) if known and len(kinds) == 1 else 0.0, own.label
 
     return sorted(found, key=rank)
 

@@ -221,14 +221,20 @@ def learning_splits(config: Experiment) -> list[str]:
 
     AqaError where the experiment selects on one that is added: its value would be of videos that were learned from.
     """
-    asked = check(config.model.name, config.model.options).get("learn_from", "train")
-    first, *added = asked.split("+")
+    added = added_to_learning(config)
     if config.select.split in added:
+        asked = "+".join(["train", *added])
         raise AqaError(
             f"model.learn_from: {asked} leaves no videos of split '{config.select.split}' to select on; set "
             "select.split: train (its value is then of videos that the model has learned from), or learn_from: train"
         )
-    return [first, *added]
+    return ["train", *added]
+
+
+def added_to_learning(config: Experiment) -> list[str]:
+    """The splits that the model learns from beside train, by its option `learn_from`."""
+    asked: str = check(config.model.name, config.model.options).get("learn_from", "train")
+    return asked.split("+")[1:]
 
 
 def split_rows(

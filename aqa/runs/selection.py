@@ -10,6 +10,14 @@ import numpy as np
 
 from aqa.evaluation.metrics import fisher_mean
 
+#: Splits whose value says nothing of which run is better on new videos: they were learned from, or are tested.
+NOT_VALIDATION = ("train", "test")
+
+
+def is_validated(selection: Mapping[str, Any]) -> bool:
+    """Whether the value of the selection metric is of videos that were neither learned from nor tested."""
+    return selection["split"] not in NOT_VALIDATION
+
 
 def badness(selection: Mapping[str, Any]) -> float:
     """A number that is the lower the better the value of the selection metric is; infinite where it is undefined."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from aqa.evaluation.comparison import Estimate, best_of
+from aqa.runs.selection import is_validated
 from aqa.runs.table import UNDEFINED, interval_text
 from aqa.sweeps.folder import SweepFolder
 from aqa.sweeps.tables import Setting, selected_text, settings_found
@@ -17,27 +18,29 @@ from aqa.sweeps.tested import estimates_on_test
 def best_text(found: pd.DataFrame, folder: SweepFolder) -> str:
     """For each target the setting with the best validation value, its runs, and SRCC on the test split.
 
-    found: as `aqa.sweeps.tables.results` gives it. Settings whose epochs were selected on the test split are not
-    picked: they have no validation value.
+    found: as `aqa.sweeps.tables.results` gives it. Settings whose epochs were selected on the test split, or on the
+    training videos, are not picked: they have no validation value.
     """
     settings = settings_found(found)
     lines = []
     for target in dict.fromkeys(one.target for one in settings):
         own = [one for one in settings if one.target == target]
-        valid = [one for one in own if one.selection["split"] != "test" and not np.isnan(one.selection["value"])]
+        valid = [one for one in own if is_validated(one.selection) and not np.isnan(one.selection["value"])]
         lines += _of_target(target, valid, folder)
-        left_out = sum(one.selection["split"] == "test" for one in own)
-        if left_out:
-            lines.append(f"  not picked from: {left_out} settings whose epochs were selected on the TEST split")
+        for split, words in (("test", "the TEST split"), ("train", "the training videos")):
+            if left_out := sum(one.selection["split"] == split for one in own):
+                lines.append(f"  not picked from: {left_out} settings whose epochs were selected on {words}")
     return "\n".join(lines) if lines else "no run is done yet"
 
 
 def _of_target(target: str, settings: Sequence[Setting], folder: SweepFolder) -> list[str]:
     if not settings:
         return [f"{target}: no setting has a validation value"]
-    kinds = {(one.selection["metric"], one.rows["selection_pattern"].iloc[0]) for one in settings}
+    kinds = {
+        (one.selection["metric"], one.rows["selection_pattern"].iloc[0], one.selection["split"]) for one in settings
+    }
     if len(kinds) > 1:
-        return [f"{target}: settings were selected by different metrics or patterns, and cannot be compared"]
+        return [f"{target}: settings were selected by different metrics, patterns or splits, and cannot be compared"]
     best, others = settings[0], len(settings) - 1
     named = " ".join(f"{axis}={value}" for axis, value in best.values.items()) or best.runs[0]
     value = f"{selected_text(best.selection)} on {best.selection['split']}"

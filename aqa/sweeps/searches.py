@@ -28,6 +28,7 @@ from aqa.runs.prepare import chosen_modalities, inner_folds, make_store, split_r
 from aqa.store.fingerprint import fingerprint_of
 from aqa.store.store import FeatureStore
 from aqa.sweeps.grid import Point, Settings
+from aqa.sweeps.selecting import require_unlearned, require_validation
 from aqa.sweeps.space import Space, described, parse_space
 
 SHIPPED = Path("experiments") / "tune"  # the default search space of every model, MODEL.yaml
@@ -234,7 +235,8 @@ def _search(file: TuneFile, path: Path, model: str | None, make: bool, say: Say)
         if key in file.plan.set:
             raise AqaError(f"{file.place(f'set.{key}')}: {key} is both set and searched; leave out one of them")
     experiment = load(path, fixed, say)
-    _require_validation(file, own, experiment)
+    require_validation(own, experiment, file.place)
+    require_unlearned(experiment, f"{file.place('set.model.learn_from')}: ")
     _check_space(file, path, fixed, space, name)
     if make:
         make_store(experiment, say)
@@ -287,27 +289,19 @@ def _space_in(path: Path) -> tuple[Space, Settings]:
     return parse_space(other.plan.space, lambda key: other.place(f"space.{key}")), other.plan.set
 
 
-def _require_validation(file: TuneFile, own: Experiment, asked: Experiment) -> None:
-    """AqaError for a search on the test split, unless that is what the experiment file itself does."""
-    if asked.select.split == "test" and own.select.split != "test":
-        raise AqaError(
-            f"{file.place('set.select.split')}: select.split: test would choose the settings on the test videos. Leave "
-            "it out; only an experiment file that itself selects on test, as its published protocol, is searched so"
-        )
-
-
 def _check_space(file: TuneFile, path: Path, fixed: Settings, space: Space, model: str) -> None:
     """AqaError for a key or a value that the experiment, or its model, does not take."""
     start = {key: span.ends()[0] for key, span in space.items()}
     for key, span in space.items():
         for value in span.ends():
+            place = next((file.place(k) for k in (f"spaces.{model}.{key}", f"space.{key}") if k in file.lines), "")
+            where = f"{place}: " if place else f"search space of {model}: "
             try:
-                load(path, {**fixed, **start, key: value}, silent)
+                trial = load(path, {**fixed, **start, key: value}, silent)
             except AqaError as error:
-                place = next((file.place(k) for k in (f"spaces.{model}.{key}", f"space.{key}") if k in file.lines), "")
                 problem = str(error).removeprefix(f"setting {brief(key)}: ")
-                where = f"{place}: " if place else f"search space of {model}: "
                 raise AqaError(f"{where}{key}: {problem}" if key not in problem else f"{where}{problem}") from None
+            require_unlearned(trial, where)
 
 
 def _checked_store(experiment: Experiment, file: TuneFile) -> tuple[str, tuple[FoldsConfig | None, ...]]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from aqa.evaluation.metrics import fisher_mean
 from aqa.runs.folder import RunFolder
-from aqa.runs.selection import badness, mean_selection
+from aqa.runs.selection import badness, is_validated, mean_selection
 from aqa.runs.table import UNDEFINED, align, number
 from aqa.sweeps.folder import State, SweepFolder
 from aqa.sweeps.grid import Point
@@ -75,7 +75,8 @@ def split_text(selection: Mapping[str, Any]) -> str:
 def sorted_points(points: Sequence[Point], states: States, folder: SweepFolder) -> list[Point]:
     """Points by experiment and target in their order, and in each those that are done, the best by validation first.
 
-    A run whose epoch was selected on the test split comes after those that were not: its value says nothing.
+    A run whose epoch was selected on the test split, or on the training videos, comes after those that were not: its
+    value says nothing.
     """
     known = {p.name: RunFolder(folder.run(p.name)).metrics["selection"] for p in points if states[p.name] == "done"}
     places = [(point.place.get("experiment"), point.experiment.data.target) for point in points]
@@ -85,8 +86,8 @@ def sorted_points(points: Sequence[Point], states: States, folder: SweepFolder) 
         point, place = item
         selection = known.get(point.name)
         kind = 1 if selection is None else 0
-        on_test = selection is not None and selection["split"] == "test"
-        return groups.index(place), kind, on_test, 0.0 if selection is None else badness(selection)
+        last = selection is not None and not is_validated(selection)
+        return groups.index(place), kind, last, 0.0 if selection is None else badness(selection)
 
     return [point for point, _ in sorted(zip(points, places, strict=True), key=rank)]
 
@@ -113,7 +114,8 @@ class Setting:
 def settings_found(found: pd.DataFrame) -> list[Setting]:
     """The settings of a sweep by target in order, in each the best by the validation value first.
 
-    found: as `results` gives it. Settings whose epochs were selected on the test split come last.
+    found: as `results` gives it. Settings whose epochs were selected on the test split, or on the training videos, come
+    last.
     """
     if found.empty:
         return []
@@ -129,7 +131,7 @@ def settings_found(found: pd.DataFrame) -> list[Setting]:
     targets = list(dict.fromkeys(setting.target for setting in settings))
     return sorted(
         settings,
-        key=lambda one: (targets.index(one.target), one.selection["split"] == "test", badness(one.selection)),
+        key=lambda one: (targets.index(one.target), not is_validated(one.selection), badness(one.selection)),
     )
 
 

@@ -65,6 +65,14 @@ def test_runs_selected_on_test_are_apart_and_last(finished, tmp_path):
     assert list(labels(by_place)) == [("mcmoe", "valid"), ("mcmoe", "test")]
 
 
+def test_runs_selected_on_videos_that_were_learned_from_come_after_validated_ones(finished, tmp_path):
+    finished("a", split="train")
+    finished("b", model="ridge")
+    finished("c", model="zero_fill", split="test")
+    by_place, _ = runs_by_model(find_runs([tmp_path / "runs"])[0])
+    assert [split for _, split in labels(by_place)] == ["valid", "train", "test"]
+
+
 def test_training_patterns_are_told_apart(finished, tmp_path):
     finished("a", settings=["missing.train={rates: 0.0}"])
     finished("b", settings=["missing.train={rates: 0.3}"])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from aqa.runs.selection import badness, mean_selection
+from aqa.runs.selection import badness, is_validated, mean_selection
 
 
 def test_more_srcc_and_less_mse_are_better_and_undefined_is_worst():
@@ -20,3 +20,8 @@ def test_the_mean_over_seeds_is_fishers_for_srcc_and_a_plain_one_for_mse():
     assert found["split"] == "valid"
     assert mean_selection([{"metric": "mse", "value": value} for value in (1.0, 4.0)])["value"] == 2.5
     assert math.isnan(mean_selection([{"metric": "srcc", "value": value} for value in (0.2, None)])["value"])
+
+
+def test_only_a_split_that_is_neither_learned_from_nor_tested_validates():
+    known = {split: is_validated({"split": split}) for split in ("valid", "dev", "train", "test")}
+    assert known == {"valid": True, "dev": True, "train": False, "test": False}

@@ -63,6 +63,19 @@ def test_what_was_selected_on_test_is_not_picked(swept):
     assert "score: no setting has a validation value" in str(aqa.sweep("s.yaml", best=True))
 
 
+def test_what_was_selected_on_videos_that_were_learned_from_is_not_picked_and_comes_last(swept):
+    result = aqa.sweep("s.yaml")
+    runs = [swept / "runs" / "s" / name for name in result.states]
+    for run in runs[:2]:
+        change(run, split="train", value=0.999)
+    text = str(aqa.sweep("s.yaml", best=True))
+    assert "the best of 1 by validation" in text
+    assert "0.999" not in text
+    assert "not picked from: 1 settings whose epochs were selected on the training videos" in text
+    listed = str(aqa.sweep("s.yaml", status=True)).splitlines()[2:6]
+    assert ["SRCC 0.999" in line for line in listed] == [False, False, True, True]
+
+
 def test_nothing_is_picked_before_a_run_is_done(swept):
     assert str(aqa.sweep("s.yaml", best=True)) == "no run is done yet"
     assert best_text(aqa.sweep("s.yaml", best=True).numbers, SweepFolder(swept)) == "no run is done yet"

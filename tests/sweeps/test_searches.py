@@ -112,6 +112,11 @@ def test_a_model_without_a_space_has_the_default_one(here):
             "select.split: test",
             r"t.yaml, line 4: select.split: test would choose the settings on the",
         ),
+        (
+            "train.epochs: 2",
+            "select.split: train",
+            r"t.yaml, line 4: select.split: train would choose the settings on videos that every trial has learned",
+        ),
         ("train.epochs: 2", "data.modalities: [visual, sound]", r"no modality 'sound'"),
         (
             "train.learning_rate",
@@ -157,3 +162,30 @@ def test_settings_of_the_data_that_a_target_needs_are_known_before_the_model(her
     with pytest.raises(AqaError, match=r"'data\.target' is missing"):
         searches(here, GOOD)
     assert searches(here, GOOD.replace("train.epochs: 2", "train.epochs: 2, data.target: score"))
+
+
+LEARNS_FROM_BOTH = """name: t
+experiments: [base.yaml]
+models: [gaussian_process]
+space: {model.statistics: [[mean], [mean, deviation]]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("{model.statistics: [[mean], [mean, deviation]]}", "{model.learn_from: [train, train+valid]}", 4),
+        ("models", "set: {model.learn_from: train+valid}\nmodels", 3),
+        ("space:", "folds: {count: 3}\nset: {model.learn_from: train+valid}\nspace:", 5),
+    ],
+    ids=["searched", "set", "with inner folds"],
+)
+def test_what_learns_from_the_validation_split_is_not_searched_by_it(here, old, new, line):
+    assert searches(here, LEARNS_FROM_BOTH)
+    message = (
+        rf"^t.yaml, line {line}: model.learn_from: train\+valid is not searched: the settings are chosen on split "
+        r"'valid', which the model would have learned from"
+    )
+    with pytest.raises(AqaError, match=message):
+        searches(here, LEARNS_FROM_BOTH.replace(old, new))
+    assert not (here / "runs").exists()
