@@ -93,12 +93,16 @@ def cross_validate(
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """What all folds predicted. rows: of the videos in the store (n,); predictions: by pattern, (K, n)."""
+    """What all folds predicted. rows: of the videos in the store (n,); predictions: by pattern, (K, n).
+
+    beside: the same of the further columns that all folds have.
+    """
 
     folds: Folds
     rows: NDArray[np.int64]
     tested: HeldOut
     predictions: dict[str, NDArray[np.float64]]
+    beside: dict[str, dict[str, NDArray[np.float64]]]
     metrics: list[dict[str, Any]]  # of each fold
 
 
@@ -149,6 +153,7 @@ def out_of_fold(
     place = {ids[row]: i for i, row in enumerate(rows)}
     numbers = np.full((folds.repeats, len(rows)), -1, dtype=np.int64)
     predictions: dict[str, NDArray[np.float64]] = {}
+    beside: dict[str, dict[str, NDArray[np.float64]]] = {}
     found = []
     for number, tested in enumerate(folds.test):
         run = RunFolder.existing(folder.fold(number).path)
@@ -162,9 +167,13 @@ def out_of_fold(
         numbers[repeat, at] = number
         for pattern, values in scores.by_pattern.items():
             predictions.setdefault(pattern, np.full(numbers.shape, np.nan))[repeat, at] = values
+        for column, by_pattern in scores.beside.items():
+            for pattern, values in by_pattern.items():
+                known = beside.setdefault(column, {})
+                known.setdefault(pattern, np.full(numbers.shape, np.nan))[repeat, at] = values
         found.append(run.metrics)
     labels = None if folds.labels is None else [folds.labels[row] for row in rows]
-    return OutOfFold(folds, rows, HeldOut(target.values[rows], numbers, labels), predictions, found)
+    return OutOfFold(folds, rows, HeldOut(target.values[rows], numbers, labels), predictions, beside, found)
 
 
 def pooled_summary(
@@ -199,7 +208,8 @@ def save_out_of_fold(path: Path, found: OutOfFold, ids: Sequence[str], target: s
         further[GROUP] = list(found.tested.labels) * repeats
     flat: Predictions = {name: scores.ravel() for name, scores in found.predictions.items()}
     rows, truth = np.tile(found.rows, repeats), np.tile(found.tested.truth, repeats)
-    save_predictions(path, ids, rows, truth, target, flat, further)
+    beside = {name: {p: values.ravel() for p, values in each.items()} for name, each in found.beside.items()}
+    save_predictions(path, ids, rows, truth, target, flat, further, beside)
 
 
 def _selection(config: Experiment, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

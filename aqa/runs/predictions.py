@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # Ids, targets and patterns are text: `030`, `NA` and `null` are names, not numbers and not missing.
 COLUMNS = ("id", "target", "pattern", "score", "label")
 FOLD, GROUP = "fold", "group"  # further columns of a cross-validation: which fold tested the video, and its group
+SPREAD = "spread"  # between the scores of a run's members, their standard deviation, in the target's units
+BESIDE = (SPREAD,)  # numbers that some models give beside a score
+
+Beside = Mapping[str, Mapping[str, NDArray[np.float64]]]  # column -> pattern -> (n,)
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class RecordedScores:
     """What a run predicted: ids and labels of its test videos (n,), scores by pattern (n,), NaN if not scored.
 
     Of a cross-validation also folds (n,), by which each video was tested; labels (n,), of the group that it belongs to,
-    where there are groups; and the same of further repeats, of the same videos in the same order.
+    where there are groups; and the same of further repeats, of the same videos in the same order. beside: the columns
+    of `BESIDE` that there are.
     """
 
     ids: tuple[str, ...]
@@ -37,6 +42,7 @@ class RecordedScores:
     folds: NDArray[np.int64] | None = None
     labels: tuple[str, ...] | None = None
     further: tuple[RecordedScores, ...] = ()
+    beside: Beside = field(default_factory=dict)
 
     @property
     def repeats(self) -> tuple[RecordedScores, ...]:
@@ -67,19 +73,20 @@ def save_predictions(
     target: str,
     predictions: Mapping[str, NDArray[np.float64]],
     further: Mapping[str, Sequence[object]] | None = None,
+    beside: Beside | None = None,
 ) -> None:
     """Write predictions.csv: id, target, pattern, score (empty if nothing was visible), label.
 
-    further: more columns, of each row.
+    further: more columns, the same under each pattern. beside: more columns, by pattern.
     """
     import pandas as pd
 
     names = [ids[row] for row in rows]
-    more = dict(further or {})
-    by_pattern = [
-        pd.DataFrame({"id": names, "target": target, "pattern": pattern, "score": scores, "label": truth, **more})
-        for pattern, scores in predictions.items()
-    ]
+    by_pattern = []
+    for pattern, scores in predictions.items():
+        own = {column: values[pattern] for column, values in (beside or {}).items()}
+        columns = {"id": names, "target": target, "pattern": pattern, "score": scores, "label": truth}
+        by_pattern.append(pd.DataFrame({**columns, **own, **(further or {})}))
     write_table(path, pd.concat(by_pattern))
 
 
@@ -97,9 +104,10 @@ def read_table(path: Path) -> pd.DataFrame:
         missing = [name for name in COLUMNS if name not in table]
         if missing:
             raise ValueError(f"it has no column {missing[0]}")
-        scores = table["score"].to_numpy(object)
         # pandas itself, before version 3, reads numbers to within their last digit.
-        table["score"] = np.where(scores == "", "nan", scores).astype(np.float64)
+        for name in ("score", *(column for column in BESIDE if column in table)):
+            written = table[name].to_numpy(object)
+            table[name] = np.where(written == "", "nan", written).astype(np.float64)
         table["label"] = table["label"].to_numpy(object).astype(np.float64)
     except (OSError, ValueError) as error:
         raise AqaError(f"{path} does not hold a run's predictions: {first_line(error)}") from None
@@ -138,7 +146,12 @@ def _recorded(table: pd.DataFrame, path: Path) -> RecordedScores:
     if GROUP in table:
         groups = tuple(map(str, table[GROUP].to_numpy(object)[first]))
     target = str(table["target"].iloc[0])
-    return RecordedScores(tuple(ids[first]), labels[first], by_pattern, target, folds, groups)
+    beside = {
+        column: {name: table[column].to_numpy()[own] for name, own in rows.items()}
+        for column in BESIDE
+        if column in table
+    }
+    return RecordedScores(tuple(ids[first]), labels[first], by_pattern, target, folds, groups, beside=beside)
 
 
 def _one_target(targets: Sequence[str]) -> str | None:

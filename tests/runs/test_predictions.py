@@ -39,6 +39,17 @@ def test_predictions_come_back_by_pattern(written):
     np.testing.assert_array_equal(found.by_pattern["V"], truth / 3)
 
 
+def test_columns_beside_the_scores_come_back_by_pattern(tmp_path):
+    path, n = tmp_path / "predictions.csv", len(IDS)
+    scores = {"NO": np.arange(n) / 3, "V": np.full(n, np.nan)}
+    spread = {"NO": np.arange(n) / 7, "V": np.full(n, np.nan)}
+    save_predictions(path, IDS, np.arange(n), np.ones(n), "score", scores, {"fold": [2] * n}, {"spread": spread})
+    assert list(read_table(path)) == ["id", "target", "pattern", "score", "label", "spread", "fold"]
+    found = read_predictions(path)
+    np.testing.assert_array_equal(found.beside["spread"]["NO"], spread["NO"])
+    np.testing.assert_array_equal(found.beside["spread"]["V"], spread["V"])
+
+
 def test_a_missing_table_is_one_line(tmp_path):
     with pytest.raises(AqaError, match=r"predictions\.csv is missing"):
         read_table(tmp_path / "predictions.csv")
