@@ -199,6 +199,30 @@ def write_jigsaws(path: Path) -> None:
     )
 
 
+def write_rated(folder: Path) -> None:
+    """Small stores with the names of PercePiano, finger tapping and soccer, from random numbers."""
+    write_small(folder, "percepiano", ["timing", "dynamics", "pedal"], ["convincing", "dramatic"], "passage")
+    streams = ["rhythm", "amplitude", "speed", "wrist", "interruption"]
+    write_small(folder, "finger_tapping", streams, ["consensus", "expert_mean"], "patient")
+    write_small(folder, "soccer", ["eye", "position", "rotation", "inertial"], ["expert_novice_score"], "player")
+
+
+def write_small(folder: Path, name: str, streams: list[str], targets: list[str], group: str) -> None:
+    """Thirty videos of ten performers, each of whom is in one split and in one of the folds `fold10`."""
+    rng, count = np.random.default_rng(0), 30
+    write_store(
+        folder / f"{name}.h5",
+        name=name,
+        source="random numbers",
+        ids=[f"video {i}" for i in range(count)],
+        modalities={stream: Modality(3, np.full(count, 4)) for stream in streams},
+        targets={target: Target(rng.uniform(0, 1, count), 0, 1) for target in targets},
+        splits={"train": range(15), "valid": range(15, 21), "test": range(21, 30)},
+        groups={group: [f"{i // 3}" for i in range(count)], "fold10": [f"{i // 3}" for i in range(count)]},
+        read=lambda modality, row: rng.normal(size=(4, 3)).astype(np.float32),
+    )
+
+
 @pytest.fixture(scope="module")
 def supplies(tmp_path_factory):
     """What pages take for granted: published files, their stores, and finished runs."""
@@ -213,6 +237,7 @@ def supplies(tmp_path_factory):
     for path in (folder / "experiments").glob("*.yaml"):
         path.write_text(yaml.safe_dump(shrunk(yaml.safe_load(path.read_text())), sort_keys=False))
     write_jigsaws(folder / "data" / "jigsaws.h5")
+    write_rated(folder / "data")
     make_synthetic("tiny", folder / "data" / "tiny.h5", samples=60)
     make_synthetic("fisv_small", folder / "data" / "fisv_small.h5", samples=8)
     output = f"output={folder / 'runs' / 'one'}"
