@@ -8,10 +8,10 @@ from aqa.config.schema import Experiment
 from aqa.errors import AqaError
 from aqa.runs.prepare import added_to_learning
 
-Place = Callable[[str], str]  # of a dotted key in the tune file, for messages
+WhereIs = Callable[[str], str]  # of a dotted key in the tune file, for messages
 
 
-def require_validation(own: Experiment, asked: Experiment, place: Place) -> None:
+def require_validation(own: Experiment, asked: Experiment, place: WhereIs) -> None:
     """AqaError for a search that would choose on the training videos, or on the test split.
 
     own: the experiment file as it is. asked: the same with the settings of the tune file. A search on the test split
