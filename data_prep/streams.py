@@ -17,20 +17,26 @@ from .arrays import READERS, Content, at_place, holds, pick, read_file
 from .convert import Problem, Stream
 from .files import is_macos
 from .tables import Table
-from .words import nearest_of_many, split_place
+from .words import Columns, nearest_of_many, split_columns, split_place
 
 Array = NDArray[Any]
 FIELD = re.compile(r"\{([^{}]+)\}")
+TIMES = ("frame", "frame_id", "frame_number", "time", "timestamp", "second", "seconds")  # columns that are no features
+TABLES = (".csv", ".tsv", ".txt", ".parquet")
 
 
 @dataclass(frozen=True)
 class StreamWords:
-    """What `--stream NAME=PATH:PLACE` says; path and place may have fields, {id} or {COLUMN} of the label table."""
+    """What `--stream NAME=PATH:PLACE` says; path and place may have fields, {id} or {COLUMN} of the label table.
+
+    columns: of tables, those that are channels; None for all.
+    """
 
     name: str
     given: str
     path: str
     place: str | None
+    columns: Columns | None = None
 
     @property
     def option(self) -> str:
@@ -50,8 +56,9 @@ class StreamWords:
 
 def stream_words(name: str, given: str, folder: Path | None = None) -> StreamWords:
     """The words of one stream; folder: where relative paths begin, the working folder by default."""
-    path, place = split_place(given, list(READERS), f"--stream {name}=")
-    words = StreamWords(name, given, str(path if folder is None else folder / path), place)
+    before, columns = split_columns(given, TABLES, f"--stream {name}=")
+    path, place = split_place(before, list(READERS), f"--stream {name}=")
+    words = StreamWords(name, given, str(path if folder is None else folder / path), place, columns)
     if re.search(r"[{}]", FIELD.sub("", words.path + (place or ""))):
         raise AqaError(f"{words.option}: a brace is not closed; a field is written {{id}}")
     return words
@@ -107,9 +114,16 @@ def _files(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None) -> 
 
     def load(i: str) -> Array:
         path = Path(found[i])
-        return _clips(read_file(path), _filled(words.place, i, rows[i]) if words.place else None, str(path))
+        content = _read(path, words)
+        return _clips(content, _filled(words.place, i, rows[i]) if words.place else None, str(path))
 
     return Found(words, found, load, extra)
+
+
+def _read(path: Path, words: StreamWords) -> Content:
+    """What a file holds, of a table the columns that the words name."""
+    content = read_file(path)
+    return content.choose(words.columns) if isinstance(content, Table) and words.columns is not None else content
 
 
 def _ids_of(words: StreamWords, there: Sequence[str]) -> dict[str, str]:
@@ -162,7 +176,7 @@ def _by_id(words: StreamWords, path: Path, id_column: str) -> tuple[Mapping[str,
         here = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = nearest_of_many(path.name, here) if here else f"there is no folder {path.parent}"
         raise AqaError(f"{words.option}: there is no file {path}; {hint}; a file per video is written with {{id}}")
-    content, template = read_file(path), "{id}"
+    content, template = _read(path, words), "{id}"
     if isinstance(content, Table):
         return content.by(words.place or id_column, words.option), template
     if words.place is not None:
@@ -197,6 +211,24 @@ def _clips(content: Content, place: str | None, where: str) -> Array:
     if array.dtype.kind not in "biuf":
         raise AqaError(f"{where} holds '{array.dtype}', not numbers")
     return array[None, :] if array.ndim == 1 else array
+
+
+def time_notes(found: Found) -> list[str]:
+    """What must be said of a table whose column of time, by its name, is taken as a channel."""
+    words = found.words
+    if words.columns is not None or not words.path.lower().endswith(TABLES):
+        return []
+    try:
+        content = read_file(Path(next(iter(found.places.values())) if words.per_video else words.path))
+    except AqaError:  # told with all others, by id, when the features are checked
+        return []
+    names = content.names or () if isinstance(content, Table) else ()
+    return [
+        f"{words.name}: column '{name}' is taken as a channel; --stream {words.name}='{words.given}[by {name}]' orders "
+        "the clips by it and leaves it out"
+        for name in names
+        if name.lower() in TIMES
+    ]
 
 
 def make_stream(found: Found, rate: float | None, extractor: str | None, problems: list[Problem]) -> Stream:

@@ -24,7 +24,7 @@ from .convert import Problem, Published
 from .draw import draw_split
 from .labels import value_of
 from .sheets import Sheet, read_sheet
-from .streams import find_stream, make_stream, stream_words
+from .streams import find_stream, make_stream, stream_words, time_notes
 from .targets import TargetScores, numeric_columns, ranges_of, read_scores, target_words
 from .words import named
 
@@ -40,7 +40,7 @@ class TableConfig(StrictConfig):
     labels: str | None = None  # CSV, TSV, XLSX, Parquet or JSON lines
     id: str | None = None  # the column of ids
     target: list[str] = Field(default_factory=list)  # NAME, NAME=COLUMN or NAME=mean(COLUMNS), each also with :LOW:HIGH
-    stream: dict[str, str] = Field(default_factory=dict)  # by name, the files: features/{id}.npy
+    stream: dict[str, str] = Field(default_factory=dict)  # by name, the files: features/{id}.npy, f/{id}.csv[f0..f9]
     rate: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)  # clips a second, by stream
     extractor: dict[str, str] = Field(default_factory=dict)  # what made the features, by stream
     split: str | None = None  # the column with train, valid, test; "none" for no splits
@@ -136,6 +136,7 @@ def read_table_data(config: TableConfig, name: str, unlabelled: bool = False) ->
     for stream, given in config.stream.items():
         found = find_stream(stream_words(stream, given), rows, _id_column(sheet, config))
         streams[stream] = make_stream(found, config.rate.get(stream), config.extractor.get(stream), problems)
+        notes += time_notes(found)
     return Published(
         name=name,
         source=f"{config.labels}; {', '.join(f'{stream}={given}' for stream, given in config.stream.items())}",
@@ -167,7 +168,8 @@ def _unlabelled(config: TableConfig, name: str) -> Published:
     }
     ids = sorted({i for stream in streams.values() for i in stream.ids})
     source = ", ".join(f"{stream}={given}" for stream, given in config.stream.items())
-    return Published(name, source, streams, {}, {}, {}, complete=False, ids=ids)
+    notes = [note for each in found.values() for note in time_notes(each)]
+    return Published(name, source, streams, {}, {}, {}, complete=False, ids=ids, notes=notes)
 
 
 def _by_id(ids: Sequence[str], numbers: NDArray[np.float64]) -> dict[str, float]:

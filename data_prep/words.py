@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from aqa.errors import AqaError, nearest
 
 MOST_NAMED, MOST_LISTED = 1000, 8  # names among which the nearest is looked for, and those that are listed
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table are channels, names and ranges (none: all that are left), and by which rows are ordered.
+
+    option: as it was typed, for messages.
+    """
+
+    texts: tuple[str, ...]
+    order: str | None
+    option: str
 
 
 def nearest_of_many(name: str, known: Iterable[str]) -> str:
@@ -35,6 +48,29 @@ def split_place(given: str, endings: Sequence[str], option: str) -> tuple[Path, 
     if found[2] == "":
         raise AqaError(f"{option} {given}: nothing follows the colon")
     return Path(found[1]), found[2]
+
+
+def split_columns(given: str, tables: Sequence[str], option: str) -> tuple[str, Columns | None]:
+    """ "v/{id}.csv[f0..f127 by frame]" as what stands before the brackets, and the columns; None without brackets.
+
+    tables: the endings of files that have columns. AqaError for brackets after another file; in the place of an array
+    ("f.npz:a[0]") they belong to its name. option: which one, for messages.
+    """
+    found = re.fullmatch(r"(.+?)\[([^\[\]]*)\]", given, flags=re.DOTALL)
+    if found is None:
+        return given, None
+    known = "|".join(map(re.escape, tables))
+    if not re.fullmatch(rf".*(?:{known})(?::.*)?", found[1], flags=re.IGNORECASE | re.DOTALL):
+        if ":" in Path(found[1]).name:
+            return given, None
+        raise AqaError(f"{option} {given}: columns in brackets are those of a table ({', '.join(tables)})")
+    words = re.fullmatch(r"(?:(.*?)(?:\s+|^))?by\s+(.+)|(.*)", found[2].strip(), flags=re.DOTALL)
+    assert words is not None
+    listed, order = (words[1] or "", words[2].strip()) if words[2] else (words[3], None)
+    texts = [text.strip() for text in listed.split(",")] if listed.strip() else []
+    if "" in texts or not (texts or order):
+        raise AqaError(f"{option} {given}: brackets name columns, such as [f0..f127], [f0,f1], [by frame]")
+    return found[1], Columns(tuple(texts), order, f"{option} {given}")
 
 
 def named(given: str, option: str, example: str) -> tuple[str, str]:

@@ -189,6 +189,54 @@ def test_streams_without_labels(own):
         assert store.targets == store.splits == {}
 
 
+@pytest.fixture
+def tables(own):
+    """The same videos as tables: a frame number in no order, a note, and the channels of the picture."""
+    Path("csv").mkdir()
+    for path in Path("features").glob("*.npy"):
+        frame = pd.DataFrame(np.load(path), columns=[f"f{k}" for k in range(4)])
+        frame.insert(0, "frame", np.arange(len(frame)))
+        frame["note"] = "made by hand"
+        frame.iloc[::-1].to_csv(f"csv/{path.stem}.csv", index=False)
+    return own
+
+
+def test_chosen_columns_of_tables_ordered_by_frame_are_the_same_store(tables):
+    chosen = "csv/{id}.csv[f0..f3 by frame]"
+    words = {"labels": "labels.csv", "target": "judge1:0:10", "split": "part", "on_error": "skip"}  # 07 has no picture
+    for name, path in (("own.h5", "features/{id}.npy"), ("csv.h5", chosen)):
+        aqa.prepare("table", name, stream={"visual": path}, **words)
+    with FeatureStore("own.h5") as one, FeatureStore("csv.h5") as other:
+        np.testing.assert_array_equal(one.read("visual"), other.read("visual"))
+    Path("t.yaml").write_text(f"labels: labels.csv\ntarget: judge1:0:10\nsplit: part\nstream: {{visual: '{chosen}'}}\n")
+    aqa.prepare("table", "yaml.h5", config="t.yaml", on_error="skip")
+    with FeatureStore("csv.h5") as one, FeatureStore("yaml.h5") as other:
+        np.testing.assert_array_equal(one.read("visual"), other.read("visual"))
+    (tables / "own.yaml").write_text(
+        EXPERIMENT.replace("own.h5", "csv.h5").replace("score, align: time", "judge1").replace(", V]", "]")
+    )
+    aqa.run("own.yaml")
+    columns = ["id", "score"]
+    expected = aqa.predict("runs/own", "csv.h5")[columns].dropna()
+    found = aqa.predict("runs/own", stream={"visual": chosen})[columns]
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), expected.reset_index(drop=True))
+
+
+def test_a_column_of_time_that_is_a_channel_is_said(tables):
+    for path in Path("csv").glob("*.csv"):
+        pd.read_csv(path).drop(columns="note").to_csv(path, index=False)
+    words = {"labels": "labels.csv", "target": "judge1:0:10", "split": "part", "on_error": "skip"}
+    said = aqa.prepare("table", "a.h5", stream={"visual": "csv/{id}.csv"}, **words)
+    wanted = (
+        "visual: column 'frame' is taken as a channel; --stream visual='csv/{id}.csv[by frame]' orders the clips by"
+    )
+    assert wanted in said
+    said = aqa.prepare("table", "b.h5", stream={"visual": "csv/{id}.csv[by frame]"}, **words)
+    assert "taken as a channel" not in said
+    with FeatureStore("a.h5") as one, FeatureStore("b.h5") as other:
+        assert (one.widths, other.widths) == ({"visual": 5}, {"visual": 4})
+
+
 def edited(change):
     """A spoiled copy of the labels: `change` of its lines."""
 

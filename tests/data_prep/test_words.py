@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aqa.data_prep.words import named, nearest_of_many, numbered, split_place
+from aqa.data_prep.words import Columns, named, nearest_of_many, numbered, split_columns, split_place
 from aqa.errors import AqaError
 
 ENDINGS = (".npy", ".npz", ".h5")
@@ -38,6 +38,36 @@ def test_path_and_place(given, path, place):
 def test_other_endings_are_refused(given, message):
     with pytest.raises(AqaError, match=message):
         split_place(given, ENDINGS, "--stream")
+
+
+@pytest.mark.parametrize(
+    ("given", "before", "texts", "order"),
+    [
+        ("v/{id}.csv[f0..f127]", "v/{id}.csv", ("f0..f127",), None),
+        ("all.CSV:video[ a, b by frame ]", "all.CSV:video", ("a", "b"), "frame"),
+        ("all.parquet[by time]", "all.parquet", (), "time"),
+        ("x.csv[by_frame,bypass]", "x.csv", ("by_frame", "bypass"), None),
+        ("a[1]/{id}.csv", "a[1]/{id}.csv", None, None),
+        ("a.h5:features[0]", "a.h5:features[0]", None, None),  # the name of an array
+    ],
+)
+def test_columns_in_brackets(given, before, texts, order):
+    columns = None if texts is None else Columns(texts, order, f"--stream v= {given}")
+    assert split_columns(given, (".csv", ".parquet"), "--stream v=") == (before, columns)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("x.csv[]", r"--stream v= x\.csv\[\]: brackets name columns, such as \[f0\.\.f127\], \[f0,f1\], \[by frame\]"),
+        ("x.csv[a,,b]", "brackets name columns"),
+        ("x.csv[a, by t]", "brackets name columns"),
+        ("x.npy[0..5]", r"columns in brackets are those of a table \(\.csv\)"),
+    ],
+)
+def test_brackets_that_name_no_columns(given, message):
+    with pytest.raises(AqaError, match=message):
+        split_columns(given, (".csv",), "--stream v=")
 
 
 def test_numbered_columns():
