@@ -19,6 +19,7 @@ from aqa.features.batches import Batch
 from aqa.models import AQAModel
 from aqa.models.base import Example
 from aqa.system.signals import uninterrupted
+from aqa.training.optimizers import Adam, AdamW
 from aqa.training.random_state import random_state, set_random_state
 from aqa.training.step import TrainingStep
 
@@ -226,7 +227,7 @@ def _fitted(
 
 def training_step(model: AQAModel, settings: TrainConfig) -> TrainingStep:
     """A step of Adam or AdamW as the settings have it."""
-    make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    make = {"adam": Adam, "adamw": AdamW}[settings.optimizer]
     optimizer = make(
         parameter_groups(model, settings.learning_rate),
         lr=settings.learning_rate,
