@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aqa import models
     from aqa.data_prep.prepare import prepare
     from aqa.errors import AqaError
-    from aqa.models.published import load_published_mcmoe
+    from aqa.models.published import load_published, load_published_mcmoe
     from aqa.reporting.card import Card, card
     from aqa.reporting.report import report
     from aqa.runs.evaluate import Result, evaluate, predict
@@ -37,6 +37,7 @@ _HOME = {
     "evaluate": "aqa.runs.evaluate",
     "inspect": "aqa.store.inspect",
     "inspect_store": "aqa.store.inspect",  # as `inspect` was called in 0.1
+    "load_published": "aqa.models.published",
     "load_published_mcmoe": "aqa.models.published",
     "predict": "aqa.runs.evaluate",
     "prepare": "aqa.data_prep.prepare",
@@ -60,6 +61,7 @@ __all__ = [
     "card",
     "evaluate",
     "inspect",
+    "load_published",
     "load_published_mcmoe",
     "models",
     "predict",

@@ -13,7 +13,7 @@ from aqa.data_prep import DATASETS
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
 from aqa.registry import option_names
-from aqa.reporting.published import load_published
+from aqa.reporting.published import published_rows
 from aqa.runs.folder import OF_THE_RUN_ITSELF
 from aqa.store.inspect import inspect_store
 from aqa.sweeps.grid import RayCluster, Sweep
@@ -115,7 +115,7 @@ def test_the_example_of_own_data_runs_as_it_stands_and_is_usable(tmp_path, monke
 def test_the_example_of_published_numbers_loads(tmp_path):
     example = page("docs/reports.md").split("```yaml\n")[1].split("```")[0]
     (tmp_path / "numbers.yaml").write_text(example)
-    (row,) = load_published(tmp_path / "numbers.yaml")
+    (row,) = published_rows(tmp_path / "numbers.yaml")
     assert row.srcc == {"VAF": 0.75, "VA": 0.70}
 
 

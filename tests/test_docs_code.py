@@ -35,7 +35,7 @@ from aqa.data_prep.table import TableConfig
 from aqa.errors import AqaError
 from aqa.missing import PATTERNS
 from aqa.models import MODELS
-from aqa.reporting.published import load_published
+from aqa.reporting.published import published_rows
 from aqa.runs import run as experiment
 from aqa.store.store import Modality, Target
 from aqa.store.synthetic import make_synthetic
@@ -120,7 +120,7 @@ def check_yaml(block: Block, scratch: Path) -> None:
     content = yaml.safe_load(block.text)
     if set(content) == {"rows"}:
         (scratch / "numbers.yaml").write_text(block.text)
-        load_published(scratch / "numbers.yaml")
+        published_rows(scratch / "numbers.yaml")
     elif "labels" in content:
         validated(TableConfig, content, block.place, {})
     elif set(content) <= set(Sweep.model_fields):

@@ -14,8 +14,8 @@ COMMANDS = typer.main.get_command(app).commands
 PUBLIC = {
     *("AqaError", "Card", "FeatureStore", "Inspection", "Modality", "Result", "SweepResult", "Target"),
     *("TuneResult", "tune"),
-    *("card", "evaluate", "inspect", "load_published_mcmoe", "models", "predict", "prepare", "report", "run", "sweep"),
-    "write_store",
+    *("card", "evaluate", "inspect", "models", "predict", "prepare", "report", "run", "sweep"),
+    *("load_published", "load_published_mcmoe", "write_store"),
 }
 
 

@@ -168,7 +168,10 @@ DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {
 #: Keys that make it no other experiment: where the store lies, whose content counts, and threads, which change the
 #: last digits of numbers and are recorded with the versions.
 NOT_OF_THE_EXPERIMENT = ("data.store", "train.threads")
-NOT_OF_THE_NUMBERS = {"targets", "output", "save_every", "fingerprint", "store_was_at", "versions", "tracking"}
+NOT_OF_THE_NUMBERS = {
+    *("targets", "output", "save_every", "tracking"),
+    *("fingerprint", "store_was_at", "versions", "model_options"),
+}
 SHOWN_OF_A_NAME = 60  # bytes of a store's, target's or model's name in the name of a run, which ends in a hash
 FINGERPRINT_SHOWN = 8  # characters of a fingerprint in names and messages
 
@@ -227,6 +230,7 @@ class Experiment(StrictConfig):
     fingerprint: str | None = None  # of what was in the store
     store_was_at: str | None = None  # its path then; data.store is relative to the run's folder there
     versions: dict[str, str] = {}
+    model_options: dict[str, Any] = {}  # all of them, defaults filled in
 
     @property
     def title(self) -> str:

@@ -26,9 +26,9 @@ class GradeDecoder(nn.Module):
     Xu et al. 2022 (GDLT), section 3.2, as MCMoE uses it: query i keeps the i-th output of one linear layer, through a
     sigmoid; normalized over queries these weigh the grades linspace(0, 1, n_query).
 
-    position: what the sinusoidal position encoding of the prototypes counts. "query" numbers the prototypes;
-    "batch_row" numbers the rows of the batch, as published MCMoE checkpoints expect, so that scores depend on the
-    order of the batch.
+    position: what the sinusoidal position encoding of the prototypes counts. "none": there is none, as in GDLT. "query"
+    numbers the prototypes; "batch_row" numbers the rows of the batch, as published MCMoE checkpoints expect, so that
+    scores depend on the order of the batch.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class GradeDecoder(nn.Module):
     def placed(self, rows: int) -> Tensor:
         """The prototypes with their position encoding, for a batch of so many rows: (B, n_query, H)."""
         prototypes = self.prototypes.expand(rows, -1, -1)
+        if self.position == "none":
+            return prototypes
         n_query, width = self.prototypes.shape
         if self.position == "query":
             return prototypes + sinusoid(n_query, width, prototypes.device)
@@ -91,8 +93,7 @@ def projection(width: int, hidden_dim: int) -> nn.Sequential:
 class GradeTransformer(nn.Module):
     """GDLT behind its input projection: self-attention over clips, then grade prototypes. Xu et al. 2022, section 3.
 
-    The defaults of the models that use it are those of GDLT's released code. Prototypes carry a position encoding here
-    (see `GradeDecoder`) and there none: a constant that is added to what is learned anyway.
+    The defaults of the models that use it are those of GDLT's released code.
     """
 
     def __init__(
@@ -104,12 +105,13 @@ class GradeTransformer(nn.Module):
         n_query: int,
         feedforward: int | None,
         dropout: float,
+        position: str = "none",
     ):
         super().__init__()
         check_heads("grade decoder", width, n_head)
         feedforward = feedforward or 3 * width
         self.encoder = Encoder(n_encoder, width, n_head, feedforward, dropout)
-        self.grades = GradeDecoder(width, n_query, n_head, n_decoder, feedforward, dropout)
+        self.grades = GradeDecoder(width, n_query, n_head, n_decoder, feedforward, dropout, position)
         xavier(self.encoder)
         xavier(self.grades.decoder)
 

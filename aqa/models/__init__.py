@@ -42,4 +42,12 @@ def check(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return check_options(MODELS.get(name).make, options, f"model '{name}'", finite=True)
 
 
-__all__ = ["MODELS", "AQAModel", "Loss", "build", "check", "register"]
+def options_of_run(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options that a run's model had, from those that the run recorded; AqaError as `check`.
+
+    Runs record all of them. Those made before recorded what was given, and the defaults were others.
+    """
+    return check(name, MODELS.get(name).make.options_of_older_runs(options))
+
+
+__all__ = ["MODELS", "AQAModel", "Loss", "build", "check", "options_of_run", "register"]

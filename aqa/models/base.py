@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,14 @@ class AQAModel(nn.Module):
     def parameter_count(self) -> int:
         """How many numbers are learned."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    @classmethod
+    def options_of_older_runs(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a run that recorded only those that it was given, with what has another default since.
+
+        AqaError, one line, where this version cannot build the model of that run.
+        """
+        return dict(options)
 
     @property
     def learning_rate_factors(self) -> Mapping[str, float]:

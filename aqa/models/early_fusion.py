@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,8 @@ class EarlyFusion(AQAModel):
     or by `project`. With one modality this is GDLT as it was published.
 
     widths: modality -> channels D. feedforward_dim: 3 * hidden_dim where None. alpha, margin: weight and margin of the
-    triplet loss that keeps decoded queries apart. mask_padding: padded clips stay out of statistics and attention.
+    triplet loss that keeps decoded queries apart. position: whether a sinusoid numbers the prototypes ("query"); GDLT
+    has none. mask_padding: padded clips stay out of statistics and attention.
     """
 
     #: Whether the network is told which streams are visible, by a channel of ones or zeros for each.
@@ -42,6 +44,7 @@ class EarlyFusion(AQAModel):
         dropout: Share = 0.3,
         alpha: float = 1.0,
         margin: float = 1.0,
+        position: Literal["none", "query"] = "none",
         mask_padding: bool = True,
     ):
         super().__init__(widths)
@@ -50,7 +53,13 @@ class EarlyFusion(AQAModel):
         self.projections = ByModality({m: projection(width, hidden_dim) for m, width in widths.items()})
         if streams > 1:
             self.join = nn.Linear(streams * hidden_dim + (streams if self.tells_visible else 0), hidden_dim)
-        self.network = GradeTransformer(hidden_dim, n_head, n_encoder, n_decoder, n_query, feedforward_dim, dropout)
+        self.network = GradeTransformer(
+            hidden_dim, n_head, n_encoder, n_decoder, n_query, feedforward_dim, dropout, position
+        )
+
+    @classmethod
+    def options_of_older_runs(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {"position": "query", **options}
 
     def fill(self, features: Mapping[str, Tensor], visible: Tensor) -> dict[str, Tensor]:
         """Features (B, T, D) by modality, with something in the place of those that are hidden: here, zeros."""

@@ -9,6 +9,7 @@ visible; nothing is learned of how they go together.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,8 @@ class LateFusion(AQAModel):
     """One grade decoder per modality; the mean of the visible ones' scores.
 
     widths: modality -> channels D. feedforward_dim: 3 * hidden_dim where None. alpha, margin: weight and margin of the
-    triplet loss. mask_padding: padded clips stay out of statistics and attention.
+    triplet loss. position: whether a sinusoid numbers the prototypes ("query"); GDLT has none. mask_padding: padded
+    clips stay out of statistics and attention.
     """
 
     takes_unaligned = True
@@ -46,17 +48,18 @@ class LateFusion(AQAModel):
         dropout: Share = 0.3,
         alpha: float = 1.0,
         margin: float = 1.0,
+        position: Literal["none", "query"] = "none",
         mask_padding: bool = True,
     ):
         super().__init__(widths)
         self.alpha, self.margin, self.mask_padding = alpha, margin, mask_padding
         self.projections = ByModality({m: projection(width, hidden_dim) for m, width in widths.items()})
-        self.networks = ByModality(
-            {
-                m: GradeTransformer(hidden_dim, n_head, n_encoder, n_decoder, n_query, feedforward_dim, dropout)
-                for m in widths
-            }
-        )
+        sizes = (hidden_dim, n_head, n_encoder, n_decoder, n_query, feedforward_dim)
+        self.networks = ByModality({m: GradeTransformer(*sizes, dropout, position) for m in widths})
+
+    @classmethod
+    def options_of_older_runs(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {"position": "query", **options}
 
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None

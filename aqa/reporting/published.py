@@ -58,7 +58,7 @@ class PublishedRows(StrictConfig):
     rows: list[PublishedRow]
 
 
-def load_published(path: str | os.PathLike[str] = KNOWN) -> list[PublishedRow]:
+def published_rows(path: str | os.PathLike[str] = KNOWN) -> list[PublishedRow]:
     """The rows of a file, this project's own by default; AqaError, one line, for a mistake in it."""
     path = Path(path)
     content, lines = read_yaml(path, partial(takes_text, PublishedRows))

@@ -16,7 +16,7 @@ from aqa.reporting import charts, latex, writers
 from aqa.reporting.collect import ModelRuns, Place, find_runs, read_scores, runs_by_model
 from aqa.reporting.naming import unique_names
 from aqa.reporting.page import Figure, Ranked, render
-from aqa.reporting.published import load_published
+from aqa.reporting.published import published_rows
 from aqa.reporting.searches import search_tables
 from aqa.reporting.sections import ReportSection, mean_section, target_section
 from aqa.reporting.writers import PublishedNumbers
@@ -48,7 +48,7 @@ def report(
     """
     out = Path(out)
     refuse_existing_together(out, (PAGE, MARKDOWN, LATEX, ALL_TARGETS, CSV, FIGURES), overwrite)
-    known = [*load_published(), *(load_published(published) if published is not None else [])]
+    known = [*published_rows(), *(published_rows(published) if published is not None else [])]
     found, warnings = find_runs(runs)
     changes = changes_of_stores([run.folder for run in found])
     for line in changes:

@@ -15,9 +15,10 @@ from aqa.config.schema import Experiment
 from aqa.errors import AqaError, first_line, needed
 from aqa.evaluation.scorer import Scorer
 from aqa.features.streaming import load_features
-from aqa.models import MODELS, build
+from aqa.models import MODELS, build, check, options_of_run
 from aqa.runs.folder import CHECKPOINT, RunFolder
 from aqa.store.store import FeatureStore, Target
+from aqa.system.files import plain
 from aqa.training.loop import Progress
 
 CHECKPOINT_FORMAT = 1
@@ -32,7 +33,7 @@ def describe_checkpoint(
         "format": CHECKPOINT_FORMAT,
         "weights": progress.best_weights,
         "model": config.model.name,
-        "options": config.model.options,
+        "options": plain(check(config.model.name, config.model.options)),
         "widths": scorer.features.widths,
         "clips": scorer.clips,
         "align": config.data.align,
@@ -149,8 +150,9 @@ def load_scorer(
         window=checkpoint["clips"],
     )
     features.standardize(checkpoint["statistics"])
+    options = options_of_run(checkpoint["model"], checkpoint["options"])
     with no_larger_than(checkpoint["weights"]):
-        model = build(checkpoint["model"], widths=widths, **checkpoint["options"])
+        model = build(checkpoint["model"], widths=widths, **options)
     try:
         model.load_state_dict(checkpoint["weights"])
     except RuntimeError as error:  # of torch: a heading, then what differs

@@ -46,7 +46,8 @@ PLUGIN, THREADS = "plugin ", "threads"  # among the versions: before a plugin's 
 OWN_FILES = (METRICS, STATE, CHECKPOINT, HISTORY, PREDICTIONS, LOG, CONFIG)
 # Which metrics.json states digests of, so that no file of another run is taken for the run's own.
 BOUND = (CONFIG, CHECKPOINT)
-OF_THE_RUN_ITSELF = ("versions", "fingerprint", "store_was_at")  # in config.yaml, beside the experiment
+# In config.yaml, beside the experiment.
+OF_THE_RUN_ITSELF = ("versions", "fingerprint", "store_was_at", "model_options")
 
 
 def versions() -> dict[str, str]:
@@ -96,7 +97,7 @@ class RunFolder:
                 return run
         run.path.mkdir(parents=True, exist_ok=True)
         used = {} if threads is None else {THREADS: str(threads)}
-        content = {**config, "versions": {**versions(), **used}}
+        content = {**config, "model_options": all_options(config), "versions": {**versions(), **used}}
         if fingerprint is not None:
             origin = recorded(config["data"]["store"], run.path, fingerprint)
             content["data"] = {**config["data"], "store": origin.store}
@@ -225,6 +226,16 @@ class RunFolder:
         return origin_in(self._whole_config())
 
     @property
+    def model_options(self) -> dict[str, Any]:
+        """All options of its model, those that had their defaults too."""
+        from aqa.models import options_of_run
+
+        content = self._whole_config()
+        given = content["model"]
+        recorded = content.get("model_options") or {name: given[name] for name in given if name != "name"}
+        return plain(options_of_run(given["name"], recorded))
+
+    @property
     def store(self) -> Path:
         """Where that store is now; AqaError if it is not found."""
         return find_store(self.origin, self.path)
@@ -284,6 +295,8 @@ class RunFolder:
     def _difference(self, config: Mapping[str, Any], fingerprint: str | None) -> str:
         """In what the folder's experiment differs from another, in a line; "" where it does not."""
         here, there = flat(config), flat(self.config)
+        if here["model.name"] == there.get("model.name"):  # then by all options, given or not: defaults change
+            here, there = with_all_options(here, all_options(config)), with_all_options(there, self.model_options)
         for key in [*here, *there]:
             known = there.get(key, DEFAULTS_OF_OLDER_RUNS.get(key))
             if here.get(key) != known and key not in NOT_OF_THE_EXPERIMENT:
@@ -400,6 +413,20 @@ def changes_of_stores(runs: Sequence[Path]) -> list[str]:
 
 def _some(paths: Sequence[Path]) -> str:
     return f"{paths[0]} was" if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more runs were"
+
+
+def all_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of an experiment's model, defaults filled in."""
+    from aqa.models import check  # seconds to import, and finished runs are read without it
+
+    given = config["model"]
+    return plain(check(given["name"], {name: given[name] for name in given if name != "name"}))
+
+
+def with_all_options(settings: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted key, with these options of the model in the place of those that were given."""
+    kept = {key: value for key, value in settings.items() if key == "model.name" or not key.startswith("model.")}
+    return {**kept, **flat(options, "model.")}
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,12 +9,15 @@ import torch
 
 from aqa import load_published_mcmoe
 from aqa.errors import AqaError
-from aqa.models.published import our_name
+from aqa.models.published import METHODS
+from aqa.models.published.names import Names
+from tests.golden.vectors import compare
 
 HERE = Path(__file__).parent  # small models, part of the project
 SHARED = Path(__file__).parents[3] / "shared" / "golden"  # models of the published widths, where they are at hand
 
 SCORE, LOSS, GRADIENT = 1e-5, 1e-5, 1e-3  # tolerances: absolute, relative, relative
+our_name = Names(METHODS["mcmoe"].names(METHODS["mcmoe"].streams)).ours
 PATTERNS = ("vaf", "va", "vf", "af", "v", "a", "f")
 
 
@@ -48,7 +51,8 @@ def one_by_one(model, golden, pattern):
 
 
 def close(value, expected, relative=0.0, absolute=0.0):
-    return np.allclose(np.asarray(value), expected, rtol=relative, atol=absolute)
+    kind = "values" if absolute else "losses" if relative == LOSS else "gradients"
+    return compare("mcmoe", kind, value, expected, absolute or relative, relative=bool(relative))
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

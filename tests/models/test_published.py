@@ -9,7 +9,11 @@ import torch
 from aqa.errors import AqaError
 from aqa.models import build
 from aqa.models.mcmoe import MCMoE
-from aqa.models.published import MODALITIES, _theirs, load_published_mcmoe, our_name
+from aqa.models.published import METHODS, load_published, load_published_mcmoe
+from aqa.models.published.names import Names
+
+MODALITIES = METHODS["mcmoe"].streams
+NAMES = Names(METHODS["mcmoe"].names(MODALITIES))
 
 
 class Exploit:
@@ -58,18 +62,18 @@ def state():
     """The weights of a small MCMoE by their published names."""
     torch.manual_seed(0)
     model = MCMoE(WIDTHS, hidden_dim=8, n_encoder=1, n_decoder=1)
-    return {_theirs(name).strip("'"): value for name, value in model.state_dict().items()}
+    return {NAMES.theirs(name): value for name, value in model.state_dict().items()}
 
 
 def test_names_there_and_here(state):
-    assert our_name("experts.v.0.weight") == "experts.visual.conv.weight"
-    assert our_name("prototype.weight") == "grades.prototypes"
-    assert our_name("prototypes") is None
-    assert all(our_name(name) is not None for name in state)
+    assert NAMES.ours("experts.v.0.weight") == "experts.visual.conv.weight"
+    assert NAMES.ours("prototype.weight") == "grades.prototypes"
+    assert NAMES.ours("prototypes") is None
+    assert all(NAMES.ours(name) is not None for name in state)
 
 
 def same(model, state):
-    return all(torch.equal(value, state[_theirs(name).strip("'")]) for name, value in model.state_dict().items())
+    return all(torch.equal(value, state[NAMES.theirs(name)]) for name, value in model.state_dict().items())
 
 
 def prefixed(prefix):
@@ -172,3 +176,27 @@ def test_options_reach_the_model(state):
 def test_widths_that_are_none_are_one_line(widths):
     with pytest.raises(AqaError, match=r"^widths.*(one modality or more|whole number of channels, 1 or more)"):
         build("ridge", widths=widths)
+
+
+def test_a_method_without_published_checkpoints_is_named():
+    with pytest.raises(AqaError, match=r"no published checkpoints are known of 'gdtl': did you mean 'gdlt'"):
+        load_published("gdtl", {})
+
+
+@pytest.mark.parametrize(
+    ("modalities", "message"),
+    [
+        ({"x": "visual"}, "modalities: MCMoE has no modality 'x'"),
+        ({"v": "audio"}, "does not give each modality a name of its own"),
+        ({"v": ""}, "does not give each modality a name of its own"),
+    ],
+)
+def test_names_of_modalities_are_checked(state, modalities, message):
+    with pytest.raises(AqaError, match=message):
+        load_published("mcmoe", state, modalities=modalities)
+
+
+def test_modalities_may_have_any_names(state):
+    model = load_published("mcmoe", state, modalities={"v": "rgb.v2", "a": "forward"})
+    assert model.modalities == ("rgb.v2", "forward", "flow")
+    assert torch.equal(model.projections["rgb.v2"][0].weight, state["in_proj.v.0.weight"])
