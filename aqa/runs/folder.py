@@ -231,6 +231,8 @@ class RunFolder:
         from aqa.models import options_of_run
 
         content = self._whole_config()
+        if "model" not in content:
+            return {}
         given = content["model"]
         recorded = content.get("model_options") or {name: given[name] for name in given if name != "name"}
         return plain(options_of_run(given["name"], recorded))
@@ -295,7 +297,7 @@ class RunFolder:
     def _difference(self, config: Mapping[str, Any], fingerprint: str | None) -> str:
         """In what the folder's experiment differs from another, in a line; "" where it does not."""
         here, there = flat(config), flat(self.config)
-        if here["model.name"] == there.get("model.name"):  # then by all options, given or not: defaults change
+        if here.get("model.name") == there.get("model.name"):  # then by all options, given or not: defaults change
             here, there = with_all_options(here, all_options(config)), with_all_options(there, self.model_options)
         for key in [*here, *there]:
             known = there.get(key, DEFAULTS_OF_OLDER_RUNS.get(key))
@@ -419,7 +421,9 @@ def all_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """All options of an experiment's model, defaults filled in."""
     from aqa.models import check  # seconds to import, and finished runs are read without it
 
-    given = config["model"]
+    given = config.get("model")
+    if given is None:
+        return {}
     return plain(check(given["name"], {name: given[name] for name in given if name != "name"}))
 
 

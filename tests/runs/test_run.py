@@ -359,7 +359,11 @@ CHECKPOINTS = {
         _with("weights", {"a": "b"}),
         "checkpoint.pt: weights.a: must be a tensor",
     ),
-    "other model": (_with("model", "late_fusion"), "the checkpoint's weights do not fit model 'late_fusion': "),
+    "other model": (
+        lambda c: c.update(model="late_fusion", options={}),
+        "the checkpoint's weights do not fit model 'late_fusion': ",
+    ),
+    "options of another": (_with("model", "late_fusion"), "model 'late_fusion' has no option '"),
     "unknown model": (_with("model", "mcmoee"), "unknown model 'mcmoee': did you mean 'mcmoe'"),
     "unknown option": (_with("options", {"deep": 3}), "model 'mcmoe' has no option 'deep'"),
     "endless layers": (_option("n_encoder", 10**9), "the checkpoint's options make a larger model than its weights"),
