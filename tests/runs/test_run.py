@@ -360,7 +360,7 @@ CHECKPOINTS = {
         "checkpoint.pt: weights.a: must be a tensor",
     ),
     "other model": (
-        lambda c: c.update(model="late_fusion", options={}),
+        lambda c: c.update(model="late_fusion", options={"hidden_dim": 4}),
         "the checkpoint's weights do not fit model 'late_fusion': ",
     ),
     "options of another": (_with("model", "late_fusion"), "model 'late_fusion' has no option '"),
