@@ -88,6 +88,7 @@ KEYS: dict[str, Key] = {
     ),
     "output": Key(["out", "deep/er/out"], TEXT, optional=True),
     "save_every": Key([0, 0.5, 30], REAL, optional=True, huge=GREAT),
+    "figures": Key([True, False], ["perhaps", [], {}, 7]),
     "data.store": Key(["three.h5", "cut.h5"], [*TEXT, "gone.h5", "e.yaml", ".", ""]),
     "data.target": Key([*TARGETS], [*TEXT, "Score", "", "scor"]),
     "data.clips": Key([1, 2, 4, 9], [*WHOLE, 0], optional=True, huge=[10**9, 10**12, 2**63, 10**30]),

@@ -169,7 +169,7 @@ DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {
 #: last digits of numbers and are recorded with the versions.
 NOT_OF_THE_EXPERIMENT = ("data.store", "train.threads")
 NOT_OF_THE_NUMBERS = {
-    *("targets", "output", "save_every", "tracking"),
+    *("targets", "output", "save_every", "figures", "tracking"),
     *("fingerprint", "store_was_at", "versions", "model_options"),
 }
 SHOWN_OF_A_NAME = 60  # bytes of a store's, target's or model's name in the name of a run, which ends in a hash
@@ -226,6 +226,7 @@ class Experiment(StrictConfig):
     targets: dict[str, dict[str, Any]] = {}
     output: Name | None = None
     save_every: float | None = Field(None, ge=0)  # seconds between saved states; a default where not given
+    figures: bool = True  # drawn at the end of a run, which takes seconds
     # Written into a run's config.yaml; these say nothing to a new run.
     fingerprint: str | None = None  # of what was in the store
     store_was_at: str | None = None  # its path then; data.store is relative to the run's folder there

@@ -312,7 +312,8 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
     folder.save_checkpoint(checkpoint)
     ids, target = scorer.features.ids, config.data.target
     save_predictions(folder.path / PREDICTIONS, ids, rows, truth, target, predictions, further)
-    draw(folder.path / FIGURES, result, predictions, truth, progress, router_weights, scorer.features.modalities)
+    if config.figures:
+        draw(folder.path / FIGURES, result, predictions, truth, progress, router_weights, scorer.features.modalities)
     return folder.finish(result)
 
 

@@ -33,7 +33,7 @@ from aqa.sweeps.space import Space, described, parse_space
 
 SHIPPED = Path("experiments") / "tune"  # the default search space of every model, MODEL.yaml
 #: Settings of the base experiment that make it no other search.
-NOT_OF_THE_SEARCH = ("name", "data.store", "train.threads", "train.device", "save_every")
+NOT_OF_THE_SEARCH = ("name", "data.store", "train.threads", "train.device", "save_every", "figures")
 
 
 class Tune(StrictConfig):

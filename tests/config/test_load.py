@@ -199,6 +199,7 @@ def test_the_resolved_experiment_leaves_out_what_decides_no_number(file):
         "versions",
         "tracking",
         "save_every",
+        "figures",
         "fingerprint",
         "store_was_at",
         "model_options",

@@ -576,6 +576,18 @@ def test_benchmark_experiments_have_the_published_settings(name, tmp_path, monke
     assert list(found["patterns"]) == SEVEN
 
 
+def test_figures_are_drawn_where_the_experiment_does_not_say_otherwise(store, tmp_path, finished, figures):
+    assert {path.name for path in (finished / "figures").iterdir()} == {
+        *("srcc_by_pattern.png", "predicted_against_true.png", "training_curves.png", "router_weights.png"),
+    }
+    aqa.run(experiment(store, tmp_path / "run", figures=False))
+    assert not (tmp_path / "run" / "figures").exists()
+    assert (tmp_path / "run" / "predictions.csv").read_bytes() == (finished / "predictions.csv").read_bytes()
+    before = (tmp_path / "run" / "metrics.json").stat().st_mtime_ns
+    aqa.run(experiment(store, tmp_path / "run"))  # the same experiment, which is shown
+    assert (tmp_path / "run" / "metrics.json").stat().st_mtime_ns == before
+
+
 @pytest.mark.skipif(not POM.is_file(), reason="the POM data is not beside the project")
 def test_pom_is_scored_where_there_is_a_face_and_says_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
