@@ -60,6 +60,8 @@ class AQAModel(nn.Module):
     closed_form = False
     #: Whether `loss`, where it is compiled, takes the same steps on the same shapes whatever is visible.
     fixed_shapes = False
+    #: How many epochs the training has; the training loop sets it.
+    epochs = 100
 
     def __init__(self, widths: Mapping[str, int]):
         super().__init__()
@@ -145,6 +147,10 @@ class AQAModel(nn.Module):
 
         What a later stage needs to know of an earlier one belongs in buffers, so that a resumed run has it.
         """
+
+    def stage_length(self, length: float) -> int:
+        """The epochs of a stage: so many, or below 1 that share of all."""
+        return round(length * self.epochs) if length < 1 else round(length)
 
     def fit(self, batches: Iterable[Example]) -> dict[str, float]:
         """Fit a `closed_form` model to an epoch's batches; returns "loss" and any named parts of it."""

@@ -15,8 +15,9 @@ Changed to score performances from clip features:
 - regression as in the paper's sentiment data, by squared error, with a sigmoid that keeps scores in [0, 1];
 - the second stage sees whatever pattern the run hides streams by; the published code trains one model per pattern. The
   first sees every stream that is available, hidden or not, as published;
-- `stage_epochs` epochs belong to the first stage. A score is the joint one in both stages, as in the published code, so
-  it says nothing before the second begins: train for more epochs than that, and have no less patience;
+- `stage_epochs` epochs belong to the first stage; below 1 it is a share of all epochs, one half as published (150 of
+  300). A score is the joint one in both stages, as in the published code, so it says nothing before the second begins:
+  have no less patience than that;
 - with `unimodal_weight` the experts' own scores are still trained in the second stage; 0, as in the paper, by default.
 
 In the paper the second stage starts from each expert's best epoch. In the published code these copies have no effect:
@@ -26,10 +27,11 @@ it starts from the last epoch, and so does this. Only summaries of the paper wer
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
@@ -96,7 +98,7 @@ class MoMKE(AQAModel):
     """Experts that first learn one modality each, then are mixed stream by stream by soft routers.
 
     widths: modality -> channels D. n_encoder: layers of an expert. feedforward_dim: hidden_dim where None.
-    stage_epochs: epochs in which the experts learn alone.
+    stage_epochs: epochs in which the experts learn alone; below 1 a share of all.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class MoMKE(AQAModel):
         n_encoder: Natural = 4,
         feedforward_dim: Positive | None = None,
         dropout: Share = 0.5,
-        stage_epochs: Natural = 10,
+        stage_epochs: Annotated[float, Field(ge=0)] = 0.5,
         unimodal_weight: float = 0.0,
         mask_padding: bool = True,
     ):
@@ -128,8 +130,12 @@ class MoMKE(AQAModel):
         self.joint = nn.Sequential(nn.Linear(joint, joint), nn.ReLU(), nn.Dropout(dropout))
         self.joint_score = nn.Linear(joint, 1)
 
+    @classmethod
+    def options_of_older_runs(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {"stage_epochs": 10, **options}
+
     def start_epoch(self, epoch: int) -> None:
-        self.mixing = epoch > self.stage_epochs
+        self.mixing = epoch > self.stage_length(self.stage_epochs)
 
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
@@ -194,16 +200,19 @@ class MoMKE(AQAModel):
         return error
 
     def score_together(self, mixed: Mapping[str, Mixed], visible: Tensor, clips: Tensor | None) -> Tensor:
-        """The mixed streams side by side, zeros where hidden, to scores (B,)."""
+        """The mixed streams to scores (B,): the mean over clips of what the last layer says of each."""
+        return self.joint_score(clip_mean(self.together(mixed, visible), clips)).squeeze(-1).sigmoid()
+
+    def together(self, mixed: Mapping[str, Mixed], visible: Tensor) -> Tensor:
+        """The mixed streams side by side, zeros where hidden, as the last layer sees them, (B, T, M * H)."""
         some = next(iter(mixed.values())).mixture
         hidden = some.new_zeros(len(visible), *some.shape[1:])
         streams = [
             scatter_rows(mixed[m].mixture, visible[:, i]) if m in mixed else hidden
             for i, m in enumerate(self.modalities)
         ]
-        joint = torch.cat(streams, dim=-1)  # (B, T, M * H)
-        joint = joint + self.joint(joint)
-        return self.joint_score(clip_mean(joint, clips)).squeeze(-1).sigmoid()
+        joint = torch.cat(streams, dim=-1)
+        return joint + self.joint(joint)
 
     def diagnostics(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None

@@ -73,6 +73,7 @@ def train(
     """
     if model.closed_form:
         return _fitted(model, batches, target, measure, metric, measured_on, on_epoch)
+    model.epochs = settings.epochs
     step = training_step(model, settings)
     optimizer, lowest = step.optimizer, settings.learning_rate * settings.final_learning_rate
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 import aqa
 from aqa.errors import AqaError
 from aqa.models import build
+from aqa.models.actionmae import normalized
 from aqa.store.synthetic import make_synthetic
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
@@ -65,9 +66,11 @@ def test_predictions_follow_the_visible_tokens_and_not_the_hidden_ones():
     assert ((predicted - changed).abs().amax(dim=(1, 2)) > 1e-4).all()
 
 
-def test_two_streams_hidden_together_are_predicted_differently():
-    predicted = model().eval().predict(torch.randn(6, 3, 16), MIXED)
-    assert (predicted[1, 1] - predicted[1, 2]).abs().max() > 1e-3
+def test_two_streams_hidden_together_are_predicted_differently_where_they_are_numbered():
+    tokens = torch.randn(6, 3, 16)
+    for position, apart in (("sinusoid", True), ("none", False)):
+        predicted = model(position=position).eval().predict(tokens, MIXED)
+        assert ((predicted[1, 1] - predicted[1, 2]).abs().max() > 1e-3) == apart
 
 
 def test_predictions_take_from_the_memory_tokens():
@@ -81,14 +84,14 @@ def test_predictions_take_from_the_memory_tokens():
 def test_the_reconstruction_is_the_mean_error_of_the_hidden_tokens_to_their_normalized_truth():
     plain, hidden = model(), ~MIXED
     tokens = 3 * torch.randn(6, 3, 16) + 1
-    normalized = F.layer_norm(tokens, (16,))
-    assert plain.reconstruction(normalized, tokens, hidden) == pytest.approx(0, abs=1e-6)
-    assert plain.reconstruction(torch.zeros(6, 3, 16), tokens, hidden) == pytest.approx(1, abs=1e-3)
-    spoiled = normalized.masked_fill(MIXED.unsqueeze(-1), 1e6)  # what is predicted for visible streams is not judged
+    truth = normalized(tokens)
+    assert plain.reconstruction(truth, tokens, hidden) == pytest.approx(0, abs=1e-6)
+    assert plain.reconstruction(torch.zeros(6, 3, 16), tokens, hidden) == pytest.approx(15 / 16, abs=1e-3)
+    spoiled = truth.masked_fill(MIXED.unsqueeze(-1), 1e6)  # what is predicted for visible streams is not judged
     assert plain.reconstruction(spoiled, tokens, hidden) == pytest.approx(0, abs=1e-6)
     one = torch.zeros(6, 3, dtype=torch.bool)
     one[1, 2] = True
-    assert plain.reconstruction(normalized + 2 * one.unsqueeze(-1), tokens, hidden) == pytest.approx(4 / hidden.sum())
+    assert plain.reconstruction(truth + 2 * one.unsqueeze(-1), tokens, hidden) == pytest.approx(4 / hidden.sum())
     raw = model(normalize_target=False)
     assert raw.reconstruction(torch.zeros(6, 3, 16), tokens, one) == pytest.approx(tokens[1, 2].square().mean().item())
 
@@ -104,7 +107,7 @@ def test_the_target_learns_as_well_as_the_prediction_unless_it_is_stopped(stop_t
     assert gradients(plain.encoder)
     assert gradients(plain.decoder)
     assert not gradients(plain.temporal["flow"])
-    assert not gradients(plain.fusion)  # the reconstruction is judged before the fusion
+    assert not gradients(plain.grades)  # the reconstruction is judged before the fusion
 
 
 def test_only_streams_that_are_available_and_hidden_are_reconstructed():
@@ -114,7 +117,7 @@ def test_only_streams_that_are_available_and_hidden_are_reconstructed():
     hidden = plain.loss(features, target, MIXED, ALL).parts["reconstruction"]
     tokens = plain.tokens(features, ALL, None)
     predicted = plain.predict(tokens, MIXED)
-    truth = F.layer_norm(tokens, (16,))
+    truth = normalized(tokens)
     assert torch.allclose(hidden, (predicted - truth)[~MIXED].square().mean(), rtol=1e-4)
 
 
@@ -153,7 +156,7 @@ def test_loss_weights_weigh_their_parts():
 
 
 def test_the_score_is_the_mean_grade():
-    plain = model(n_query=5)
+    plain = model(n_query=5, fusion="transformer")
     with torch.no_grad():
         plain.grades.weight.zero_()
         plain.grades.bias.copy_(torch.log(torch.tensor([0.1, 0.2, 0.3, 0.4, 1e-9])))
@@ -161,8 +164,8 @@ def test_the_score_is_the_mean_grade():
     assert torch.allclose(plain.score(inputs(), MIXED), torch.full((6,), expected))
 
 
-def test_the_order_of_clips_is_told_apart():
-    plain, features = model().eval(), inputs()
+def test_the_order_of_clips_is_told_apart_where_they_are_numbered():
+    plain, features = model(position="sinusoid").eval(), inputs()
     turned = {m: x.flip(1) for m, x in features.items()}
     assert not torch.allclose(plain.score(features, ALL), plain.score(turned, ALL), atol=1e-6)
 
@@ -199,6 +202,12 @@ def test_streams_may_have_lengths_of_their_own():
 def test_options_that_cannot_be_are_refused(options, message):
     with pytest.raises(AqaError, match=message):
         model(**options)
+
+
+@pytest.mark.parametrize("fusion", ["sum", "concat", "transformer"])
+def test_every_fusion_scores_every_set(fusion):
+    scores = model(fusion=fusion).eval().score(inputs(), MIXED)
+    assert ((scores > 0) & (scores < 1)).all()
 
 
 def test_it_works_without_memory():

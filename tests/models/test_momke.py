@@ -46,6 +46,9 @@ def test_experts_learn_alone_for_as_many_epochs_as_asked():
     staged = model()
     assert [staged.start_epoch(epoch) or staged.mixing for epoch in (1, 2, 3, 4)] == [False, False, True, True]
     assert model(1, stage_epochs=0).mixing
+    halved = model(stage_epochs=0.5)
+    halved.epochs = 6
+    assert [halved.start_epoch(epoch) or halved.mixing for epoch in (3, 4)] == [False, True]
     assert set(model(2).loss(inputs(), torch.rand(6), ALL, ALL).parts) == {"unimodal"}
     assert set(model(3).loss(inputs(), torch.rand(6), ALL, ALL).parts) == {"mse", "unimodal"}
 

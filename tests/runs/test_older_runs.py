@@ -13,6 +13,10 @@ from aqa.runs.folder import RunFolder
 from aqa.store.synthetic import make_synthetic
 
 MODELS = {
+    "actionmae": (
+        {"hidden_dim": 8, "n_temporal": 1, "n_encoder": 1, "n_decoder": 1, "n_fusion": 1},
+        {"fusion": "transformer", "fusion_norm": True, "position": "sinusoid", "norm_eps": 1e-5},
+    ),
     "grade_decoder": ({"hidden_dim": 8, "n_decoder": 1}, {"position": "query"}),
     "late_fusion": ({"hidden_dim": 8, "n_decoder": 1}, {"position": "query"}),
 }

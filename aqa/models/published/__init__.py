@@ -11,15 +11,19 @@ from torch import Tensor
 from aqa.errors import AqaError, brief, nearest
 from aqa.models import AQAModel, build, check
 from aqa.models.mcmoe import MCMoE
+from aqa.models.published.actionmae import ACTIONMAE
 from aqa.models.published.gdlt import GDLT
 from aqa.models.published.mcmoe import MCMOE
 from aqa.models.published.method import Method, Shapes, Streams, require_same
+from aqa.models.published.momke import MOMKE
 from aqa.models.published.names import Names, in_quotes
 from aqa.models.published.reading import read_weights, where
 
 METHODS: Mapping[str, Method] = {
+    "actionmae": ACTIONMAE,
     "gdlt": GDLT,
     "mcmoe": MCMOE,
+    "momke": MOMKE,
 }
 
 
