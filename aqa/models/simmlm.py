@@ -15,10 +15,13 @@ What was changed to regress scores from clip features:
 - the task loss is the squared error.
 
 Two choices stay as published: the gradient of the ranking loss flows into both sides, and the task loss counts both
-(half each). Where the paper draws two nested subsets at random, one of ours is the subset that training made visible,
-and the other is drawn: a random subset of it, or a superset that takes in available streams that were hidden. Each
-size but its own is as likely. The experts' answers do not depend on who else is there, so they are computed once for
-both sides; the published code draws a crop per side.
+(half each). The two nested subsets are drawn as in the published code, from the streams that a video has: every pair of
+nested subsets is as likely, but that pairs with the complete set are half as likely. What the training pattern hides
+for an epoch thus has no say; what a `fixed` pattern hides is never seen. `pairs: visible` takes the subset that the
+training pattern made visible for one of the two, and draws the other: a random subset of it, or a superset that takes
+in available streams that were hidden, each size but its own as likely; the complete set is then the larger one half of
+the time instead of a third, with `random_subset` on three streams. The experts' answers do not depend on who else is
+there, so they are computed once for both sides; the published code draws a crop per side.
 
 The paper trains the experts alone first ("independent learning"), then everything ("cooperative learning"), and finds
 the first stage to help only a little: `expert_epochs` is its length, none by default.
@@ -30,7 +33,8 @@ fork of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from math import comb
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +89,12 @@ class Gate(nn.Module):
         """means: modality -> (B, D), numbers everywhere; visible (B, M) bool -> (B, M), each row summing to one."""
         embedded = torch.stack([self.embeddings[m](mean) for m, mean in means.items()], dim=1)  # (B, M, H)
         logits = self.weigh(embedded.masked_fill(~visible.unsqueeze(-1), 0.0).flatten(1))
-        return logits.masked_fill(~visible, -torch.inf).softmax(dim=1)
+        return shares(logits, visible)
+
+
+def shares(logits: Tensor, visible: Tensor) -> Tensor:
+    """The weights of the visible modalities, a softmax over them alone: logits (B, M), visible (B, M) -> (B, M)."""
+    return logits.masked_fill(~visible, -torch.inf).softmax(dim=1)
 
 
 @register("simmlm", paper="SimMLM, arXiv 2507.19264", year=2025)
@@ -94,7 +103,8 @@ class SimMLM(AQAModel):
 
     widths: modality -> channels D. feedforward_dim: 3 * hidden_dim where None. mofe_weight: weight of the ranking loss,
     0.1 in the published settings; from 0.5, getting worse with fewer modalities would lower the loss. expert_epochs:
-    length of the first stage, in which the experts learn alone.
+    length of the first stage, in which the experts learn alone. pairs: whether both sets that are compared are drawn,
+    or one is what the training pattern made visible.
     """
 
     takes_unaligned = True  # no expert sees another's clips
@@ -110,17 +120,22 @@ class SimMLM(AQAModel):
         dropout: Share = 0.3,
         mofe_weight: Annotated[float, Field(ge=0, lt=0.5)] = 0.1,
         expert_epochs: Natural = 0,
+        pairs: Literal["drawn", "visible"] = "drawn",
         mask_padding: bool = True,
     ):
         super().__init__(widths)
         check_heads("model 'simmlm'", hidden_dim, n_head)
         self.mofe_weight, self.expert_epochs, self.mask_padding = mofe_weight, expert_epochs, mask_padding
-        self.experts_alone = False
+        self.pairs, self.experts_alone = pairs, False
         feedforward_dim = feedforward_dim or 3 * hidden_dim
         self.experts = ByModality(
             {m: Expert(width, hidden_dim, n_head, n_encoder, feedforward_dim, dropout) for m, width in widths.items()}
         )
         self.gate = Gate(widths, hidden_dim)
+
+    @classmethod
+    def options_of_older_runs(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {"pairs": "visible", **options}
 
     def start_epoch(self, epoch: int) -> None:
         """The first `expert_epochs` epochs are independent learning, the others cooperative."""
@@ -147,12 +162,10 @@ class SimMLM(AQAModel):
             mse = errors[available].mean()
             return Loss(mse, {"mse": mse, "mofe": torch.zeros_like(mse)})
 
-        more, fewer = nested_pair(visible, available)
+        more, fewer = drawn_pair(available) if self.pairs == "drawn" else nested_pair(visible, available)
         answers, means = self.answers(features, more, clips), self.means(features, more, clips)
         with_more, with_fewer = ((mixture(answers, self.gate(means, seen)) - target).square() for seen in (more, fewer))
-        mse = (with_more + with_fewer).mean() / 2
-        mofe = more_vs_fewer(with_more, with_fewer)
-        return Loss(mse + self.mofe_weight * mofe, {"mse": mse, "mofe": mofe})
+        return paired_loss(with_more, with_fewer, self.mofe_weight)
 
     def answers(self, features: Mapping[str, Tensor], seen: Tensor, clips: Mapping[str, Tensor]) -> Tensor:
         """Each expert's answer, a score before the sigmoid, (B, M); zeros where its modality is not seen."""
@@ -186,12 +199,38 @@ def mixture(answers: Tensor, weights: Tensor) -> Tensor:
     return (weights * answers).sum(dim=1).sigmoid()
 
 
+def paired_loss(with_more: Tensor, with_fewer: Tensor, mofe_weight: float) -> Loss:
+    """The mean of all task losses, those with more modalities (B,) and with fewer (B,), and the MoFe ranking loss."""
+    task, mofe = (with_more + with_fewer).mean() / 2, more_vs_fewer(with_more, with_fewer)
+    return Loss(task + mofe_weight * mofe, {"mse": task, "mofe": mofe})
+
+
 def more_vs_fewer(with_more: Tensor, with_fewer: Tensor) -> Tensor:
     """The MoFe ranking loss: by how much the task loss with more modalities (B,) exceeds the one with fewer (B,).
 
     Zero for rows that are already better with more. Returns the mean over rows.
     """
     return F.relu(with_more - with_fewer).mean()
+
+
+def drawn_pair(available: Tensor) -> tuple[Tensor, Tensor]:
+    """Two nested sets of each row's available modalities, the larger first, (B, M) bool both, drawn as published.
+
+    The published code draws two sets until one is inside the other and the first is not the complete one. So of n
+    modalities a pair of sizes s > t is drawn by how many such pairs there are, comb(n, s) comb(s, t), twice for s < n.
+    A row with one available modality has nothing to be compared with: both sets are that one.
+    """
+    most = available.shape[1]
+    weights = torch.zeros(most + 1, most + 1, most + 1)  # n, s, t
+    for n in range(2, most + 1):
+        for s in range(2, n + 1):
+            for t in range(1, s):
+                weights[n, s, t] = comb(n, s) * comb(s, t) * (1 if s == n else 2)
+    weights[1, 1, 1] = 1
+    by_row = weights.to(available.device)[available.sum(dim=1)].flatten(1)
+    sizes = torch.multinomial(by_row, 1)
+    place = (torch.rand(available.shape, device=available.device) + (~available).long()).argsort(dim=1).argsort(dim=1)
+    return place < sizes // (most + 1), place < sizes % (most + 1)
 
 
 def nested_pair(visible: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:

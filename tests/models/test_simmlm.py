@@ -6,7 +6,7 @@ import torch
 import aqa
 from aqa.errors import AqaError
 from aqa.models import build
-from aqa.models.simmlm import more_vs_fewer, nested_pair
+from aqa.models.simmlm import drawn_pair, more_vs_fewer, nested_pair
 from aqa.store.synthetic import make_synthetic
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
@@ -72,7 +72,8 @@ def test_the_ranking_loss_is_by_how_much_more_is_worse_than_fewer():
 @pytest.mark.parametrize("mofe_weight", [0.0, 0.3])
 def test_the_loss_is_that_of_both_sides_and_the_ranking_between_them(mofe_weight):
     widths = {"visual": 12, "audio": 8}
-    simmlm, features, target = model(widths, mofe_weight=mofe_weight), inputs(widths=widths), torch.rand(6)
+    simmlm = model(widths, mofe_weight=mofe_weight, pairs="visible")
+    features, target = inputs(widths=widths), torch.rand(6)
     visible, both = torch.tensor([[True, False]] * 6), torch.ones(6, 2, dtype=torch.bool)
     total, parts = simmlm.loss(features, target, visible, both)  # of two modalities the other set is both
     more, fewer = ((simmlm.score(features, seen) - target).square() for seen in (both, visible))
@@ -111,6 +112,30 @@ def test_every_other_size_and_member_of_a_pair_is_as_likely():
     assert torch.allclose(sizes.bincount(minlength=5) / 6000, torch.tensor([0, 1, 0, 1, 1]) / 3, atol=0.03)
     assert torch.allclose(fewer[sizes == 1].float().mean(dim=0), torch.tensor([0.5, 0.5, 0, 0]), atol=0.05)
     assert torch.allclose(more[sizes == 3].float().mean(dim=0), torch.tensor([1, 1, 0.5, 0.5]), atol=0.05)
+
+
+def test_drawn_pairs_are_nested_and_available_and_a_lone_modality_is_compared_with_itself():
+    torch.manual_seed(0)
+    available = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 1]], dtype=torch.bool).repeat(500, 1)
+    more, fewer = drawn_pair(available)
+    assert not (fewer & ~more).any()
+    assert not (more & ~available).any()
+    assert fewer.any(dim=1).all()
+    assert torch.equal((more != fewer).any(dim=1), available.sum(dim=1) > 1)
+    two = available.sum(dim=1) == 2
+    assert torch.equal(more[two], available[two])
+
+
+@pytest.mark.parametrize("pairs", ["drawn", "visible"])
+def test_pairs_take_in_nothing_that_is_not_available(pairs):
+    features, target = inputs(), torch.rand(6)
+    poisoned = {m: x.masked_fill(~MIXED[:, i].view(-1, 1, 1), torch.nan) for i, (m, x) in enumerate(features.items())}
+    losses = []
+    for given in (features, poisoned):
+        simmlm = model(pairs=pairs)
+        torch.manual_seed(3)
+        losses.append(simmlm.loss(given, target, MIXED, MIXED).total)
+    assert torch.equal(*losses)
 
 
 def test_experts_alone_learn_from_their_own_stream_and_the_gate_does_not():
