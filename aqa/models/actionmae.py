@@ -33,7 +33,7 @@ since these are predicted best; `stop_target=True` keeps gradients out of the ta
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -219,7 +219,8 @@ class ActionMAE(AQAModel):
         if self.fusion_of == "concat":
             return self.grades(tokens.flatten(1))
         if self.fusion_of == "sum":
-            return sum(layer(tokens[:, i]) for i, layer in enumerate(self.grades.values()))
+            heads = cast(ByModality, self.grades).values()
+            return torch.stack([head(tokens[:, i]) for i, head in enumerate(heads)]).sum(dim=0)
         sequence = torch.cat([self.class_token.expand(len(tokens), -1, -1), placed(tokens, self.position)], dim=1)
         return self.grades(self.fusion(sequence)[:, 0])
 

@@ -15,8 +15,8 @@ from aqa.layers.by_modality import parameter_key
 from aqa.models.published.method import Method, Shapes, Streams
 
 # Blocks of timm and ours, by what their names begin with there and here.
-BLOCKS = {"encoder": "encoder", "decoder": "decoder", "fusion_module.transformer": "fusion"}
-IN_A_BLOCK = [
+_BLOCKS = {"encoder": "encoder", "decoder": "decoder", "fusion_module.transformer": "fusion"}
+_IN_A_BLOCK = [
     ("norm1", "norm1"),
     ("norm2", "norm2"),
     ("attn.qkv.weight", "self_attn.in_proj_weight"),
@@ -29,7 +29,7 @@ IN_A_BLOCK = [
 
 def _names(streams: Streams) -> list[tuple[str, str]]:
     """Beginnings of names, theirs and ours."""
-    blocks, own = dict(BLOCKS), []
+    blocks, own = dict(_BLOCKS), []
     for theirs, name in streams.items():
         m = parameter_key(name)
         blocks[f"t_encoder.{theirs}"] = f"temporal.{m}.blocks"
@@ -44,7 +44,7 @@ def _names(streams: Streams) -> list[tuple[str, str]]:
         *(
             (f"{theirs}.blocks.{{i}}.{inner}", f"{ours}.layers.{{i}}.{our_inner}")
             for theirs, ours in blocks.items()
-            for inner, our_inner in IN_A_BLOCK
+            for inner, our_inner in _IN_A_BLOCK
         ),
         ("encoder_norm", "encoder.norm"),
         ("decoder_norm", "decoder.norm"),

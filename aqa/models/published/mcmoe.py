@@ -8,7 +8,7 @@ from aqa.layers.by_modality import parameter_key
 from aqa.models.published.method import Method, Shapes, Streams
 
 # What a published name begins with, and what ours does; {m} is a modality's initial there and its name here.
-BY_MODALITY = [
+_BY_MODALITY = [
     ("in_proj.{m}", "projections.{m}"),
     ("experts.{m}.0", "experts.{m}.conv"),
     ("experts.{m}.1", "experts.{m}.rest.0"),
@@ -17,7 +17,7 @@ BY_MODALITY = [
     ("generators.{m}.cross_attn", "generators.{m}.attention"),
     ("generators.{m}.gate.0", "generators.{m}.gate"),
 ]
-SHARED = [
+_SHARED = [
     ("router_mix.fc1", "router.0"),
     ("router_mix.fc2", "router.2"),
     ("transformer.encoder", "encoder"),
@@ -32,10 +32,10 @@ def _names(streams: Streams) -> list[tuple[str, str]]:
     """Beginnings of names, theirs and ours."""
     own = [
         (theirs.format(m=initial), ours.format(m=parameter_key(name)))
-        for theirs, ours in BY_MODALITY
+        for theirs, ours in _BY_MODALITY
         for initial, name in streams.items()
     ]
-    return [*own, *SHARED]
+    return [*own, *_SHARED]
 
 
 def _sizes(shapes: Shapes, streams: Streams) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from aqa.layers.by_modality import parameter_key
 from aqa.models.published.method import Method, Shapes, Streams
 
 # {s} is a modality's initial there, {m} its name here.
-BY_MODALITY = [
+_BY_MODALITY = [
     ("{s}_in_proj", "projections.{m}"),
     ("router_{s}.fc1", "routers.{m}.0"),
     ("router_{s}.fc2", "routers.{m}.3"),
@@ -26,18 +26,18 @@ BY_MODALITY = [
         )
     ),
 ]
-OWN_HEADS = "nlp_heads"  # those of the modalities, one below the other
+_OWN_HEADS = "nlp_heads"  # those of the modalities, one below the other
 
 
 def _names(streams: Streams) -> list[tuple[str, str]]:
     """Beginnings of names, theirs and ours."""
     own = [
         (theirs.format(s=initial), ours.format(m=parameter_key(name)))
-        for theirs, ours in BY_MODALITY
+        for theirs, ours in _BY_MODALITY
         for initial, name in streams.items()
     ]
     heads = [(f"nlp_head_{initial}", "own_scores") for initial in streams]
-    return [*own, (OWN_HEADS, "own_scores"), *heads, ("proj1", "joint.0"), ("nlp_head", "joint_score")]
+    return [*own, (_OWN_HEADS, "own_scores"), *heads, ("proj1", "joint.0"), ("nlp_head", "joint_score")]
 
 
 def _sizes(shapes: Shapes, streams: Streams) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _prepare(weights: dict[str, Tensor], streams: Streams) -> dict[str, Tensor]:
         heads = [f"nlp_head_{initial}.{part}" for initial in streams]
         if lacking := [name for name in heads if name not in weights]:
             raise ValueError(f"it lacks '{lacking[0]}'")
-        kept[f"{OWN_HEADS}.{part}"] = torch.cat([kept.pop(name) for name in heads])
+        kept[f"{_OWN_HEADS}.{part}"] = torch.cat([kept.pop(name) for name in heads])
     return kept
 
 
