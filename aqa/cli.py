@@ -357,10 +357,11 @@ def predict(
 )
 def prepare(
     name: Annotated[
-        str, typer.Argument(help="fisv, rg, fs1000, pom, synthetic, or table: own data.", metavar="DATASET")
+        str,
+        typer.Argument(help="fisv, rg, fs1000, pom, finger_tapping, synthetic, or table: own data.", metavar="DATASET"),
     ],
     out: Annotated[Path, typer.Option(help="The feature store to write (HDF5).")],
-    source: Annotated[Path | None, typer.Option(help="The folder of the published files.")] = None,
+    source: Annotated[Path | None, typer.Option(help="The folder of the published files, or the one file.")] = None,
     on_error: Annotated[
         str, typer.Option(help="If a video has a problem: refuse (write nothing), or skip (leave that video out).")
     ] = "refuse",
@@ -372,6 +373,10 @@ def prepare(
     ] = False,
     labels: Annotated[
         str | None, typer.Option(help="table: CSV, TSV, XLSX (FILE:SHEET), Parquet or JSON lines.", metavar="FILE")
+    ] = None,
+    pack: Annotated[
+        str | None,
+        typer.Option(help="table: in place of --labels, one .npz file; --stream names its arrays.", metavar="FILE"),
     ] = None,
     stream: StreamOption = None,
     id: Annotated[str | None, typer.Option(help="table: the column of ids.", metavar="COLUMN")] = None,
@@ -414,6 +419,7 @@ def prepare(
             seed=seed,
             samples=samples,
             labels=labels,
+            pack=pack,
             stream=stream,
             id=id,
             target=target,

@@ -250,7 +250,7 @@ def load_npz(path: str | os.PathLike[str], names: Sequence[str]) -> list[NDArray
     except OSError as error:
         raise AqaError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
     except (*_BROKEN, zipfile.BadZipFile, zlib.error) as error:
-        wanted = " and ".join([", ".join(names[:-1]), names[-1]])
+        wanted = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
         raise AqaError(f"{path} cannot be read as {wanted}: {first_line(error)}") from None
 
 

@@ -31,6 +31,7 @@ def prepare(
     seed: int = 0,
     samples: int | None = None,
     labels: str | None = None,
+    pack: str | None = None,
     stream: Mapping[str, str] | Sequence[str] | None = None,
     id: str | None = None,
     target: Sequence[str] | None = None,
@@ -46,12 +47,12 @@ def prepare(
     source: where the published files are, for the data sets that have some. unlabelled: there are no label files; the
     videos can be predicted. preset, samples (videos a split at most): for name "synthetic". seed: of the synthetic
     data, or of the split that "table" draws.
-    labels, stream, id, target, split, group, fold, rate, config: own data, for name "table", in the words of the
+    labels, pack, stream, id, target, split, group, fold, rate, config: own data, for name "table", in the words of the
     command line; stream and rate may be mappings by name.
     on_error: "refuse" writes nothing if any video has a problem, "skip" leaves those videos out and lists them.
     """
     words = {
-        **{"labels": labels, "id": id, "target": _listed(target), "split": split},
+        **{"labels": labels, "pack": pack, "id": id, "target": _listed(target), "split": split},
         **{"group": _listed(group), "fold": _listed(fold), "stream": by_name(stream, "--stream", "visual=f/{id}.npy")},
         "rate": rates(rate),
     }
@@ -67,7 +68,7 @@ def prepare(
         raise AqaError(
             "aqa prepare synthetic makes its own data and takes no --source"
             if name == SYNTHETIC
-            else "aqa prepare table takes no --source; files are named by --labels and --stream"
+            else "aqa prepare table takes no --source; files are named by --labels and --stream, or --pack"
         )
     if name == SYNTHETIC:
         if unlabelled:

@@ -168,7 +168,8 @@ def _json(path: Path) -> tuple[list[str], list[tuple[str, list[str]]]]:
             raise AqaError(f'{path}, {place}: {brief(record)} is not an object, such as {{"id": "a", "score": 7.5}}')
         names.update(dict.fromkeys(record))
     rows = [
-        (place, [_cell(record.get(name), f"{path}, {place}: '{name}'") for name in names]) for place, record in records
+        (place, [cell_text(record.get(name), f"{path}, {place}: '{name}'") for name in names])
+        for place, record in records
     ]
     return list(names), rows
 
@@ -186,7 +187,7 @@ def _parsed(text: str, where: str) -> Any:
         raise AqaError(f"{where} is not JSON: {first_line(error)}") from None
 
 
-def _cell(value: Any, where: str) -> str:
+def cell_text(value: Any, where: str) -> str:
     """A value as text: whole numbers without a point, nothing for null and NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -233,7 +234,7 @@ def _cells(path: Path, values: Any, formulas: Any) -> Iterator[tuple[str, list[s
                 raise AqaError(f"{where} is a formula without a value; open the file in a spreadsheet and save it")
             if cell.data_type == "e":
                 raise AqaError(f"{where} is the error {cell.value}; mend it or leave the cell empty")
-            text = _cell(cell.value, where)
+            text = cell_text(cell.value, where)
             shown = str(getattr(cell, "number_format", ""))
             if isinstance(cell.value, int) and shown and set(shown) == {"0"}:  # 1 that is shown as 001
                 text = text.zfill(len(shown))
@@ -260,7 +261,7 @@ def _parquet(path: Path) -> tuple[list[str], list[tuple[str, list[str]]]]:
     rows = [
         (
             f"row {number}",
-            [_cell(value, f"{path}, row {number}: '{n}'") for n, value in zip(names, values, strict=True)],
+            [cell_text(value, f"{path}, row {number}: '{n}'") for n, value in zip(names, values, strict=True)],
         )
         for number, values in enumerate(zip(*columns, strict=True), start=1)
     ]

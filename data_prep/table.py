@@ -1,4 +1,4 @@
-"""Own data: a table of labels and files of features, named by words or in a YAML file (`aqa prepare table`)."""
+"""Own data, named by words or in a YAML file (`aqa prepare table`): labels and files of features, or a pack of both."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from aqa.errors import AqaError, nearest
 from aqa.names import check_key, check_modalities
 from aqa.store.checks import first
 
-from .convert import Problem, Published
+from .convert import Problem, Published, Stream
 from .draw import draw_split
 from .labels import value_of
+from .pack import Pack, read_pack
 from .sheets import Sheet, read_sheet
 from .streams import find_stream, make_stream, stream_words, time_notes
 from .targets import TargetScores, numeric_columns, ranges_of, read_scores, target_words
 from .words import named
 
-ID_COLUMNS = ("id", "video", "video_id", "videoid", "name", "file", "filename", "clip", "sample")
+ID_COLUMNS = ("id", "ids", "video", "video_id", "videoid", "name", "file", "filename", "clip", "sample")
 #: Other words for the three splits; any other name of a split is kept as it is.
 SPLITS = {"training": "train", "val": "valid", "validation": "valid", "dev": "valid", "testing": "test"}
 NO_SPLIT = "none"
@@ -38,9 +39,12 @@ class TableConfig(StrictConfig):
     """What `aqa prepare table` is told, on the command line or in a YAML file."""
 
     labels: str | None = None  # CSV, TSV, XLSX, Parquet or JSON lines
+    pack: str | None = None  # in place of labels: an .npz file whose arrays are streams and columns
     id: str | None = None  # the column of ids
     target: list[str] = Field(default_factory=list)  # NAME, NAME=COLUMN or NAME=mean(COLUMNS), each also with :LOW:HIGH
-    stream: dict[str, str] = Field(default_factory=dict)  # by name, the files: features/{id}.npy, f/{id}.csv[f0..f9]
+    stream: dict[str, str] = Field(
+        default_factory=dict
+    )  # by name: features/{id}.npy, f/{id}.csv[f0..f9], a pack's array
     rate: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)  # clips a second, by stream
     extractor: dict[str, str] = Field(default_factory=dict)  # what made the features, by stream
     split: str | None = None  # the column with train, valid, test; "none" for no splits
@@ -63,9 +67,11 @@ def table_config(path: str | os.PathLike[str] | None, given: Mapping[str, Any]) 
     file = validated(TableConfig, content, str(config), {key: f"{config}, line {line}" for key, line in lines.items()})
     folder = config.parent
     kept = file.model_dump(exclude_unset=True)
-    if file.labels is not None:
-        kept["labels"] = str(folder / file.labels)
-    kept["stream"] = {name: str(folder / path) for name, path in file.stream.items()}
+    for key in ("labels", "pack"):
+        if kept.get(key) is not None:
+            kept[key] = str(folder / kept[key])
+    if "pack" not in {**kept, **known}:
+        kept["stream"] = {name: str(folder / path) for name, path in file.stream.items()}
     for key in ("stream", "rate", "extractor"):
         known[key] = {**kept.get(key, {}), **known.get(key, {})}
     return validated(TableConfig, {**kept, **known}, "aqa prepare table", {})
@@ -102,7 +108,7 @@ def read_table_data(config: TableConfig, name: str, unlabelled: bool = False) ->
 
     unlabelled: no label table; the ids are those that the files of features have.
     """
-    if not config.stream:
+    if not config.stream and config.pack is None:
         raise AqaError("aqa prepare table needs --stream, at least one, such as --stream visual='features/{id}.npy'")
     for key in ("rate", "extractor"):
         for stream in getattr(config, key):
@@ -112,11 +118,13 @@ def read_table_data(config: TableConfig, name: str, unlabelled: bool = False) ->
     check_modalities(config.stream, "--stream")
     if unlabelled:
         return _unlabelled(config, name)
-    if config.labels is None:
-        raise AqaError("aqa prepare table needs --labels, such as labels.csv; without scores say --unlabelled")
+    if (config.labels is None) == (config.pack is None):
+        what = "takes one of --labels and --pack, not both" if config.pack else "needs --labels, such as labels.csv"
+        raise AqaError(f"aqa prepare table {what}; without scores say --unlabelled")
     problems: list[Problem] = []
     notes: list[str] = []
-    sheet, ids = _samples(read_sheet(config.labels), config, problems, notes)
+    pack = None if config.pack is None else read_pack(config.pack, config.stream, _id_names(config))
+    sheet, ids = _samples(read_sheet(str(config.labels)) if pack is None else pack.sheet, config, problems, notes)
     if not config.target:
         besides = (_id_column(sheet, config), config.split, *config.group, *config.fold)
         columns = numeric_columns(sheet, besides)
@@ -125,21 +133,20 @@ def read_table_data(config: TableConfig, name: str, unlabelled: bool = False) ->
             f"in {sheet.where}: {', '.join(columns) or 'none'}"
         )
     targets = [read_scores(target_words(text, sheet), sheet, ids, problems) for text in config.target]
+    if pack is not None:
+        pack = pack.of(sheet)
+        targets = [pack.with_spread(target) for target in targets]
     _require_distinct([target.words.name for target in targets], "--target")
     groups = _groups(sheet, config)
     splits = _splits(sheet, ids, targets, groups, config, notes)
     train = np.isin(ids, splits["train"]) if "train" in splits else np.ones(len(ids), bool)
     ranges = ranges_of(targets, train, notes)
     _require_within(targets, ranges, ids)
-    rows = {i: dict(zip(sheet.columns, cells, strict=True)) for i, cells in zip(ids, sheet.rows, strict=True)}
-    streams = {}
-    for stream, given in config.stream.items():
-        found = find_stream(stream_words(stream, given), rows, _id_column(sheet, config))
-        streams[stream] = make_stream(found, config.rate.get(stream), config.extractor.get(stream), problems)
-        notes += time_notes(found)
+    streams = _streams(config, pack, sheet, ids, problems, notes)
+    given = ", ".join(f"{stream}={words}" for stream, words in config.stream.items())
     return Published(
         name=name,
-        source=f"{config.labels}; {', '.join(f'{stream}={given}' for stream, given in config.stream.items())}",
+        source=f"{config.labels or config.pack}; {given}",
         streams=streams,
         labels={t.words.name: _by_id(ids, t.values) for t in targets},
         ranges=ranges,
@@ -153,9 +160,30 @@ def read_table_data(config: TableConfig, name: str, unlabelled: bool = False) ->
     )
 
 
+def _streams(
+    config: TableConfig,
+    pack: Pack | None,
+    sheet: Sheet,
+    ids: Sequence[str],
+    problems: list[Problem],
+    notes: list[str],
+) -> dict[str, Stream]:
+    """The streams of the samples, of the pack or of files of their own. sheet: a row for each of `ids`."""
+    rates = {stream: config.rate.get(stream) for stream in config.stream}
+    if pack is not None:
+        return {stream: pack.stream(stream, ids, rates[stream], config.extractor.get(stream)) for stream in rates}
+    rows = {i: dict(zip(sheet.columns, cells, strict=True)) for i, cells in zip(ids, sheet.rows, strict=True)}
+    streams = {}
+    for stream, given in config.stream.items():
+        found = find_stream(stream_words(stream, given), rows, _id_column(sheet, config))
+        streams[stream] = make_stream(found, rates[stream], config.extractor.get(stream), problems)
+        notes += time_notes(found)
+    return streams
+
+
 def _unlabelled(config: TableConfig, name: str) -> Published:
     """Streams alone: every video that has one of them, by the ids in the names of files."""
-    for key in ("labels", "target", "split", "group", "fold"):
+    for key in ("labels", "pack", "target", "split", "group", "fold"):
         if getattr(config, key):
             raise AqaError(f"--{key} goes with labels; leave it out, or leave out --unlabelled")
     found = {
@@ -174,6 +202,11 @@ def _unlabelled(config: TableConfig, name: str) -> Published:
 
 def _by_id(ids: Sequence[str], numbers: NDArray[np.float64]) -> dict[str, float]:
     return {i: float(number) for i, number in zip(ids, numbers, strict=True) if np.isfinite(number)}
+
+
+def _id_names(config: TableConfig) -> Sequence[str]:
+    """What a column of ids may be called."""
+    return ID_COLUMNS if config.id is None else (config.id,)
 
 
 def _id_column(sheet: Sheet, config: TableConfig) -> str:

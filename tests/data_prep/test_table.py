@@ -125,7 +125,7 @@ def test_the_same_as_a_file(own):
     [
         ("label: a.csv\n", r"table\.yaml, line 1: unknown key 'label': did you mean 'labels'"),
         ("labels: a.csv\nrate: {visual: -1}\n", r"table\.yaml, line 2: rate\.visual: must be more than 0, got -1"),
-        ("- a\n", r"table\.yaml: a table file is a mapping of keys \(labels, id, target"),
+        ("- a\n", r"table\.yaml: a table file is a mapping of keys \(labels, pack, id, target"),
         ("stream: features\n", r"table\.yaml, line 1: stream"),
     ],
 )
