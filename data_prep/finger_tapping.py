@@ -57,7 +57,7 @@ class Videos:
 @DATASETS.register(
     "finger_tapping",
     title="Finger tapping: 489 videos of 241 people, ten folds of patients, severity from 0 to 4 by three neurologists",
-    paper="Islam et al., Using AI to measure Parkinson's disease severity at home, npj Digital Medicine 2023",
+    paper="Islam et al., Using AI to Measure Parkinson's Disease Severity at Home, 2023, arXiv 2303.17573",
     url="https://github.com/ROC-HCI/finger-tapping-severity",
 )
 def read(source: Path) -> Published:

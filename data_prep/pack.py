@@ -9,6 +9,7 @@ spreads      ``NAME_sd``, of "labels" also ``label_sd``, of the same shape: the 
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +44,8 @@ class Pack:
 
     def of(self, sheet: Sheet) -> Pack:
         """The same for the rows that are left in a table."""
-        rows = [self.sheet.places.index(place) for place in sheet.places]
+        numbers = {place: row for row, place in enumerate(self.sheet.places)}
+        rows = [numbers[place] for place in sheet.places]
         streams = {name: (values[rows], lengths[rows]) for name, (values, lengths) in self.streams.items()}
         return Pack(sheet, streams, {name: spread[rows] for name, spread in self.spreads.items()})
 
@@ -92,14 +94,12 @@ def read_pack(given: str, streams: Mapping[str, str], id_columns: Sequence[str])
 
 
 def _arrays(path: Path) -> dict[str, Array]:
-    """Every array of the file; AqaError where they take too much memory together."""
-    content, arrays, unpacked = read_file(path), {}, 0
-    for name in content:
-        arrays[name] = content[name]
-        unpacked += arrays[name].nbytes
-        if unpacked > UNPACKED:
+    """Every array of the file; AqaError where they would take too much memory together."""
+    content = read_file(path)
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > UNPACKED:
             raise AqaError(f"{path} unpacks to more than {UNPACKED} bytes; write a file per stream")
-    return arrays
+    return {name: content[name] for name in content}
 
 
 def _example(known: Sequence[str]) -> str:

@@ -42,9 +42,7 @@ class TableConfig(StrictConfig):
     pack: str | None = None  # in place of labels: an .npz file whose arrays are streams and columns
     id: str | None = None  # the column of ids
     target: list[str] = Field(default_factory=list)  # NAME, NAME=COLUMN or NAME=mean(COLUMNS), each also with :LOW:HIGH
-    stream: dict[str, str] = Field(
-        default_factory=dict
-    )  # by name: features/{id}.npy, f/{id}.csv[f0..f9], a pack's array
+    stream: dict[str, str] = Field(default_factory=dict)  # by name: features/{id}.npy, f/{id}.csv[f0..f9], or an array
     rate: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)  # clips a second, by stream
     extractor: dict[str, str] = Field(default_factory=dict)  # what made the features, by stream
     split: str | None = None  # the column with train, valid, test; "none" for no splits
@@ -118,9 +116,10 @@ def read_table_data(config: TableConfig, name: str, unlabelled: bool = False) ->
     check_modalities(config.stream, "--stream")
     if unlabelled:
         return _unlabelled(config, name)
-    if (config.labels is None) == (config.pack is None):
-        what = "takes one of --labels and --pack, not both" if config.pack else "needs --labels, such as labels.csv"
-        raise AqaError(f"aqa prepare table {what}; without scores say --unlabelled")
+    if config.labels is None and config.pack is None:
+        raise AqaError("aqa prepare table needs --labels, such as labels.csv; without scores say --unlabelled")
+    if config.labels is not None and config.pack is not None:
+        raise AqaError("aqa prepare table takes one of --labels and --pack, not both: a pack has its own labels")
     problems: list[Problem] = []
     notes: list[str] = []
     pack = None if config.pack is None else read_pack(config.pack, config.stream, _id_names(config))

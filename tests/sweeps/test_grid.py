@@ -2,15 +2,24 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aqa.config.load import load_experiment
 from aqa.errors import AqaError
+from aqa.store.store import Modality, Target
 from aqa.store.synthetic import make_synthetic
+from aqa.store.write import write_store
 from aqa.sweeps.grid import Sweep, groups_of, load_sweep, points_of
 from aqa.sweeps.wandb_agents import wandb_sweeps
 
 SWEEPS = Path(__file__).parents[2] / "experiments" / "sweeps"
+REAL = {
+    "pom": ["persuasion", "humorous"],
+    "percepiano": ["convincing"],
+    "finger_tapping": ["consensus", "expert_mean"],
+    "soccer": ["expert_novice_score"],
+}
 
 
 @pytest.fixture
@@ -131,6 +140,36 @@ def test_the_sweeps_that_come_with_the_project(name, runs):
     assert len(found) == runs
     selected = {p.experiment.select.split for p in found}
     assert selected == ({"test"} if name == "published" else {"valid"})
+
+
+def test_the_sweep_over_real_ratings(tmp_path, monkeypatch):
+    """Every experiment's targets, by every model with options that it knows; separate stages have extra epochs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for name, targets in REAL.items():
+        shape = {"modalities": {"visual": Modality(2, np.ones(3, int))}, "splits": {"train": [0], "test": [1, 2]}}
+        write_store(
+            tmp_path / "data" / f"{name}.h5",
+            name=name,
+            source="zeros",
+            ids=["a", "b", "c"],
+            targets={target: Target(np.zeros(3), 0, 1) for target in targets},
+            read=lambda modality, row: np.zeros((1, 2), np.float32),
+            **shape,
+        )
+    found = points_of(load_sweep(SWEEPS / "real.yaml"), SWEEPS)
+    assert {(p.place["experiment"], p.experiment.data.target) for p in found} == {
+        ("pom", "persuasion"), ("pom", "humorous"), ("percepiano", "convincing"), ("finger_tapping", "consensus"),
+        ("soccer", "expert_novice_score"),
+    }  # fmt: skip
+    models = {p.experiment.model.name for p in found}
+    assert {"ridge", "gaussian_process", "mcmoe"} <= models
+    assert len(found) == 5 * len(models)
+    epochs = {(p.place["experiment"], p.experiment.model.name): p.experiment.train.epochs for p in found}
+    for name in REAL:
+        assert epochs[name, "dimml"] == epochs[name, "mcmoe"] + 5
+        assert epochs[name, "mome"] == epochs[name, "mcmoe"]
+    assert all(p.experiment.data.folds is not None for p in found if p.place["experiment"] == "finger_tapping")
 
 
 def test_points_that_differ_only_by_seed_are_a_group(folder):
