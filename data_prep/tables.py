@@ -70,7 +70,7 @@ class Table(Mapping[str, Clips]):
         values = self._numbers(self._features(frame, column))
         ids = frame[column].map(_as_id)
         found = {str(i): rows for i, rows in ids.groupby(ids, sort=False).indices.items() if i}
-        self._clips = {i: values[self._in_order(frame, rows)] for i, rows in found.items()}
+        self._clips = {i: values[self._in_order(frame, np.asarray(rows, np.int64))] for i, rows in found.items()}
         return self
 
     def _features(self, frame: pd.DataFrame, ids: str | None) -> pd.DataFrame:

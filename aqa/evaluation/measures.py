@@ -1,7 +1,8 @@
 """Further measures of scores (`evaluate.metrics`), each with a bootstrap interval over videos.
 
-A new one is one function here, with its name, its title and which end is better. It takes predictions (N,) and targets
-(N,) in the target's units, and `Ranges`; what it cannot say is `Undefined`, with the reason.
+A new one is one function here, with its name, its title, which end is better, and whether it has the target's units. It
+takes predictions (N,) and targets (N,) in the target's units, and `Ranges`; what it cannot say is `Undefined`, with the
+reason. One that is slow to work out a thousand times may have a second form in `RESAMPLED`, for all resamples at once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from aqa.errors import AqaError, nearest
 from aqa.evaluation import bootstrap as resampling
 from aqa.evaluation import metrics
+from aqa.evaluation import resampled_measures as fast
 from aqa.evaluation.bootstrap import FEWEST, RESAMPLES, Floats, Interval, interval
 from aqa.registry import Registry
 
@@ -34,13 +36,13 @@ class Undefined(Exception):
     """Why a measure has no value."""
 
 
-@METRICS.register("mae", title="MAE", better="lower")
+@METRICS.register("mae", title="MAE", better="lower", in_units=True)
 def mean_absolute_error(prediction: Floats, target: Floats, ranges: Ranges) -> float:
     """Mean absolute error, in the target's units."""
     return float(np.abs(_some(prediction) - target).mean())
 
 
-@METRICS.register("rmse", title="RMSE", better="lower")
+@METRICS.register("rmse", title="RMSE", better="lower", in_units=True)
 def root_mean_squared_error(prediction: Floats, target: Floats, ranges: Ranges) -> float:
     """Root of the mean squared error, in the target's units."""
     return float(np.sqrt(np.square(_some(prediction) - target).mean()))
@@ -61,7 +63,7 @@ def kendall_correlation(prediction: Floats, target: Floats, ranges: Ranges) -> f
     return metrics.kendall(prediction, target)
 
 
-@METRICS.register("mse", title="MSE", better="lower")
+@METRICS.register("mse", title="MSE", better="lower", in_units=True)
 def mean_squared_error(prediction: Floats, target: Floats, ranges: Ranges) -> float:
     """Mean squared error, in squared units of the target."""
     return metrics.mse(_some(prediction), target)
@@ -93,13 +95,18 @@ def macro_f1(prediction: Floats, target: Floats, ranges: Ranges) -> float:
 
 @METRICS.register("quadratic_kappa", title="quadratic kappa", better="higher")
 def quadratic_kappa(prediction: Floats, target: Floats, ranges: Ranges) -> float:
-    """Cohen's kappa with quadratic weights (Cohen 1968): agreement on grades beyond chance."""
+    """Cohen's kappa with quadratic weights (Cohen 1968): agreement on grades beyond chance.
+
+    The weight of two grades is their squared distance, also where no video has a grade between them.
+    """
     from sklearn.metrics import cohen_kappa_score
 
     predicted, true = graded(prediction, target, ranges)
     if (predicted == predicted[0]).all() and (true == predicted[0]).all():
         raise Undefined("every grade is the same, predicted and true")
-    return float(cohen_kappa_score(true, predicted, weights="quadratic"))
+    both = np.concatenate([predicted, true])
+    grades = np.arange(both.min(), both.max() + 1)
+    return float(cohen_kappa_score(true, predicted, labels=grades, weights="quadratic"))
 
 
 def graded(prediction: Floats, target: Floats, ranges: Ranges) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -124,6 +131,20 @@ def _require_varied(prediction: Floats, target: Floats) -> None:
         raise Undefined(f"{len(target)} video{'s' * (len(target) != 1)}")
     if (target == target[0]).all() or (prediction == prediction[0]).all():
         raise Undefined(f"every {'label' if (target == target[0]).all() else 'prediction'} is the same")
+
+
+#: The same in every resample at once: of predictions and targets (n,) and counts (n, R), (R,).
+RESAMPLED: dict[str, Callable[[Floats, Floats, Floats, Ranges], Floats]] = {
+    "mae": lambda x, y, counts, _: fast.weighted_mean(np.abs(x - y), counts),
+    "mse": lambda x, y, counts, _: fast.weighted_mean((x - y) ** 2, counts),
+    "rmse": lambda x, y, counts, _: np.sqrt(fast.weighted_mean((x - y) ** 2, counts)),
+    "rl2": lambda x, y, counts, ranges: 100 * fast.weighted_mean(((x - y) / np.ptp(ranges.labels)) ** 2, counts),
+    "pearson": lambda x, y, counts, _: fast.resampled_pearson(x, y, counts),
+    "kendall": lambda x, y, counts, _: fast.resampled_kendall(x, y, counts),
+    "accuracy": lambda x, y, counts, ranges: fast.resampled_accuracy(*graded(x, y, ranges), counts),
+    "macro_f1": lambda x, y, counts, ranges: fast.resampled_macro_f1(*graded(x, y, ranges), counts),
+    "quadratic_kappa": lambda x, y, counts, ranges: fast.resampled_quadratic_kappa(*graded(x, y, ranges), counts),
+}
 
 
 def require_metrics(names: Sequence[str], where: str) -> None:
@@ -151,13 +172,13 @@ def measured(
     """
     found: dict[str, dict[str, dict[str, Any]]] = {pattern: {} for pattern in predictions}
     for name in names:
-        entry = METRICS.get(name)
+        measure = METRICS.get(name).make
         for pattern, prediction in predictions.items():
-            found[pattern][name] = _value(entry.make, prediction, target, ranges)
+            found[pattern][name] = _value(measure, prediction, target, ranges)
             if intervals and np.isfinite(found[pattern][name]["value"]):
-                draws = _resampled(entry.make, prediction, target, ranges, seed, units)
-                limit = np.abs(draws) == 1 if entry.about["better"] == "higher" else np.zeros(len(draws), bool)
-                found[pattern][name].update(_ends(interval(draws, limit)))
+                blocks = resampling.resamples(len(target), RESAMPLES, seed, units)
+                draws = np.concatenate([in_resamples(name, prediction, target, counts, ranges) for counts in blocks])
+                found[pattern][name].update(_ends(interval(draws, at_its_best(name, draws))))
     return found
 
 
@@ -200,21 +221,27 @@ def _value(measure: Measure, prediction: Floats, target: Floats, ranges: Ranges)
         return {"value": float("nan"), "why_undefined": str(reason)}
 
 
-def _resampled(
-    measure: Measure,
-    prediction: Floats,
-    target: Floats,
-    ranges: Ranges,
-    seed: int,
-    units: NDArray[np.int64] | None,
-) -> Floats:
-    """The measure in every resample of the videos, NaN where it is undefined."""
-    values = []
-    for counts in resampling.resamples(len(target), RESAMPLES, seed, units):
-        for drawn in counts.T.astype(np.int64):
-            rows = np.repeat(np.arange(len(target)), drawn)
-            values.append(_value(measure, prediction[rows], target[rows], ranges)["value"])
-    return np.array(values)
+def in_resamples(name: str, prediction: Floats, target: Floats, counts: Floats, ranges: Ranges) -> Floats:
+    """A measure in every resample of the videos (R,), NaN where it is undefined.
+
+    prediction: (n,), NaN for a video that was not scored; counts: (n, R), how often each video was drawn.
+    """
+    scored = ~np.isnan(prediction)
+    x, y, drawn = prediction[scored], target[scored], counts[scored]
+    try:
+        if name in RESAMPLED:
+            return RESAMPLED[name](x, y, drawn, ranges)
+    except Undefined:
+        return np.full(counts.shape[1], np.nan)
+    measure = METRICS.get(name).make
+    rows = (np.repeat(np.arange(len(y)), times) for times in drawn.T.astype(np.int64))
+    return np.array([_value(measure, x[own], y[own], ranges)["value"] for own in rows])
+
+
+def at_its_best(name: str, draws: Floats) -> NDArray[np.bool_]:
+    """In which resamples (R,) a measure is exactly 1 or -1, the ends of correlations and agreements."""
+    is_error = METRICS.get(name).about["better"] == "lower"
+    return np.zeros(len(draws), bool) if is_error else np.abs(draws) == 1
 
 
 def _ends(found: Interval) -> dict[str, Any]:

@@ -171,6 +171,7 @@ def summary(
     units = None if labels is None else numbered_labels(labels)
     found = metrics.summarize(predictions, truth, incomplete(patterns), *label_range, seed=seed, units=units)
     ranges = Ranges((target.low, target.high), label_range)
+    found |= {"ranges": ranges._asdict()} if further else {}
     for name, values in measured(further, predictions, truth, ranges, seed, intervals, units).items():
         if values:
             found["patterns"][name]["measures"] = values

@@ -32,6 +32,8 @@ NOT_OF_THE_MODEL = {
     "data.synthetic",
     "model.name",
     "missing.test",
+    "evaluate.metrics",
+    "evaluate.intervals",
     "train.seed",
     "train.device",
     "train.threads",
@@ -166,12 +168,27 @@ def _read_run(path: Path) -> FinishedRun | str | None:
     return run
 
 
+class _MeasureForm(pydantic.BaseModel):
+    value: float | None
+
+
+class _RangesForm(pydantic.BaseModel):
+    target: tuple[float, float]
+    labels: tuple[float, float]
+
+
+class _AreaForm(pydantic.BaseModel):
+    rates: list[float] = pydantic.Field(min_length=2)
+    patterns: list[str] = pydantic.Field(min_length=2)
+
+
 class _PatternForm(pydantic.BaseModel):
     srcc: float | None
     mse: float | None
     rl2: float | None
     n: int
     ceiling: float | None = None
+    measures: dict[str, _MeasureForm] = {}
 
 
 class _AverageForm(pydantic.BaseModel):
@@ -212,6 +229,8 @@ class _Reported(pydantic.BaseModel):
     router_weights: dict[str, list[list[float]]] = {}
     data: _DataForm = _DataForm()
     folds: _FoldsForm | None = None
+    ranges: _RangesForm | None = None
+    area_under_rates: _AreaForm | None = None
 
 
 def escaped(value: Any) -> Any:
@@ -268,13 +287,13 @@ def _contradiction(run: FinishedRun, scores: RecordedScores) -> str | None:
                 measures.fisher_mean(each) if measure == "srcc" else float(np.mean(each)),
                 reported[name][measure],
             )
-            if not _same(here, there):
+            if not same_number(here, there):
                 reported_as = "undefined" if there is None else f"{there:.6g}"
                 return f"{measure.upper()} under {name} is {here:.6g}, {reported_as} by {METRICS}"
     return None
 
 
-def _same(here: float, there: float | None) -> bool:
+def same_number(here: float, there: float | None) -> bool:
     """Whether two numbers are one except for the last digits, which may differ between versions of libraries."""
     if there is None or not math.isfinite(here):
         return there is None and not math.isfinite(here)

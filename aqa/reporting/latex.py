@@ -9,7 +9,7 @@ import numpy as np
 
 from aqa.reporting.escaping import latex as escaped
 from aqa.reporting.sections import AVERAGE, ReportSection, Row
-from aqa.reporting.tables import PlainTable, further_tables, marked, settings_text
+from aqa.reporting.tables import Cell, PlainTable, further_tables, marked, settings_text
 from aqa.reporting.writers import (
     CAPTION,
     NOT_TESTED,
@@ -61,9 +61,19 @@ def _main_table(section: ReportSection, published: PublishedNumbers) -> str:
 
 
 def _plain_table(section: ReportSection, table: PlainTable) -> str:
-    body = [_line(table.headings), r"\midrule", *(_line([cell.text for cell in line]) for line in table.lines)]
+    body = [_line(table.headings), r"\midrule", *(part for line in table.lines for part in _plain_line(line))]
     caption = f"{escaped(section.title)}. {escaped(table.title)}. {escaped(table.caption)}."
     return _floating(caption, "l" * (len(table.headings) - 1), body)
+
+
+def _plain_line(cells: Sequence[Cell]) -> Iterator[str]:
+    """A line of a table, and below it what stands small in its cells."""
+    first, *others = cells
+    texts = (rf"\textbf{{{escaped(cell.text)}}}" if cell.best else escaped(cell.text) for cell in others)
+    yield " & ".join([_name(first.text), *texts]) + r" \\"
+    if any(cell.small for cell in cells):
+        small = (rf"{{\tiny {escaped(_tight(cell.small))}}}" if cell.small else "" for cell in others)
+        yield " & ".join(["", *small]) + r" \\"
 
 
 def all_targets(sections: Sequence[ReportSection]) -> str:

@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,9 +21,10 @@ from aqa.evaluation.cross_validation import pooled
 from aqa.modalities import find_subset, initials, subset_name
 from aqa.reporting.collect import NOT_OF_THE_MODEL, ModelRuns, Place, read_scores
 from aqa.reporting.folds import FoldNumbers, fold_numbers
+from aqa.reporting.measures import MEAN, MeasureNumbers, area_over_rates, mean_measures, measure_numbers
 from aqa.runs.predictions import RecordedScores
 
-AVERAGE = "average"  # the mean over the incomplete subsets, beside the patterns
+AVERAGE = MEAN  # the mean over the incomplete subsets, beside the patterns
 BY_TARGET = "differs between targets"
 RATE = re.compile(r"rates\((\d*\.?\d+)\)")
 
@@ -55,6 +56,8 @@ class Row:
     settings: dict[str, str]  # by dotted key, except for the model's own
     selected_value: SelectedValue
     folds: FoldNumbers | None = None  # of a cross-validation
+    measures: dict[str, MeasureNumbers] = field(default_factory=dict)  # by name, those that were asked for
+    area: Estimate | None = None  # under SRCC against missing rates, where several were tested
 
     def deviation(self, pattern: str) -> float:
         """The standard deviation of SRCC over seeds; NaN for one seed, or where it is undefined for one."""
@@ -254,6 +257,8 @@ def _row(
         _settings(own),
         _selected_value(own),
         fold_numbers(list(scores.values()), resampled, columns),
+        measure_numbers(own, scores, resampled.counts, patterns, averaged),
+        area_over_rates(own, srcc),
     )
 
 
@@ -370,6 +375,7 @@ def _mean_row(rows: Sequence[Row], columns: Sequence[str]) -> Row:
             if all(key in row.settings for row in rows)
         },
         _mean_selected_value([row.selected_value for row in rows]),
+        measures=mean_measures([row.measures for row in rows], columns, seeds),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,15 +12,21 @@ from aqa.errors import printable
 from aqa.evaluation.comparison import Estimate
 from aqa.reporting.collect import FinishedRun
 from aqa.reporting.folds import FoldNumbers
+from aqa.reporting.measures import MeasureNumbers, best_measures
 from aqa.reporting.sections import AVERAGE, ReportSection, Row, differences, verdict
 from aqa.runs.table import UNDEFINED, interval_text, number
 
 
 class Cell(NamedTuple):
-    """What a cell shows, and what it is sorted by: a number, or its words where it is None."""
+    """What a cell shows, and what it is sorted by: a number, or its words where it is None.
+
+    small: what stands below the text; best: whether the text is in bold.
+    """
 
     text: str
     value: float | None = None
+    small: str = ""
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,14 @@ def marked(row: Row) -> str:
 
 def further_tables(section: ReportSection) -> list[PlainTable]:
     """What a section has beside its main table; tables without lines are left out."""
-    found = (differences_table(section), folds_table(section), errors_table(section), settings_table(section))
+    found = (
+        differences_table(section),
+        folds_table(section),
+        *measure_tables(section),
+        area_table(section),
+        errors_table(section),
+        settings_table(section),
+    )
     return [table for table in found if table.lines]
 
 
@@ -101,6 +114,66 @@ def _mean_of_folds(folds: FoldNumbers, column: str) -> Cell:
     low, high = (None if np.isnan(end) else float(end) for end in found.interval[:2])
     bounds = interval_text(low, high, found.interval.why_none)
     return Cell(f"{found.value:.3f} ± {folds.deviation(column):.3f} {bounds}", found.value)
+
+
+def measure_tables(section: ReportSection) -> list[PlainTable]:
+    """A table for each further measure that a row has."""
+    names = dict.fromkeys(name for row in section.rows for name in row.measures)
+    return [_measure_table(section, name) for name in names]
+
+
+def _measure_table(section: ReportSection, name: str) -> PlainTable:
+    own = {place: row.measures[name] for place, row in enumerate(section.rows) if name in row.measures}
+    about = next(iter(own.values())).about
+    columns = [column for column in section.columns if any(column in one.found for one in own.values())]
+    lines = []
+    best = {column: _best_of_measure(section, own, column, about["better"]) for column in columns}
+    for place, one in own.items():
+        cells = [_measured(one, column, place in best[column]) for column in columns]
+        lines.append([Cell(marked(section.rows[place])), *cells])
+    units = ", in the target's units" if about["in_units"] else ""
+    units = ", in squared units of the target" if name == "mse" else units
+    better = f", {about['better']} is better" if about["better"] else ""
+    caption = f"{about['title']}{units}{better}: mean over seeds ± standard deviation over seeds, 95 % bootstrap "
+    caption += "interval where asked; in bold: better than every comparable row by the paired test"
+    return PlainTable(str(about["title"]), caption, ["model", *map(heading, columns)], lines)
+
+
+def _best_of_measure(section: ReportSection, own: Mapping[int, MeasureNumbers], column: str, better: str) -> set[int]:
+    found: set[int] = set()
+    for group in section.groups():
+        places = [section.rows.index(row) for row in group]
+        found |= best_measures({i: own[i].found[column] for i in places if i in own and column in own[i].found}, better)
+    return found
+
+
+def _measured(numbers: MeasureNumbers, column: str, is_best: bool) -> Cell:
+    if column not in numbers.found:
+        return Cell("-", float("nan"))
+    found, deviation = numbers.found[column], numbers.deviation(column)
+    spread = "" if np.isnan(deviation) else f"± {deviation:.3f} "
+    text = UNDEFINED if np.isnan(found.value) else number(found.value)
+    return Cell(text, found.value, f"{spread}{_bounds(found)}".strip(), is_best)
+
+
+def _bounds(found: Estimate) -> str:
+    """The interval; empty where none was asked, or where the value itself is undefined."""
+    if not len(found.draws) or np.isnan(found.value):
+        return ""
+    low, high = (None if np.isnan(end) else float(end) for end in found.interval[:2])
+    return interval_text(low, high, found.interval.why_none)
+
+
+def area_table(section: ReportSection) -> PlainTable:
+    """The area under SRCC against missing rates of the rows that were tested at several."""
+    lines = []
+    for row in section.rows:
+        if row.area is not None:
+            value = row.area.value
+            text = UNDEFINED if np.isnan(value) else number(value)
+            lines.append([Cell(marked(row)), Cell(text, value), Cell(_bounds(row.area), row.area.interval.low)])
+    caption = "Area under SRCC against the missing rate, over the width of the rates that were tested"
+    return PlainTable("Area under missing rates", caption, ["model", "area", "95 % interval"], lines)
 
 
 def _difference(found: Estimate) -> list[Cell]:

@@ -14,7 +14,7 @@ import pandas as pd
 from aqa.reporting import escaping
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import AVERAGE, ReportSection, Row
-from aqa.reporting.tables import PlainTable, further_tables, heading, marked, selected_value, settings_text
+from aqa.reporting.tables import Cell, PlainTable, further_tables, heading, marked, selected_value, settings_text
 from aqa.runs.table import UNDEFINED, interval_text, number
 
 PublishedNumbers = Sequence[PublishedRow]
@@ -91,8 +91,13 @@ def markdown(
 
 def _plain(table: PlainTable) -> list[str]:
     lines = [[escaping.markdown(cell) for cell in table.headings]]
-    lines += [[escaping.markdown(cell.text) for cell in line] for line in table.lines]
-    return [f"### {table.title}", escaping.markdown(table.caption) + ".", _table(lines)]
+    lines += [[_plain_cell(cell) for cell in line] for line in table.lines]
+    return [f"### {escaping.markdown(table.title)}", escaping.markdown(table.caption) + ".", _table(lines)]
+
+
+def _plain_cell(cell: Cell) -> str:
+    text = escaping.markdown(cell.text)
+    return " ".join(part for part in (f"**{text}**" if cell.best else text, escaping.markdown(cell.small)) if part)
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
@@ -202,4 +207,12 @@ def _numbers(section: ReportSection, row: Row, place: int) -> dict[str, object]:
         found |= {column: estimate.value, f"{column}_sd": row.deviation(column)}
         found |= {f"{column}_low": low, f"{column}_high": high, f"{column}_best": place in section.best(column)}
         found |= {f"{column}_n": row.n[column]} if column in row.n else {}
+    for name, measure in row.measures.items():
+        for column, estimate in measure.found.items():
+            about = {"": estimate.value, "_sd": measure.deviation(column)}
+            about |= dict(zip(("_low", "_high"), estimate.interval[:2], strict=True))
+            found |= {f"{column}_{name}{end}": value for end, value in about.items()}
+    if row.area is not None:
+        low, high = row.area.interval[:2]
+        found |= {"area_under_rates": row.area.value, "area_under_rates_low": low, "area_under_rates_high": high}
     return found

@@ -193,6 +193,7 @@ def pooled_summary(
     label_range = float(known.min()), float(known.max())
     summed = summarize_folds(predictions, tested, incomplete(patterns), *label_range, seed)
     ranges = Ranges((target.low, target.high), label_range)
+    summed |= {"ranges": ranges._asdict()} if further else {}
     measures = measured_by_repeat(further, predictions, tested.truth, ranges, seed, intervals, tested.units)
     for name, values in measures.items():
         if values:

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from aqa.evaluation.comparison import Estimate, best_of
+from aqa.evaluation.measures import METRICS
 from aqa.runs.selection import is_validated
 from aqa.runs.table import UNDEFINED, interval_text
 from aqa.sweeps.folder import SweepFolder
-from aqa.sweeps.tables import Setting, selected_text, settings_found
+from aqa.sweeps.tables import Setting, measures_in, selected_text, settings_found
 from aqa.sweeps.tested import estimates_on_test
 
 
@@ -51,9 +52,15 @@ def _of_target(target: str, settings: Sequence[Setting], folder: SweepFolder) ->
         if others:
             first = best_of({i: own[pattern] for i, own in tested.items() if pattern in own}) == "0"
             text += "; above every other setting by the paired test" if first else ""
-        lines.append(text)
+        lines.append(text + _further_text(best.rows[best.rows["pattern"] == pattern]))
     lines += [f"  {folder.run(run)}" for run in best.runs]
     return lines
+
+
+def _further_text(rows: pd.DataFrame) -> str:
+    """The further measures under a pattern, plain means over seeds."""
+    means = {name: float(rows[name].astype(float).to_numpy().mean()) for name in measures_in(rows)} if len(rows) else {}
+    return "".join(f"; {METRICS.get(name).about['title']} {value:.3f}" for name, value in means.items())
 
 
 def _estimate_text(found: Estimate) -> str:

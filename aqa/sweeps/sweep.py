@@ -162,6 +162,7 @@ def found_so_far(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) ->
         tables.runs_table(points, states, folder),
         tables.state_line(of_runs, folder, jobs),
         tables.seeds_table(numbers),
+        tables.measures_tables(numbers),
     )
     text = "\n\n".join(part for part in parts if part)
     return SweepResult(folder.path, states, text, numbers, tables.failures({**of_runs, **states}, folder))

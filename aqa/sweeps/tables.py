@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aqa.evaluation.measures import METRICS
 from aqa.evaluation.metrics import fisher_mean
 from aqa.runs.folder import RunFolder
 from aqa.runs.selection import badness, is_validated, mean_selection
-from aqa.runs.table import UNDEFINED, align, number
+from aqa.runs.table import UNDEFINED, align, interval_text, number
 from aqa.sweeps.folder import State, SweepFolder
 from aqa.sweeps.grid import Point
 
@@ -27,6 +28,7 @@ NOT_A_NUMBER = (
     "measures",
     "why_no_folds",
 )  # of metrics.json
+OF_EVERY_RUN = ("kendall", "mse", "rl2")  # measures that need not be asked for
 IN_NAME = ("experiment", "data.target", "train.seed")  # axes that a run's name shows
 
 
@@ -153,6 +155,46 @@ def seeds_table(found: pd.DataFrame) -> str:
         seeds = str(one.rows["seed"].nunique())
         rows.append([*one.values.values(), one.target, value, *cells, seeds, split_text(one.selection)])
     return "\n".join(["SRCC, mean ± standard deviation over seeds", *align(rows)])
+
+
+def measures_tables(found: pd.DataFrame) -> str:
+    """A table for each further measure: a line a setting, the best by validation first; plain means over seeds.
+
+    found: as `results` gives it. With the standard deviation over seeds, or the interval of a single run where there is
+    one. "-": not measured, or undefined for a seed.
+    """
+    return "\n\n".join(_measure_table(found, name) for name in measures_in(found))
+
+
+def measures_in(found: pd.DataFrame) -> list[str]:
+    """The further measures that runs were asked for; those that every run has count where they have intervals."""
+    asked = (name for name in METRICS.names() if name in found and found[name].notna().any())
+    return [name for name in asked if name not in OF_EVERY_RUN or f"{name}_low" in found]
+
+
+def _measure_table(found: pd.DataFrame, name: str) -> str:
+    settings, about = settings_found(found), METRICS.get(name).about
+    patterns = list(dict.fromkeys(found.loc[found[name].notna(), "pattern"]))
+    rows = [[*settings[0].values, "target", *patterns, "seeds", "selected on"]]
+    for one in settings:
+        cells = [_measured(one.rows[one.rows["pattern"] == pattern], name) for pattern in patterns]
+        seeds = str(one.rows["seed"].nunique())
+        rows.append([*one.values.values(), one.target, *cells, seeds, split_text(one.selection)])
+    spread = "± standard deviation over seeds, or [95 % interval] of a single run"
+    return "\n".join([f"{about['title']} ({about['better']} is better), mean {spread}", *align(rows)])
+
+
+def _measured(rows: pd.DataFrame, name: str) -> str:
+    values = rows[name].astype(float).to_numpy()
+    if len(values) > 1:
+        mean = values.mean()
+        return "-" if np.isnan(mean) else f"{mean:.3f} ± {np.std(values, ddof=1):.3f}"
+    if not len(values) or np.isnan(values[0]):
+        return "-"
+    if f"{name}_low" not in rows:
+        return f"{values[0]:.3f}"
+    low, high = (float(rows[f"{name}_{side}"].iloc[0]) for side in ("low", "high"))
+    return f"{values[0]:.3f} {interval_text(low, high)}" if low <= high else f"{values[0]:.3f}"
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:

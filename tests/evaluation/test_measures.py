@@ -10,12 +10,13 @@ from scipy import stats
 from sklearn import metrics as sklearn
 
 from aqa.errors import AqaError
-from aqa.evaluation.bootstrap import RESAMPLES
+from aqa.evaluation.bootstrap import RESAMPLES, resamples
 from aqa.evaluation.measures import (
     METRICS,
     Ranges,
     Undefined,
     graded,
+    in_resamples,
     measured,
     measured_by_repeat,
     require_metrics,
@@ -43,7 +44,7 @@ def test_measures_are_those_of_well_known_libraries(seed):
         "kendall": stats.kendalltau(prediction, target)[0],
         "accuracy": sklearn.accuracy_score(true, predicted),
         "macro_f1": sklearn.f1_score(true, predicted, average="macro"),
-        "quadratic_kappa": sklearn.cohen_kappa_score(true, predicted, weights="quadratic"),
+        "quadratic_kappa": sklearn.cohen_kappa_score(true, predicted, labels=range(5), weights="quadratic"),
     }
     assert sorted(expected) == METRICS.names()
     for name, number in expected.items():
@@ -55,6 +56,52 @@ def test_kappa_by_hand():
     assert value("quadratic_kappa", [0, 1, 0], [0, 1, 2], Ranges((0, 2), (0, 2))) == pytest.approx(0)
     # One of them a grade off: 1/3 on average, 1 by chance.
     assert value("quadratic_kappa", [0, 1, 1], [0, 1, 2], Ranges((0, 2), (0, 2))) == pytest.approx(1 - 1 / 3)
+
+
+def test_kappa_goes_by_the_distance_of_grades_that_nobody_has_between():
+    # Grades 0 and 4 alone: as far apart as 0 and 1 would be on another scale, and 0, 3 and 4 are not evenly spaced.
+    target, prediction = [0, 3, 4, 4, 0, 3], [0, 4, 4, 3, 3, 3]
+    distances, chance = (
+        np.mean(np.subtract(target, prediction) ** 2),
+        np.mean(np.subtract.outer(target, prediction) ** 2),
+    )
+    assert value("quadratic_kappa", prediction, target) == pytest.approx(1 - distances / chance)
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+@pytest.mark.parametrize("kind", ["many", "few", "constant", "none", "three", "large"])
+def test_a_measure_in_all_resamples_at_once_is_that_of_each(name, kind, monkeypatch):
+    monkeypatch.setattr("aqa.evaluation.resampled_measures.MOST_IN_PAIRS", 40)
+    rng = np.random.default_rng(0)
+    n = {"many": 30, "few": 4, "constant": 6, "none": 0, "three": 3, "large": 50}[kind]
+    target = rng.integers(0, 5, n).astype(float)
+    prediction = np.round(target + rng.normal(0, 1.2, n), 1) if kind != "constant" else np.full(n, 2.0)
+    prediction[1:2] = np.nan if n > 4 else prediction[1:2]  # a video that was not scored
+    (counts,) = resamples(n, 40, 1)
+    found = in_resamples(name, prediction, target, counts, GRADES)
+    expected = []
+    for drawn in counts.T.astype(int):
+        rows = np.repeat(np.arange(n), drawn)
+        rows = rows[~np.isnan(prediction[rows])]
+        try:
+            expected.append(value(name, prediction[rows], target[rows]))
+        except Undefined:
+            expected.append(np.nan)
+    np.testing.assert_allclose(found, expected, atol=1e-12, rtol=1e-12)
+
+
+def test_a_measure_of_a_plugin_is_worked_out_resample_by_resample():
+    @METRICS.register("most", title="most", better="lower")
+    def most(prediction, target, ranges):
+        return float(np.abs(prediction - target).max())
+
+    try:
+        found = in_resamples(
+            "most", np.array([1.0, 2.0, 9.0]), np.zeros(3), np.array([[3.0, 1], [0, 1], [0, 1]]), GRADES
+        )
+        assert found.tolist() == [1, 9]
+    finally:
+        del METRICS._entries["most"]
 
 
 def test_scores_become_the_nearest_grade_within_the_range():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aqa.config.load import load_experiment
+from aqa.evaluation.measures import Ranges, measured
 from aqa.evaluation.metrics import summarize
 from aqa.modalities import subsets
 from aqa.runs.folder import PREDICTIONS, RunFolder
@@ -32,7 +33,7 @@ def write_finished():
 
     noise: how far its predictions are from the truth. absent: videos without flow. settings: dotted keys of the
     experiment. predictions, truth, ids: instead of made-up ones. metrics: changes to metrics.json. tested:
-    the patterns that it was tested under, all subsets of its modalities by default.
+    the patterns that it was tested under, all subsets of its modalities by default. measures: further ones by name.
     """
 
     def write(
@@ -53,6 +54,7 @@ def write_finished():
         metrics=None,
         modalities=MODALITIES,
         tested=None,
+        measures=(),
     ):
         content = {
             "name": "{target}-{seed}",
@@ -70,6 +72,10 @@ def write_finished():
             predictions = {k: predictions[k] for k in tested or predictions}
         incomplete = [k for k in predictions if k in names and not all(names[k])]
         found = summarize(predictions, truth, incomplete, 0, 40, resamples=50)
+        ranges = Ranges((0, 40), (0, 40))
+        for name, values in measured(measures, predictions, truth, ranges, intervals=False).items():
+            found["patterns"][name] |= {"measures": values} if values else {}
+        found |= {"ranges": ranges._asdict()} if measures else {}
         ids = [f"{data_set} {i}" for i in range(len(truth))] if ids is None else ids
         save_predictions(folder.path / PREDICTIONS, ids, np.arange(len(truth)), truth, target, predictions)
         about = {"data_set": data_set, "target": target, "model": model, "seed": seed, "modalities": modalities}

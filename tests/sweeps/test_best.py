@@ -21,6 +21,7 @@ def swept(tmp_path, monkeypatch):
         "data": {"store": "tiny.h5", "target": "score"},
         "model": {"name": "ridge"},
         "missing": {"test": ["VA", "V"]},
+        "evaluate": {"metrics": ["mae"], "intervals": False},
     }
     (tmp_path / "one.yaml").write_text(json.dumps(experiment))
     grid = {"model.alphas": [[1.0], [1e6]], "train.seed": [0, 1]}
@@ -45,6 +46,9 @@ def test_the_best_is_that_of_the_best_validation_value_whatever_it_reaches_on_te
     lines = str(aqa.sweep("s.yaml", best=True)).splitlines()
     assert lines[0] == f"score: model.alphas={weaker}, the best of 2 by validation (SRCC 0.999 on valid)"
     assert [line.split()[:2] for line in lines[1:4]] == [["test", "VA:"], ["test", "V:"], ["test", "average:"]]
+    best = result.numbers[(result.numbers["model.alphas"] == weaker) & (result.numbers["pattern"] == "VA")]
+    assert f"; MAE {best['mae'].mean():.3f}" in lines[1]
+    assert "MAE" not in lines[3]
     assert len(lines) == 6  # and the folders of its two runs
     table = str(aqa.sweep("s.yaml", status=True))
     assert table.index("SRCC 0.999") < table.index(f"SRCC {validation.max():.3f}")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aqa.sweeps.tables import mean_and_deviation, seeds_table, settings_found
+from aqa.sweeps.tables import mean_and_deviation, measures_tables, seeds_table, settings_found
 
 
 def found(**changes):
@@ -86,3 +86,24 @@ def test_settings_that_were_selected_on_test_come_last():
     table = found()
     table.loc[table["train.learning_rate"] == "0.1", "selected_on"] = "test"
     assert rates(table) == ["0.2", "0.1"]
+
+
+def test_further_measures_have_a_table_each_with_means_over_seeds_by_validation():
+    table = found(kendall=0.3, mse=4.0)
+    assert measures_tables(table) == ""  # which every run has
+    table["mae"] = np.where(table["pattern"] == "VAF", 2.0 + table["seed"], np.nan)
+    title, header, _, first, second = measures_tables(table).splitlines()
+    assert title.startswith("MAE (lower is better), mean ± standard deviation over seeds")
+    assert header.split() == ["train.learning_rate", "target", "VAF", "seeds", "selected", "on"]
+    assert first.split() == ["0.1", "TES", "3.000", "±", "1.000", "3", "valid"]
+    assert second.startswith("0.2")
+    table.loc[table["run"] == "0.2-1", "mae"] = np.nan
+    assert measures_tables(table).splitlines()[-1].split()[2] == "-"
+    asked = measures_tables(found(kendall=0.3, kendall_low=0.1, kendall_high=0.4))
+    assert asked.startswith("Kendall (higher is better)")
+
+
+def test_a_single_run_has_the_interval_of_a_measure():
+    table = found(seed=0, mae=2.0, mae_low=1.5, mae_high=2.5)[:2]
+    assert measures_tables(table).splitlines()[-1].split()[1:5] == ["2.000", "[1.500,", "2.500]", "2.000"]
+    assert measures_tables(pd.DataFrame()) == ""
