@@ -81,7 +81,7 @@ def test_the_interval_of_one_seed_is_near_that_of_the_run(tmp_path):
 
 
 def test_better_by_the_paired_test_is_bold_whichever_end_is_better(finished, tmp_path):
-    for model, noise in (("good", 6.0), ("bad", 90.0), ("fair", 6.0)):
+    for model, noise in (("mcmoe", 6.0), ("zero_fill", 90.0), ("ridge", 6.0)):
         finished(model, model=model, noise=noise, truth=grades(), measures=GRADED)
     (section,) = sections(tmp_path / "runs")
 
@@ -89,8 +89,8 @@ def test_better_by_the_paired_test_is_bold_whichever_end_is_better(finished, tmp
         return {t.title: [line[0].text for line in t.lines if line[1].best] for t in measure_tables(section)}
 
     assert set(map(tuple, bold().values())) == {()}  # two that are equally good
-    section.rows[:] = [row for row in section.rows if row.label != "fair"]
-    assert bold() == {"MAE": ["good"], "Pearson": ["good"], "quadratic kappa": ["good"]}
+    section.rows[:] = [row for row in section.rows if row.label != "ridge"]
+    assert bold() == {"MAE": ["mcmoe"], "Pearson": ["mcmoe"], "quadratic kappa": ["mcmoe"]}
 
 
 def test_without_intervals_there_are_none_and_a_row_without_the_measure_has_no_line(finished, tmp_path):
