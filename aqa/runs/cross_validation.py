@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from aqa.config.schema import Experiment, FoldsConfig
 from aqa.errors import AqaError
 from aqa.evaluation import metrics as measures
-from aqa.evaluation.cross_validation import HeldOut, summarize_folds
+from aqa.evaluation.bootstrap import interval
+from aqa.evaluation.cross_validation import HeldOut, pooled, summarize_folds
+from aqa.evaluation.curves import mean_over
 from aqa.evaluation.measures import Ranges, measured_by_repeat
-from aqa.evaluation.scorer import Predictions, completed, incomplete
+from aqa.evaluation.scorer import Predictions, completed, incomplete, missing_rate
 from aqa.missing import MissingPattern, parse_test_patterns
 from aqa.runs.folder import PREDICTIONS, RunFolder
 from aqa.runs.folds import Folds, make_folds
@@ -198,7 +200,24 @@ def pooled_summary(
     for name, values in measures.items():
         if values:
             summed["patterns"][name]["measures"] = values
+    rates = {name: rate for name, p in patterns.items() if (rate := missing_rate(p)) is not None}
+    if len(set(rates.values())) > 1:
+        summed["area_under_rates"] = pooled_area(predictions, tested, rates, seed)
     return completed(summed, patterns, target)
+
+
+def pooled_area(
+    predictions: Mapping[str, NDArray[np.float64]], tested: HeldOut, rates: Mapping[str, float], seed: int
+) -> dict[str, Any]:
+    """`area_under_rates` of out-of-fold predictions, by pattern (K, n): of the pooled SRCC, mean over repeats."""
+    names, resampled = sorted(rates, key=lambda name: rates[name]), tested.draw(seed=seed)
+    at, found = np.array([rates[name] for name in names]), [pooled(predictions[name], resampled) for name in names]
+    known = interval(mean_over(at, np.array([one.draws for one in found])))
+    value = float(mean_over(at, np.array([[one.value] for one in found]))[0])
+    area: dict[str, Any] = {"srcc": value, "srcc_low": known.low, "srcc_high": known.high}
+    if not np.isnan(value) and known.why_none is not None:
+        area["why_no_interval"] = known.why_none
+    return {**area, "rates": at.tolist(), "patterns": names}
 
 
 def save_out_of_fold(path: Path, found: OutOfFold, ids: Sequence[str], target: str) -> None:

@@ -250,3 +250,16 @@ def test_a_search_of_settings_over_all_folds_is_refused(write, tmp_path):
     with pytest.raises(AqaError, match=r"^data\.folds: settings cannot be chosen on all folds, .*data\.folds\.fold=0$"):
         require_no_folds(load_experiment(experiment(write(), tmp_path / "x")))
     require_no_folds(load_experiment(experiment(write(), tmp_path / "x", folds={"count": 3, "fold": 1})))
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_several_missing_rates_have_the_area_under_the_pooled_srcc(write, tmp_path, repeats):
+    folds = {"count": 3, "group": "patient", "repeats": repeats}
+    settings = experiment(write(), tmp_path / "cv", folds=folds)
+    settings["missing"]["test"] = ["complete", {"rates": 0.4}]
+    result = aqa.run(settings)
+    area, found = result.metrics["area_under_rates"], result.metrics["patterns"]
+    assert area["rates"] == [0.0, 0.4]
+    assert area["srcc"] == pytest.approx(np.mean([found[name]["srcc"] for name in area["patterns"]]))
+    assert area["srcc_low"] < area["srcc"] < area["srcc_high"]
+    assert "area under SRCC against missing rate" in str(result)
