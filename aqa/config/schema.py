@@ -149,6 +149,7 @@ class TrainConfig(StrictConfig):
     gradient_clip: float | None = Field(None, gt=0)  # largest norm of the gradient
     patience: int | None = Field(None, ge=1, lt=MOST)  # stop after so many epochs without a better selection metric
     seed: int = Field(0, ge=0, lt=SEEDS)
+    ensemble: int = Field(1, ge=1, le=100)  # so many models, from seeds `seed` and up, whose mean score is the score
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, lt=MOST)  # torch's CPU threads; torch's own choice where not given
     precision: Literal["float32", "tf32", "bf16"] = "float32"  # of training; scoring is in float32
@@ -159,6 +160,7 @@ class TrainConfig(StrictConfig):
 DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {
     "train.precision": "float32",
     "train.compile": False,
+    "train.ensemble": 1,
     "data.folds": None,
     "evaluate.metrics": [],
     "evaluate.intervals": True,

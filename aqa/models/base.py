@@ -73,6 +73,11 @@ class AQAModel(nn.Module):
         return tuple(self.widths)
 
     @property
+    def trained_apart(self) -> list[AQAModel]:
+        """The models that are trained, each by itself: this one, or those whose scores it combines."""
+        return [self]
+
+    @property
     def parameter_count(self) -> int:
         """How many numbers are learned."""
         return sum(parameter.numel() for parameter in self.parameters())

@@ -15,7 +15,9 @@ from aqa.config.schema import Experiment
 from aqa.errors import AqaError, first_line, needed
 from aqa.evaluation.scorer import Scorer
 from aqa.features.streaming import load_features
-from aqa.models import MODELS, build, check, options_of_run
+from aqa.models import MODELS, AQAModel, build, check, options_of_run
+from aqa.models.ensemble import Ensemble
+from aqa.models.seeds import SeedEnsemble
 from aqa.runs.folder import CHECKPOINT, RunFolder
 from aqa.store.store import FeatureStore, Target
 from aqa.system.files import plain
@@ -34,6 +36,7 @@ def describe_checkpoint(
         "weights": progress.best_weights,
         "model": config.model.name,
         "options": plain(check(config.model.name, config.model.options)),
+        "ensemble": config.train.ensemble,
         "widths": scorer.features.widths,
         "clips": scorer.clips,
         "align": config.data.align,
@@ -46,10 +49,18 @@ def describe_checkpoint(
             "epoch": progress.best_epoch or progress.epoch,
             "value": progress.best_value,
             "epochs": progress.epoch,
+            **parts_of_model(scorer.model),
         },
         "batch_size": scorer.batch_size,
         "seed": scorer.seed,
     }
+
+
+def parts_of_model(model: AQAModel) -> dict[str, int]:
+    """Of a model that combines others, what they are: so many "seeds", or the "inner_folds" of an ensemble."""
+    if isinstance(model, Ensemble):
+        return {"inner_folds": model.folds}
+    return {"seeds": len(model.members)} if isinstance(model, SeedEnsemble) else {}
 
 
 class _TargetForm(pydantic.BaseModel):
@@ -65,6 +76,7 @@ class _CheckpointForm(pydantic.BaseModel):
     weights: dict[str, torch.Tensor]
     model: str
     options: dict[str, Any]
+    ensemble: pydantic.PositiveInt = 1  # seeds
     widths: dict[str, pydantic.PositiveInt]
     clips: pydantic.PositiveInt
     align: Literal["shortest", "none", "time"]
@@ -152,7 +164,8 @@ def load_scorer(
     features.standardize(checkpoint["statistics"])
     options = options_of_run(checkpoint["model"], checkpoint["options"])
     with no_larger_than(checkpoint["weights"]):
-        model = build(checkpoint["model"], widths=widths, **options)
+        seeds = [build(checkpoint["model"], widths=widths, **options) for _ in range(checkpoint.get("ensemble", 1))]
+        model = seeds[0] if len(seeds) == 1 else SeedEnsemble(seeds)
     try:
         model.load_state_dict(checkpoint["weights"])
     except RuntimeError as error:  # of torch: a heading, then what differs

@@ -69,7 +69,11 @@ def make_folds(store: FeatureStore, config: FoldsConfig, target: Target, rows: R
 
     rows = _taking_part(store, config) if rows is None else rows
     group = config.whose
-    labels = None if group is None else _labels(store, group, rows, "leave_out" if config.leave_out else "group")
+    labels = (
+        None
+        if group is None
+        else _labels(store, group, rows, f"data.folds.{'leave_out' if config.leave_out else 'group'}")
+    )
     if config.count is not None:
         test = [rows[part] for part in _drawn(store, config, rows, labels, target)]
         return Folds(test, rows, [f"fold {i}" for i in range(len(test))], config.repeats, group, labels)
@@ -79,7 +83,7 @@ def make_folds(store: FeatureStore, config: FoldsConfig, target: Target, rows: R
         parts = LeaveOneGroupOut().split(rows, groups=numbers) if len(names) > 1 else []
     else:
         assert config.column is not None
-        column = _labels(store, config.column, rows, "column")
+        column = _labels(store, config.column, rows, "data.folds.column")
         names, numbers = _numbered([column[row] for row in rows])
         parts = PredefinedSplit(numbers).split()
         if labels is not None:
@@ -99,17 +103,15 @@ def _taking_part(store: FeatureStore, config: FoldsConfig) -> Rows:
 
 
 def _labels(store: FeatureStore, group: str, rows: Rows, key: str) -> Sequence[str]:
-    """The labels of a group (N,); AqaError if a video that takes part has none."""
+    """The labels of a group (N,); AqaError, naming the experiment's key, if a video that takes part has none."""
     try:
         labels = store.group(group)
     except AqaError as error:
-        raise AqaError(f"data.folds.{key}: {error}") from None
+        raise AqaError(f"{key}: {error}") from None
     unknown = [store.ids[row] for row in rows if not labels[row]]
     if unknown:
-        raise AqaError(
-            f"data.folds.{key}: {store.path}: groups/{group} is not known for {counted(unknown)}; "
-            "add it, or name with data.folds.of the splits that have it"
-        )
+        remedy = ", or name with data.folds.of the splits that have it" if key.startswith("data.folds") else ""
+        raise AqaError(f"{key}: {store.path}: groups/{group} is not known for {counted(unknown)}; add it{remedy}")
     return labels
 
 
@@ -173,6 +175,50 @@ def _strata(values: NDArray[np.float64], folds: int) -> NDArray[np.int64]:
         return np.zeros(len(values), np.int64)
     bounds = np.unique(np.quantile(known, np.arange(1, parts) / parts))
     return np.where(np.isnan(values), STRATA, np.searchsorted(bounds, values, side="right")).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A group of the store whose videos stay together; labels (N,) of every video."""
+
+    name: str
+    labels: Sequence[str]
+
+
+def groups_of(store: FeatureStore, name: str | None, rows: Rows, fold: Fold | None, key: str) -> Groups | None:
+    """The group of that name, or that of the fold where no name is given; None where there is neither.
+
+    AqaError, naming the experiment's key, where the store lacks it or a label of one of the rows.
+    """
+    if name is None:
+        return None if fold is None or fold.labels is None else Groups("of data.folds", fold.labels)
+    return Groups(f"groups/{name}", _labels(store, name, rows, key))
+
+
+def inner_parts(
+    videos: int, labels: Sequence[str] | None, count: int, seed: int, name: str | None
+) -> list[NDArray[np.int64]]:
+    """Which of some videos each of `count` inner folds holds out, in rising order.
+
+    labels: (videos,) of the group that stays together, called `name`. No score decides anything.
+    """
+    from sklearn.model_selection import KFold, StratifiedGroupKFold
+
+    own = None if labels is None else _numbered(labels)[1]
+    units = videos if own is None else len(np.unique(own))
+    if count > units:
+        what = "training videos" if own is None else f"labels of {name} among the training videos"
+        raise AqaError(f"model.folds: {count} folds of {units} {what}")
+    drawn_by = int(np.random.default_rng([seed, videos]).integers(2**32))
+    if own is None:
+        parts = KFold(count, shuffle=True, random_state=drawn_by).split(np.zeros(videos))
+    else:
+        grouped = StratifiedGroupKFold(count, shuffle=True, random_state=drawn_by)
+        parts = grouped.split(np.zeros(videos), np.zeros(videos, np.int64), own)
+    held_out = [part for _, part in parts]
+    if not all(map(len, held_out)):
+        raise AqaError(f"model.folds: {count} folds of {name} leave a fold empty")
+    return held_out
 
 
 def cut_by_group(rows: Rows, labels: Sequence[str], share: float, seed: int, group: str) -> tuple[Rows, Rows]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from aqa.features.cache import FeatureLoader
 from aqa.features.statistics import Statistics
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns, sample_keys
 from aqa.models import AQAModel, build, check
+from aqa.models.seeds import SeedEnsemble
 from aqa.runs.cost import attention_note
-from aqa.runs.folds import Fold, Folds, cut_by_group, fold_of, make_folds
+from aqa.runs.folds import Fold, Folds, Groups, cut_by_group, fold_of, groups_of, make_folds
 from aqa.runs.informing import informed, videos_of
 from aqa.runs.load import Say, require_prepared
 from aqa.runs.notes import absence_notes, alignment_notes, label_notes
@@ -34,12 +35,26 @@ from aqa.system.precision import require_precision
 from aqa.training.compiling import require_compiling
 
 
-def build_model(name: str, widths: Mapping[str, int], options: Mapping[str, Any], align: str) -> AQAModel:
-    """A freshly initialized model; AqaError if it cannot take streams of different lengths and would get them."""
-    model = build(name, widths=widths, **options)
-    if align == "none" and not model.takes_unaligned:
+def build_model(config: Experiment, widths: Mapping[str, int]) -> AQAModel:
+    """A freshly initialized model, of `train.ensemble` seeds where there are several.
+
+    AqaError if it cannot take streams of different lengths and would get them, or if seeds change nothing in it.
+    """
+    name, seeds = config.model.name, config.train.ensemble
+    model = build_one(config, widths)
+    if config.data.align == "none" and not model.takes_unaligned:
         raise AqaError(f"data.align: model '{name}' needs aligned streams; use shortest or time")
-    return model
+    if seeds == 1:
+        return model
+    if model.closed_form or model.trained_apart != [model]:
+        why = "is fitted in closed form, and no seed changes it" if model.closed_form else "combines models already"
+        raise AqaError(f"train.ensemble: model '{name}' {why}; leave it out")
+    return SeedEnsemble([model, *(build_one(config, widths) for _ in range(seeds - 1))])
+
+
+def build_one(config: Experiment, widths: Mapping[str, int]) -> AQAModel:
+    """A freshly initialized model of the experiment's kind, from one seed."""
+    return build(config.model.name, widths=widths, **config.model.options)
 
 
 def labelled(rows: Rows, target: Target) -> Rows:
@@ -75,6 +90,7 @@ class Prepared:
     test_patterns: Mapping[str, MissingPattern]
     notes: list[str]  # what a user should know of the data
     fold: Fold | None = None  # of a cross-validation, where the run is one
+    groups: Groups | None = None  # whose videos are together in inner folds of the training videos
 
 
 def prepare(
@@ -105,6 +121,7 @@ def prepare(
             number = fold_of(folds, inner.fold).number
             splits = {**splits, "train": folds.train(number), config.select.split: folds.test[number]}
         rowsets = split_rows(splits, fold, target, config, notes.append, scored)
+        groups = inner_groups(store, config, rowsets.train, fold, notes.append)
         parts = {"train": rowsets.train, config.select.split: rowsets.select}
         if scored:
             parts["test"] = rowsets.test
@@ -130,13 +147,14 @@ def prepare(
             window=clips,
         )
     torch.manual_seed(config.train.seed)
-    model = build_model(config.model.name, features.widths, config.model.options, config.data.align).to(device)
+    model = build_model(config, features.widths).to(device)
     shown = {"test": features.available[rowsets.test]} if scored else {}
     notes += absence_notes(modalities, {"train": available, **shown})
     require_training_options(config, model, int(available.any(axis=1).sum()), device)
     statistics = features.statistics(rowsets.train, available, clips) if config.data.standardize else {}
     features = loader.standardized(features, statistics)
-    notes += attention_note(model, clips, streams.lengths(rowsets.train, available), size, device)
+    for network in [part for part in model.trained_apart if not part.closed_form][:1]:
+        notes += attention_note(network, clips, streams.lengths(rowsets.train, available), size, device)
     scorer = Scorer(model, features, target.low, target.high, clips, size, config.train.seed)
     return Prepared(
         config,
@@ -152,6 +170,7 @@ def prepare(
         test_patterns,
         notes,
         fold,
+        groups,
     )
 
 
@@ -214,6 +233,17 @@ def inner_folds(
     """Folds of the videos that otherwise train and select: none of the test split is in them."""
     selecting = splits.get(config.select.split, splits["train"])
     return make_folds(store, inner, target, np.union1d(splits["train"], selecting))
+
+
+def inner_groups(store: FeatureStore, config: Experiment, rows: Rows, fold: Fold | None, note: Say) -> Groups | None:
+    """Whose videos inner folds of the training videos keep together, for a model that makes such folds."""
+    options = check(config.model.name, config.model.options)
+    if not {"folds", "group"} <= options.keys():
+        return None
+    found = groups_of(store, options["group"], rows, fold, "model.group")
+    if found is None and store.groups:
+        note(f"the store has groups ({', '.join(store.groups)}); model.group says whose videos belong together")
+    return found
 
 
 def learning_splits(config: Experiment) -> list[str]:

@@ -33,6 +33,7 @@ from aqa.runs.folder import (
     versions,
 )
 from aqa.runs.load import Say, load, require_prepared, silent
+from aqa.runs.members import fit_members, is_combined
 from aqa.runs.predictions import FOLD, GROUP, save_predictions
 from aqa.runs.prepare import Prepared, learning_splits, make_store, prepare
 from aqa.runs.table import result_table
@@ -205,7 +206,13 @@ def fit(
         compare_versions(folder, report)
         report(f"resuming after epoch {progress.get('epoch')}")
     truth = prepared.target.values
+
+    def save(state: dict[str, Any]) -> None:
+        folder.save_state({**state, "run": identity})
+
     try:
+        if is_combined(scorer.model):
+            return fit_members(prepared, saved, save, report, on_epoch, show_progress)
         progress = train(
             scorer.model,
             lambda epoch: training_batches(
@@ -224,7 +231,7 @@ def fit(
             config.select.split,
             config.train,
             saved=saved,
-            save=lambda state: folder.save_state({**state, "run": identity}),
+            save=save,
             save_every=config.save_every,
             on_epoch=on_epoch,
             show_progress=show_progress,

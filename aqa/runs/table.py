@@ -31,11 +31,15 @@ def interval_of(scores: Mapping[str, Any]) -> str:
 
 def selection_text(selection: Mapping[str, Any]) -> str:
     """How the weights were chosen, with the published protocol called by its name."""
+    if selection.get("inner_folds") is not None:
+        return f"members weighted by out-of-fold scores of training videos, {selection['inner_folds']} inner folds"
     metric = {"srcc": "SRCC", "mse": "MSE"}[selection["metric"]]
     if selection.get("value", 0.0) is None and selection["epoch"] is not None:
         last = f"the last epoch, {selection['epoch']} of {selection['epochs']}"
         return f"{last}: {metric} ({selection['pattern']}) on {selection['split']} was undefined in every epoch"
     split = "SELECTED ON TEST" if selection["split"] == "test" else f"selected on {selection['split']}"
+    if selection.get("seeds") is not None:
+        return f"the mean of {selection['seeds']} seeds, each {split} by {metric} ({selection['pattern']})"
     if selection["epoch"] is None:
         return f"epochs {split} in each fold by {metric} ({selection['pattern']})"
     return f"{split}: epoch {selection['epoch']} of {selection['epochs']}, best {metric} ({selection['pattern']})"
