@@ -59,6 +59,7 @@ OPTIONS: dict[str, list[Any]] = {
     **{key: [0.5, 2] for key in ("contrast_temperature", "certainty_temperature", "discriminator_rate")},
     **{key: [True, False] for key in ("mask_padding", "use_generator", "use_experts", "use_gate")},
     **{key: [True, False] for key in ("normalize_target", "stop_target")},
+    "folds": [2, 3],
     **{f"{part}_weight": [0, 0.3, 1.0] for part in ("reconstruction", "kl", "mse", "shared", "contrast", "agnostic")},
     **{f"{part}_weight": [0, 0.3, 1.0] for part in ("exclusive", "expert", "self", "mutual", "unimodal")},
 }
@@ -112,6 +113,7 @@ KEYS: dict[str, Key] = {
     # The others are not for every model.
     "train.precision": Key(["float32"], WORD),
     "train.compile": Key([False], ["perhaps", [], {}, 7]),
+    "train.ensemble": Key([1], [*WHOLE, 0, 101]),
     "select.split": Key(["test", "train"], [*TEXT, "tset", ""]),
     "select.metric": Key(["srcc", "mse"], [*WORD, "mae"]),
     "select.pattern": Key(["complete"], [*TEXT, "nothing", "va", ""]),

@@ -152,7 +152,9 @@ def null(rng: random.Random, spec: Settings) -> Case:
     spec.pop("targets", None)  # whose settings might take the mistake's place
     put(spec, key, None)
     known = KEYS.get(key)
-    free = key.startswith("missing.") or key in ANY_TEXT or (known is not None and known.optional)
+    free = (
+        key.startswith("missing.") or key in ANY_TEXT or (known is not None and (known.optional or None in known.good))
+    )
     return Case("null", text_of(spec), "either" if free else "invalid")
 
 

@@ -146,7 +146,8 @@ def _wrong_with_run(case: Case, outcome: Outcome) -> str | None:
     if case.expected == "invalid":
         return "a mistake went through"
     said = outcome.out.lower()
-    if "run folder: " not in outcome.err or not ("selected on" in said or "undefined in every epoch" in said):
+    known = ("selected on", "undefined in every epoch", "members weighted by")
+    if "run folder: " not in outcome.err or not any(words in said for words in known):
         return f"the run says nothing of itself: {outcome.out}{outcome.err}"
     if "Warning" in outcome.err:
         return f"a warning of a library: {outcome.err}"

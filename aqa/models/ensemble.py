@@ -34,10 +34,10 @@ from torch import Tensor, nn
 from aqa.errors import AqaError
 from aqa.models import build, check, register
 from aqa.models.base import AQAModel
+from aqa.models.gaussian_process import VisibleSet
 from aqa.registry import Several
 
 Floats = NDArray[np.float64]
-VisibleSet = tuple[bool, ...]  # in the order of the modalities
 
 
 def _with_all_options(members: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -54,9 +54,9 @@ Members = Annotated[
 ]
 
 MEMBERS: dict[str, dict[str, Any]] = {"ridge": {}, "gaussian_process": {}, "mome": {"hidden_dim": 64}}
-MOST_MODALITIES = 5  # each of their 31 visible sets has its own weights
+MOST_TO_WEIGH = 5  # each of their 31 visible sets has its own weights
 PRIOR_DEVIATION = 0.1  # of a member's weight from the mean of all
-FEWEST = 20  # videos that weights are fitted to
+FEWEST_TO_WEIGH = 20  # videos that weights are fitted to
 
 
 def visible_sets(modalities: int) -> list[VisibleSet]:
@@ -105,9 +105,9 @@ class Ensemble(AQAModel):
         learn_from: Literal["train", "train+valid"] = "train",
     ):
         super().__init__(widths)
-        if len(widths) > MOST_MODALITIES:
+        if len(widths) > MOST_TO_WEIGH:
             raise AqaError(
-                f"model 'ensemble' takes at most {MOST_MODALITIES} modalities, got {len(widths)}: each visible set has "
+                f"model 'ensemble' takes at most {MOST_TO_WEIGH} modalities, got {len(widths)}: each visible set has "
                 "weights of its own; choose some with data.modalities"
             )
         self.options, self.folds, self.group = {name: dict(given) for name, given in members.items()}, folds, group
@@ -150,13 +150,13 @@ class Ensemble(AQAModel):
         self.middle = self.middle.new_tensor(target.mean())
         own = np.array([sets.index(tuple(map(bool, has))) for has in available])  # seen with all that it has
         pooled = scores[:, own, np.arange(len(target))].T
-        if len(target) < FEWEST:
+        if len(target) < FEWEST_TO_WEIGH:
             return
         common = member_weights(pooled, target, target.mean())
         for number, visible in enumerate(sets):
             having = available[:, list(visible)].all(axis=1)
             weights = common
-            if having.sum() >= FEWEST:
+            if having.sum() >= FEWEST_TO_WEIGH:
                 weights = member_weights(scores[:, number, having].T, target[having], target.mean())
             self.weights[self._numbered(torch.tensor([visible]))] = self.weights.new_tensor(weights)
 

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from aqa.models.base import AQAModel, PatternScores
 
-SPREAD = "deviation"  # among the diagnostics
-
 
 class SeedEnsemble(AQAModel):
     """The mean of models of one kind. members: two or more."""
@@ -56,5 +54,5 @@ class SeedEnsemble(AQAModel):
             if diagnose and seen.any():
                 said = [each.diagnostics[p] for each in found]
                 diagnostics[p] = {name: torch.stack([one[name] for one in said]).mean(dim=0) for name in said[0]}
-                diagnostics[p][SPREAD] = scores[:, p, seen].std(dim=0)
+                diagnostics[p]["deviation"] = scores[:, p, seen].std(dim=0)
         return PatternScores(scores.mean(dim=0), diagnostics)

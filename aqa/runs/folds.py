@@ -185,7 +185,7 @@ class Groups:
     labels: Sequence[str]
 
 
-def groups_of(store: FeatureStore, name: str | None, rows: Rows, fold: Fold | None, key: str) -> Groups | None:
+def whose_videos(store: FeatureStore, name: str | None, rows: Rows, fold: Fold | None, key: str) -> Groups | None:
     """The group of that name, or that of the fold where no name is given; None where there is neither.
 
     AqaError, naming the experiment's key, where the store lacks it or a label of one of the rows.

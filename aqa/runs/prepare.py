@@ -22,7 +22,7 @@ from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_pattern
 from aqa.models import AQAModel, build, check
 from aqa.models.seeds import SeedEnsemble
 from aqa.runs.cost import attention_note
-from aqa.runs.folds import Fold, Folds, Groups, cut_by_group, fold_of, groups_of, make_folds
+from aqa.runs.folds import Fold, Folds, Groups, cut_by_group, fold_of, make_folds, whose_videos
 from aqa.runs.informing import informed, videos_of
 from aqa.runs.load import Say, require_prepared
 from aqa.runs.notes import absence_notes, alignment_notes, label_notes
@@ -240,7 +240,7 @@ def inner_groups(store: FeatureStore, config: Experiment, rows: Rows, fold: Fold
     options = check(config.model.name, config.model.options)
     if not {"folds", "group"} <= options.keys():
         return None
-    found = groups_of(store, options["group"], rows, fold, "model.group")
+    found = whose_videos(store, options["group"], rows, fold, "model.group")
     if found is None and store.groups:
         note(f"the store has groups ({', '.join(store.groups)}); model.group says whose videos belong together")
     return found

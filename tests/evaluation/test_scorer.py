@@ -63,11 +63,12 @@ def learn(model, widths):
     visible = (torch.arange(16).unsqueeze(1) >> torch.arange(len(widths))) % 2 == 1
     visible |= ~visible.any(dim=1, keepdim=True)
     lengths, available = {m: torch.full((16,), 5) for m in widths}, torch.ones_like(visible)
-    if model.closed_form:
-        model.fit([Example(features, torch.rand(16), visible, visible, lengths)])
-    else:
-        model.train()
-        model.loss(features, torch.rand(16), available, available, lengths)
+    for part in model.trained_apart:
+        if part.closed_form:
+            part.fit([Example(features, torch.rand(16), visible, visible, lengths)])
+        else:
+            part.train()
+            part.loss(features, torch.rand(16), available, available, lengths)
 
 
 def patterns(specs=PATTERNS):
