@@ -92,7 +92,7 @@ class AQAModel(nn.Module):
 
     @property
     def learning_rate_factors(self) -> Mapping[str, float]:
-        """A part's name (the attribute) -> factor on the learning rate of its parameters; 1 for the others."""
+        """A part's name (such as "mixed.head") -> factor on the learning rate of its parameters; 1 for the others."""
         return {}
 
     def real_clips(

@@ -19,19 +19,25 @@ What was changed for missing streams: a hidden stream leaves the mixed branch al
 decoder's attention and of every FusionNet's weights, and PolicyNet sees zeros in its place. A branch learns from every
 video that has its modality, visible or not, as branches are trained apart.
 
+The defaults are the published settings for VST, AST and I3D features, which are those of Fis-V; K (`n_fusion`) is 10 on
+RG. As published, an odd clip at the end is dropped where clips are pooled, the first block starts from zeros (which its
+convolutions and norms turn into a learned constant), and in the second stage all branches are in training mode and the
+audio branch learns on, reached by gradients that are stopped before the other two. `second_stage: frozen` keeps all
+branches as they are, statistics and dropout included.
+
 What else is not as in the published code, and why:
 
-- the published second stage detaches the visual and flow branches but lets gradients change the audio one, and batch
-  statistics all three; here all branches are frozen, statistics and dropout included;
 - in evaluation PolicyNet takes its likeliest choice instead of drawing one: a score must not change from call to call;
-- the mixed branch starts from a learned vector; the published one starts from zeros, which batch norm and ReLU keep so;
-- an odd clip at the end is averaged alone instead of dropped, so that single clips can be scored, and padding is kept
-  out of convolutions, pooling and statistics (`mask_padding`);
-- one `n_head` and one `dropout` serve all places where the published settings have two and three.
+- the only clip of a video is kept where clips are pooled, and padding is kept out of convolutions, pooling and
+  statistics (`mask_padding`), so that videos of any length can be scored;
+- there the second stage begins with each branch as it did best on the test split; here with the branches as they are;
+- there the two stages have an optimizer each (SGD, then AdamW); here there is one for both;
+- attention is plain; there logits are negative and the query of the cross-modal feature decoder too, which other signs
+  of weights make up for.
 
-`branch_epochs` is the length of the first stage (250 of 350 epochs in the published settings for Fis-V). At 0, the
-default, both parts learn at once; no gradient passes from the mixed branch into the others in either case, so the
-branches learn what they would alone. Scores are always the mixed branch's: they mean nothing before the second stage.
+`branch_epochs` is the length of the first stage, below 1 a share of all epochs: a third, as published for Fis-V (250
+and 500 epochs). At 0 both parts learn at once; no gradient passes from the mixed branch into the others then, so that
+the branches learn what they would alone. Scores are always the mixed branch's: they mean nothing before it learns.
 
 The text of the paper was read as far as its introduction; method and settings follow the published code.
 """
@@ -39,62 +45,53 @@ The text of the paper was read as far as its introduction; method and settings f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import every_clip, on_clips, scatter_rows
+from aqa.layers.convolutions import Convolution, Pair, pool, pooled_clips
 from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
-from aqa.registry import Natural, Positive, Share
+from aqa.registry import Positive, Share
 
 LEVELS = 3
+LEARNS_ON = "audio"  # the branch that the published second stage trains
 
 
-class Convolution(nn.Module):
-    """A convolution over neighbouring clips, batch norm and an activation: (B, T, C) -> (B, T, C'), padding stays 0."""
+class Dropouts(NamedTuple):
+    """Rates of dropout by place."""
 
-    def __init__(self, width: int, hidden_dim: int, activation: type[nn.Module], kernel_size: int = 3):
-        super().__init__()
-        self.conv = nn.Conv1d(width, hidden_dim, kernel_size, padding=kernel_size // 2)
-        self.rest = nn.Sequential(nn.BatchNorm1d(hidden_dim), activation())
-
-    def forward(self, stream: Tensor, clips: Tensor) -> Tensor:
-        return on_clips(self.rest, self.conv(stream.transpose(1, 2)).transpose(1, 2), clips)
-
-
-class Pair(nn.Module):
-    """Two convolutions."""
-
-    def __init__(self, width: int, hidden_dim: int, activation: type[nn.Module]):
-        super().__init__()
-        self.first = Convolution(width, hidden_dim, activation)
-        self.second = Convolution(hidden_dim, hidden_dim, activation)
-
-    def forward(self, stream: Tensor, clips: Tensor) -> Tensor:
-        return self.second(self.first(stream, clips), clips)
+    embedding: float
+    branch: float
+    features: float
+    attention: float
+    head: float
+    head_hidden: float
 
 
 class Branch(nn.Module):
     """A modality-specific branch: a stream (n, T, D) -> its features at levels 0 to 3 and its own score (n,)."""
 
-    def __init__(self, width: int, hidden_dim: int, dropout: float):
+    def __init__(self, width: int, hidden_dim: int, embedding_dim: int, dropout: Dropouts):
         super().__init__()
         self.embedding = nn.Sequential(
-            nn.Linear(width, 2 * hidden_dim),
-            nn.BatchNorm1d(2 * hidden_dim),
+            nn.Linear(width, embedding_dim),
+            nn.BatchNorm1d(embedding_dim),
             nn.ReLU(),
-            nn.Linear(2 * hidden_dim, hidden_dim),
+            nn.Linear(embedding_dim, hidden_dim),
             nn.BatchNorm1d(hidden_dim),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            nn.Dropout(dropout.embedding),
         )
         self.levels = nn.ModuleList(Pair(hidden_dim, hidden_dim, nn.GELU) for _ in range(LEVELS))
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden_dim, 1), nn.Sigmoid())
+        self.head = nn.Sequential(nn.Dropout(dropout.branch), nn.Linear(hidden_dim, 1), nn.Sigmoid())
 
     def forward(self, stream: Tensor, clips: Tensor) -> tuple[list[Tensor], Tensor]:
         stream = on_clips(self.embedding, stream, clips)
@@ -178,30 +175,47 @@ class AdaptiveFusion(nn.Module):
 
         Drawn in training (Gumbel-softmax), the likeliest in evaluation.
         """
-        if self.training:
-            logits = (logits - torch.empty_like(logits).exponential_().log()) / temperature
+        logits = (logits + self.noise(logits)) / temperature
         chosen = logits.argmax(dim=-1, keepdim=True)
         policy = (torch.arange(logits.shape[-1], device=logits.device) <= chosen).to(logits)
         soft = logits.softmax(dim=-1)
         return policy + (soft - soft.detach())
 
+    def noise(self, logits: Tensor) -> Tensor:
+        """What makes the likeliest choice a drawn one: Gumbel noise in training, nothing in evaluation."""
+        return -torch.empty_like(logits).exponential_().log() if self.training else torch.zeros_like(logits)
+
 
 class FusionBlock(nn.Module):
-    """A level of the mixed branch: what it knows so far (B, T', H) -> that and what it learns here, (B, T', 3H)."""
+    """A level of the mixed branch: what it knows so far (B, T', 3H) -> that and what it learns here, (B, T', 3H)."""
 
-    def __init__(self, modalities: tuple[str, ...], hidden_dim: int, n_head: int, n_fusion: int, dropout: float):
+    def __init__(
+        self, modalities: tuple[str, ...], hidden_dim: int, heads: tuple[int, int], n_fusion: int, drop: float
+    ):
         super().__init__()
+        self.digest = Pair(3 * hidden_dim, hidden_dim, nn.ReLU)
+        self.shortcut = Convolution(3 * hidden_dim, hidden_dim, nn.ReLU, 1)
         self.specific_query = nn.Linear(hidden_dim, hidden_dim)
-        self.specific = Selection(hidden_dim, n_head, dropout)
+        self.specific = Selection(hidden_dim, heads[0], drop)
         self.fusion = AdaptiveFusion(modalities, hidden_dim, n_fusion)
         self.crossmodal_query = nn.Linear(2 * hidden_dim, hidden_dim)
-        self.crossmodal = Selection(hidden_dim, n_head, dropout)
+        self.crossmodal = Selection(hidden_dim, heads[1], drop)
+
+    def start(self, joined: Tensor, clips: Tensor) -> Tensor:
+        """What the level starts from: what is known so far (B, T', 3H), clips (B, T') -> (B, T', H)."""
+        return self.digest(joined, clips) + self.shortcut(joined, clips)
 
     def forward(
-        self, state: Tensor, here: Tensor, above: Tensor, clips: Tensor, visible: Tensor, temperature: Tensor
+        self,
+        state: Tensor,
+        here: Tensor,
+        above: Tensor,
+        clips: Tensor,
+        visible: Tensor,
+        temperature: Tensor,
+        whole: bool,
     ) -> tuple[Tensor, Fused]:
         """here (B, T, M, H), above (B, T', M, H): the branches' features at this level and the next; clips: of here."""
-        whole = above.shape[1] == 1
         hidden = (~visible).unsqueeze(1).expand(-1, above.shape[1], -1)
         bias = torch.zeros_like(hidden, dtype=above.dtype).masked_fill(hidden, -torch.inf)
         specific = self.specific(self.specific_query(state), above, bias)
@@ -216,47 +230,67 @@ class FusionBlock(nn.Module):
 class MixedBranch(nn.Module):
     """The mixed-modality branch: the other branches' features at all levels -> the score."""
 
-    def __init__(self, modalities: tuple[str, ...], hidden_dim: int, n_head: int, n_fusion: int, dropout: float):
+    def __init__(
+        self,
+        modalities: tuple[str, ...],
+        hidden_dim: int,
+        heads: tuple[int, int],
+        n_fusion: int,
+        head_reduction: int,
+        dropout: Dropouts,
+    ):
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.start = nn.Parameter(0.02 * torch.randn(hidden_dim))
-        self.log_temperature = nn.Parameter(torch.tensor(10.0).log())
+        self.dropout = nn.Dropout(dropout.features)
+        self.temperature = nn.Parameter(torch.tensor(10.0))
         self.blocks = nn.ModuleList(
-            FusionBlock(modalities, hidden_dim, n_head, n_fusion, dropout) for _ in range(LEVELS)
+            FusionBlock(modalities, hidden_dim, heads, n_fusion, dropout.attention) for _ in range(LEVELS)
         )
-        self.digest = nn.ModuleList(Pair(3 * hidden_dim, hidden_dim, nn.ReLU) for _ in range(LEVELS - 1))
-        self.shortcut = nn.ModuleList(Convolution(3 * hidden_dim, hidden_dim, nn.ReLU, 1) for _ in range(LEVELS - 1))
+        narrow = max(hidden_dim // head_reduction, 1)
         self.head = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(3 * hidden_dim, hidden_dim),
-            nn.BatchNorm1d(hidden_dim),
+            nn.Dropout(dropout.head),
+            nn.Linear(3 * hidden_dim, narrow),
+            nn.BatchNorm1d(narrow),
             nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_dim, 1),
+            nn.Dropout(dropout.head_hidden),
+            nn.Linear(narrow, 1),
             nn.Sigmoid(),
         )
 
     def forward(self, streams: list[Tensor], clips: Tensor, visible: Tensor) -> tuple[Tensor, list[Fused]]:
         """streams: a level each, (B, T, M, H), zeros where not visible (B, M) -> scores (B,), fusions a level each."""
+        joined, found = self.levels(streams, clips, visible)
+        return on_clips(self.head, joined[-1]).flatten(), [fused for _, fused in found]
+
+    def levels(
+        self, streams: list[Tensor], clips: Tensor, visible: Tensor
+    ) -> tuple[list[Tensor], list[tuple[Tensor, Fused]]]:
+        """What each level ends with (B, T', 3H), and its start (B, T', H) with what the fusion did."""
         streams = [self.dropout(stream) for stream in streams]
-        state = self.start.expand(*streams[1].shape[:2], -1)
-        found = []
-        for level, block in enumerate(self.blocks):
-            joined, fused = block(state, streams[level], streams[level + 1], clips, visible, self.log_temperature.exp())
-            found.append(fused)
+        known = streams[1].new_zeros(*streams[1].shape[:2], 3 * streams[1].shape[-1])
+        joined, found = [], []
+        for level, each in enumerate(self.blocks):
+            block, whole = cast(FusionBlock, each), level == LEVELS - 1
+            above = pooled_clips(clips, whole)
+            state = block.start(known, above)
+            after, fused = block(state, streams[level], streams[level + 1], clips, visible, self.temperature, whole)
+            joined.append(after)
+            found.append((state, fused))
+            clips = above
             if level < LEVELS - 1:
-                clips = fused.clips
-                joined, above = pool(joined, clips, whole=level == LEVELS - 2)
-                state = self.digest[level](joined, above) + self.shortcut[level](joined, above)
-        return on_clips(self.head, joined).flatten(), found
+                known, _ = pool(after, clips, whole=level == LEVELS - 2)
+        return joined, found
 
 
 @register("pamfn", paper="PAMFN, arXiv 2402.09444", year=2024)
 class PAMFN(AQAModel):
     """One branch per modality, and a mixed branch that fuses their features level by level under a learned policy.
 
-    widths: modality -> channels D. n_fusion: FusionNets in each adaptive fusion module (K in the paper). branch_epochs:
-    length of the first stage, in which the branches learn alone; 0 lets both parts learn at once.
+    widths: modality -> channels D. embedding_dim: of a branch's first layer. specific_heads, cross_heads: of the two
+    decoders. n_fusion: FusionNets in each adaptive fusion module (K in the paper). head_reduction: by how much the last
+    hidden layer is narrower than hidden_dim. Dropout: of a branch's embedding, before its score, of the branches'
+    features, of attention, before and inside the head; `dropout` is one rate for all six. head_learning_rate: factor on
+    the learning rate of the head. branch_epochs: length of the first stage, in which the branches learn alone, below 1
+    a share of all epochs; 0 lets both parts learn at once. second_stage: what the branches do in it.
     """
 
     def __init__(
@@ -264,31 +298,68 @@ class PAMFN(AQAModel):
         widths: Mapping[str, int],
         *,
         hidden_dim: Positive = 256,
-        n_head: Positive = 2,
-        n_fusion: Positive = 8,
-        dropout: Share = 0.3,
-        branch_epochs: Natural = 0,
+        embedding_dim: Positive = 512,
+        specific_heads: Positive = 1,
+        cross_heads: Positive = 1,
+        n_fusion: Positive = 6,
+        head_reduction: Positive = 2,
+        dropout: Share | None = None,
+        embedding_dropout: Share = 0.3,
+        branch_dropout: Share = 0.5,
+        feature_dropout: Share = 0.5,
+        attention_dropout: Share = 0.1,
+        head_dropout: Share = 0.0,
+        head_hidden_dropout: Share = 0.5,
+        head_learning_rate: Annotated[float, Field(gt=0)] = 0.1,
+        branch_epochs: Annotated[float, Field(ge=0)] = 1 / 3,
+        second_stage: Literal["published", "frozen"] = "published",
         mask_padding: bool = True,
     ):
         super().__init__(widths)
-        check_heads("model 'pamfn'", hidden_dim, n_head)
+        heads = (specific_heads, cross_heads)
+        for count in heads:
+            check_heads("model 'pamfn'", hidden_dim, count)
+        self.head_learning_rate, self.second_stage = head_learning_rate, second_stage
         self.branch_epochs, self.mask_padding = branch_epochs, mask_padding
         self.stage: Literal["both", "branches", "mixed"] = "both"
-        self.branches = ByModality({m: Branch(width, hidden_dim, dropout) for m, width in widths.items()})
-        self.mixed = MixedBranch(self.modalities, hidden_dim, n_head, n_fusion, dropout)
+        rates = (
+            embedding_dropout,
+            branch_dropout,
+            feature_dropout,
+            attention_dropout,
+            head_dropout,
+            head_hidden_dropout,
+        )
+        places = Dropouts(*(rates if dropout is None else [dropout] * len(rates)))
+        self.branches = ByModality({m: Branch(width, hidden_dim, embedding_dim, places) for m, width in widths.items()})
+        self.mixed = MixedBranch(self.modalities, hidden_dim, heads, n_fusion, head_reduction, places)
+
+    @classmethod
+    def options_of_older_runs(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        if "embedding_dim" not in options:
+            raise AqaError("model 'pamfn' is another network since this run was made; train it again")
+        return dict(options)
+
+    @property
+    def learning_rate_factors(self) -> Mapping[str, float]:
+        return {"mixed.head": self.head_learning_rate}
 
     def start_epoch(self, epoch: int) -> None:
-        """The branches alone for `branch_epochs` epochs, then the mixed branch alone."""
-        if self.branch_epochs:
-            self.stage = "branches" if epoch <= self.branch_epochs else "mixed"
+        """The branches alone in the first stage, then the mixed branch."""
+        if first := self.stage_length(self.branch_epochs):
+            self.stage = "branches" if epoch <= first else "mixed"
             self.train(self.training)
 
     def train(self, mode: bool = True) -> PAMFN:
         """As for any module, but that frozen branches stay in evaluation mode."""
         super().train(mode)
-        if self.stage == "mixed":
+        if self.stage == "mixed" and self.second_stage == "frozen":
             self.branches.eval()
         return self
+
+    def learns(self, modality: str) -> bool:
+        """Whether a branch learns in this stage."""
+        return self.stage != "mixed" or (self.second_stage == "published" and modality == LEARNS_ON)
 
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
@@ -305,9 +376,9 @@ class PAMFN(AQAModel):
         available: Tensor,
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Loss:
-        clips = self.mask_of_clips(features, lengths, available)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.stage != "mixed"):
-            streams, scores = self.branch_out(features, available, clips)
+        seen = visible if self.stage == "mixed" else available
+        clips = self.mask_of_clips(features, lengths, seen)
+        streams, scores = self.branch_out(features, seen, clips)
         mse = branch_mse = torch.zeros((), device=target.device)
         if self.stage != "mixed":  # a branch's loss is the mean over the videos that have its modality
             errors = (scores - target.unsqueeze(1)).square().masked_fill(~available, 0.0)
@@ -322,16 +393,22 @@ class PAMFN(AQAModel):
         for i, m in enumerate(self.modalities):
             rows = seen[:, i]
             if rows.any():
-                levels, own = self.branches[m](features[m][rows], clips[rows])
+                with torch.set_grad_enabled(torch.is_grad_enabled() and self.learns(m)):
+                    levels, own = self.branches[m](features[m][rows], clips[rows])
                 out[m] = [scatter_rows(x, rows) for x in (*levels, own)]
         absent = [torch.zeros_like(x) for x in next(iter(out.values()))]
         *by_level, scores = zip(*(out.get(m, absent) for m in self.modalities), strict=True)
         return [torch.stack(level, dim=2) for level in by_level], torch.stack(scores, dim=1)
 
     def mix(self, streams: list[Tensor], clips: Tensor, visible: Tensor) -> tuple[Tensor, list[Fused]]:
-        """The mixed branch on what is visible of the branches' features; no gradient goes back into them."""
+        """The mixed branch on what is visible of the branches' features."""
+        return self.mixed(self.shown(streams, visible), clips, visible)
+
+    def shown(self, streams: list[Tensor], visible: Tensor) -> list[Tensor]:
+        """The branches' features, zeros where hidden; without gradients where both parts learn at once."""
         hidden = (~visible).view(len(visible), 1, -1, 1)
-        return self.mixed([stream.detach().masked_fill(hidden, 0.0) for stream in streams], clips, visible)
+        taken = streams if self.stage == "mixed" else [stream.detach() for stream in streams]
+        return [stream.masked_fill(hidden, 0.0) for stream in taken]
 
     def diagnostics(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
@@ -359,16 +436,3 @@ class PAMFN(AQAModel):
         """`real_clips`, as a mask (B, T) where they are all, too."""
         clips = self.real_clips(features, lengths, seen)
         return every_clip(features[self.modalities[0]]) if clips is None else clips
-
-
-def pool(stream: Tensor, clips: Tensor, whole: bool = False) -> tuple[Tensor, Tensor]:
-    """Means over pairs of clips, or over the whole video: (B, T, C) -> (B, T', C), and which T' hold data.
-
-    clips (B, T) bool: those that count. A clip whose partner does not count is kept as it is.
-    """
-    rows, steps, _ = stream.shape
-    size = steps if whole else 2
-    short = -steps % size
-    kept = F.pad(stream.masked_fill(~clips.unsqueeze(-1), 0.0), (0, 0, 0, short)).unflatten(1, (-1, size))
-    count = F.pad(clips, (0, short)).view(rows, -1, size).sum(dim=2)
-    return kept.sum(dim=2) / count.clamp(min=1).unsqueeze(-1), count > 0

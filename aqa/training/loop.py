@@ -247,7 +247,7 @@ def training_step(model: AQAModel, settings: TrainConfig) -> TrainingStep:
 def parameter_groups(model: AQAModel, learning_rate: float) -> list[dict[str, Any]]:
     """The parameters that learn at the given rate, then a group for each part that learns at another."""
     factors = dict(model.learning_rate_factors)
-    parts = {part: list(getattr(model, part).parameters()) for part in factors}
+    parts = {part: list(model.get_submodule(part).parameters()) for part in factors}
     apart = {parameter for parameters in parts.values() for parameter in parameters}
     rest = [parameter for parameter in model.parameters() if parameter not in apart]
     own = [{"params": parts[part], "lr": factor * learning_rate} for part, factor in factors.items()]

@@ -10,10 +10,11 @@ import aqa
 from aqa.config.schema import TrainConfig
 from aqa.errors import AqaError
 from aqa.features.batches import Batch
+from aqa.layers.convolutions import pool
 from aqa.models import build
-from aqa.models.pamfn import AdaptiveFusion, pool
+from aqa.models.pamfn import AdaptiveFusion
 from aqa.store.synthetic import make_synthetic
-from aqa.training.loop import train
+from aqa.training.loop import parameter_groups, train
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ALL = torch.ones(6, 3, dtype=torch.bool)
@@ -21,9 +22,12 @@ MIXED = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0,
 TARGET = torch.linspace(0.2, 0.8, 6)
 
 
+SMALL = {"hidden_dim": 8, "embedding_dim": 16, "n_fusion": 3, "dropout": 0.0, "branch_epochs": 0}
+
+
 def model(**options):
     torch.manual_seed(0)
-    return build("pamfn", widths=WIDTHS, **{"hidden_dim": 8, "n_fusion": 3, "dropout": 0.0, **options})
+    return build("pamfn", widths=WIDTHS, **{**SMALL, **options})
 
 
 def inputs(rows=6, clips=9):
@@ -69,7 +73,7 @@ def test_no_gradient_crosses_the_branches():
 
 
 def test_in_the_second_stage_the_branches_are_frozen_with_their_statistics_and_dropout():
-    pamfn = staged(3, dropout=0.5)
+    pamfn = staged(3, dropout=0.5, second_stage="frozen")
     pamfn.train()
     assert not any(module.training for module in pamfn.branches.modules())
     assert pamfn.mixed.training
@@ -81,6 +85,33 @@ def test_in_the_second_stage_the_branches_are_frozen_with_their_statistics_and_d
     changed = {name for name, x in pamfn.state_dict().items() if not torch.equal(x, before[name])}
     assert not any(name.startswith("branches") for name in changed)
     assert any("policy" in name for name in changed)
+
+
+def test_in_the_published_second_stage_the_audio_branch_learns_on():
+    pamfn = staged(3)
+    pamfn.train()
+    assert pamfn.branches.training
+    found = gradients(pamfn, inputs())
+    assert all(
+        (grad is None) == name.startswith(("branches.visual", "branches.flow"))
+        for name, grad in found.items()
+        if not name.startswith("branches.audio")
+    )
+    assert any(grad is not None for name, grad in found.items() if name.startswith("branches.audio.levels"))
+    hidden = gradients(staged(3), inputs(), torch.tensor([[True, False, True]] * 6))
+    assert all(grad is None or (grad == 0).all() for name, grad in hidden.items() if name.startswith("branches.audio"))
+
+
+def test_the_first_stage_may_be_a_share_of_all_epochs():
+    pamfn = model(branch_epochs=0.5)
+    pamfn.epochs = 6
+    assert [pamfn.start_epoch(epoch) or pamfn.stage for epoch in (3, 4)] == ["branches", "mixed"]
+
+
+def test_the_head_learns_at_a_rate_of_its_own():
+    groups = parameter_groups(model(), 1.0)
+    assert [group["lr"] for group in groups] == [1.0, 0.1]
+    assert len(groups[1]["params"]) == len(list(model().mixed.head.parameters()))
 
 
 def test_at_once_the_branches_learn_what_they_would_alone():
@@ -223,8 +254,12 @@ def test_pooling_is_the_mean_over_the_clips_that_count():
     stream = torch.tensor([[1.0, 3.0, 5.0, 7.0, 9.0], [2.0, 4.0, 6.0, torch.nan, torch.nan]]).unsqueeze(-1)
     clips = torch.tensor([[True] * 5, [True, True, True, False, False]])
     halves, real = pool(stream, clips)
-    assert torch.equal(halves.squeeze(-1), torch.tensor([[2.0, 6.0, 9.0], [3.0, 6.0, 0.0]]))
-    assert torch.equal(real, torch.tensor([[True, True, True], [True, True, False]]))
+    assert torch.equal(halves.squeeze(-1), torch.tensor([[2.0, 6.0], [3.0, 0.0]]))  # the odd clip is dropped
+    assert torch.equal(real, torch.tensor([[True, True], [True, False]]))
+    alone, real = pool(stream[:, :2], torch.tensor([[True, True], [True, False]]))
+    assert torch.equal(alone.flatten(), torch.tensor([2.0, 2.0]))  # but not the only one
+    assert real.all()
+    assert torch.equal(pool(stream[:, :1], clips[:, :1])[0].flatten(), torch.tensor([1.0, 2.0]))
     means, real = pool(stream, clips, whole=True)
     assert torch.equal(means.flatten(), torch.tensor([5.0, 4.0]))
     assert real.all()
@@ -245,7 +280,7 @@ def test_padding_changes_nothing_and_is_never_looked_at(clips):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_head": 3}, "hidden_dim 8 must be a multiple of n_head 3"),
+        ({"cross_heads": 3}, "hidden_dim 8 must be a multiple of n_head 3"),
         ({"n_fusion": 0}, "'n_fusion': must be 1 or more, got 0"),
     ],
 )
@@ -260,7 +295,14 @@ def test_it_learns_in_two_stages(tmp_path):
         {
             "name": "pamfn",
             "data": {"store": str(store), "target": "score"},
-            "model": {"name": "pamfn", "hidden_dim": 16, "n_fusion": 2, "dropout": 0.3, "branch_epochs": 4},
+            "model": {
+                "name": "pamfn",
+                "hidden_dim": 16,
+                "n_fusion": 2,
+                "dropout": 0.3,
+                "branch_epochs": 4,
+                "head_learning_rate": 1,
+            },
             "missing": {"train": "none", "test": ["VAF"]},
             "train": {"epochs": 10, "batch_size": 32, "learning_rate": 5e-3, "threads": 1},
             "output": str(tmp_path / "run"),

@@ -76,6 +76,13 @@ def test_an_older_run_is_another_experiment_where_a_default_has_changed(store, t
     assert run(store, tmp_path / "run", name, **given, **before).already_finished
 
 
+def test_an_older_run_of_a_network_that_is_gone_is_refused(store, tmp_path):
+    run(store, tmp_path / "run", "pamfn", hidden_dim=8, embedding_dim=8, n_fusion=2)
+    as_older_runs_were(tmp_path / "run", {"hidden_dim": 8, "n_fusion": 2})
+    with pytest.raises(AqaError, match="model 'pamfn' is another network since this run was made; train it again"):
+        aqa.evaluate(tmp_path / "run")
+
+
 def test_a_run_records_every_option_of_its_model(store, tmp_path):
     run(store, tmp_path / "run", "grade_decoder", hidden_dim=8)
     expected = check("grade_decoder", {"hidden_dim": 8})

@@ -17,6 +17,7 @@ from aqa.models.published.mcmoe import MCMOE
 from aqa.models.published.method import Method, Shapes, Streams, require_same
 from aqa.models.published.momke import MOMKE
 from aqa.models.published.names import Names, in_quotes
+from aqa.models.published.pamfn import PAMFN_OF_ITS_AUTHORS
 from aqa.models.published.reading import read_weights, where
 
 METHODS: Mapping[str, Method] = {
@@ -24,6 +25,7 @@ METHODS: Mapping[str, Method] = {
     "gdlt": GDLT,
     "mcmoe": MCMOE,
     "momke": MOMKE,
+    "pamfn": PAMFN_OF_ITS_AUTHORS,
 }
 
 
