@@ -82,7 +82,7 @@ def test_the_interval_of_one_seed_is_near_that_of_the_run(tmp_path):
 
 def test_better_by_the_paired_test_is_bold_whichever_end_is_better(finished, tmp_path):
     for model, noise in (("mcmoe", 6.0), ("zero_fill", 90.0), ("ridge", 6.0)):
-        finished(model, model=model, noise=noise, truth=grades(), measures=GRADED)
+        finished(f"{model}-a", model=model, noise=noise, truth=grades(), measures=GRADED)
     (section,) = sections(tmp_path / "runs")
 
     def bold():
