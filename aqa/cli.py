@@ -84,6 +84,9 @@ Memory = Annotated[
     float | None, typer.Option(help="GiB that features may take. Default: data.memory of the run.", min=0.0)
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists under that name.")]
+Level = Annotated[
+    float | None, typer.Option(help="The level of the intervals of scores. Default: evaluate.level of the run.")
+]
 RunArgument = Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")]
 StreamOption = Annotated[
     list[str] | None,
@@ -285,6 +288,7 @@ def evaluate(
     intervals: Annotated[
         bool | None, typer.Option(help="Bootstrap intervals of further measures. Default: as the run has them.")
     ] = None,
+    level: Level = None,
     out: Annotated[Path | None, typer.Option(help="Write the metrics to this file (JSON) as well.")] = None,
     device: Device = "auto",
     memory: Memory = None,
@@ -302,6 +306,7 @@ def evaluate(
         split=split,
         metrics=None if metrics is None else [name.strip() for name in metrics.split(",")],
         intervals=intervals,
+        level=level,
         out=out,
         device=device,
         memory=memory,
@@ -318,13 +323,14 @@ def evaluate(
 )
 def predict(
     run: RunArgument,
-    out: Annotated[Path, typer.Option(help="The file to write (CSV): id, visible, score.")],
+    out: Annotated[Path, typer.Option(help="The file to write (CSV): id, visible, score, low, high.")],
     store: Annotated[
         Path | None, typer.Option(help="A feature store. Labels are not needed, and modalities may be missing.")
     ] = None,
     stream: StreamOption = None,
     rate: RateOption = None,
     split: Annotated[str | None, typer.Option(help="Only this split. Default: all videos.")] = None,
+    level: Level = None,
     device: Device = "auto",
     memory: Memory = None,
     overwrite: Overwrite = False,
@@ -339,6 +345,7 @@ def predict(
         stream=stream,
         rate=rate,
         split=split,
+        level=level,
         out=out,
         device=device,
         memory=memory,

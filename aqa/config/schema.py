@@ -164,6 +164,7 @@ DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {
     "data.folds": None,
     "evaluate.metrics": [],
     "evaluate.intervals": True,
+    "evaluate.level": 0.9,
 }
 
 
@@ -191,6 +192,7 @@ class EvaluateConfig(StrictConfig):
 
     metrics: list[str] = []  # further measures, such as mae or quadratic_kappa
     intervals: bool = True  # a bootstrap interval for each of them
+    level: float = Field(0.9, gt=0, lt=1)  # of the interval of each score
 
     @pydantic.field_validator("metrics")
     @classmethod

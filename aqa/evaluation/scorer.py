@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,17 @@ Predictions = dict[str, NDArray[np.float64]]
 RouterWeights = dict[str, NDArray[np.float64]]  # pattern -> (streams, experts), means over samples
 
 
+class Scored(NamedTuple):
+    """Scores by pattern, router weights by pattern, and the model's own standard deviations of the scores by pattern.
+
+    The deviations are in the target's units, (n,); a model that states none has none.
+    """
+
+    predictions: Predictions
+    router_weights: RouterWeights
+    spreads: Predictions
+
+
 @dataclass(frozen=True)
 class Scorer:
     """A model with all that it takes to score videos: features, window, and the range of the target."""
@@ -44,20 +55,22 @@ class Scorer:
 
         NotANumber, an AqaError, where the model's score of a sample is none.
         """
-        return self._score(rows, patterns, diagnose=False)[0]
+        return self._score(rows, patterns, diagnose=False).predictions
 
-    def predict_and_diagnose(
-        self, rows: Rows, patterns: Mapping[str, MissingPattern]
-    ) -> tuple[Predictions, RouterWeights]:
-        """Scores as from `predict`, and router weights by pattern; empty for models that have none."""
+    def predict_and_diagnose(self, rows: Rows, patterns: Mapping[str, MissingPattern]) -> Scored:
+        """Scores as from `predict`, with what else the model says of them."""
         return self._score(rows, patterns, diagnose=True)
 
-    def _score(
-        self, rows: Rows, patterns: Mapping[str, MissingPattern], diagnose: bool
-    ) -> tuple[Predictions, RouterWeights]:
+    def visible(self, rows: Rows, pattern: MissingPattern) -> NDArray[np.bool_]:
+        """What a pattern leaves of some rows, (n, M)."""
+        return scoring_visibility(self.features, rows, pattern, self.seed)
+
+    def _score(self, rows: Rows, patterns: Mapping[str, MissingPattern], diagnose: bool) -> Scored:
         self.model.eval()
         by_row = {name: np.full(len(self.features.ids), np.nan) for name in patterns}
+        spread_by_row = {name: np.full(len(self.features.ids), np.nan) for name in patterns}
         routed: dict[str, list[NDArray[np.float64]]] = {name: [] for name in patterns}
+        spread: set[str] = set()
         for names, taken in self._scored_together(rows, patterns):
             together = [patterns[name] for name in names]
             for batch in scoring_batches(
@@ -73,10 +86,18 @@ class Scorer:
                         sample = self.features.ids[at[wrong][0]]
                         raise NotANumber(f"the model's score of '{sample}' under {name} is not a number")
                     by_row[name][at] = self.low + scores[p] * (self.high - self.low)
-                    if "router_weights" in found.diagnostics[p]:
-                        routed[name].append(found.diagnostics[p]["router_weights"].double().cpu().numpy())
-        predictions = {name: scores[rows] for name, scores in by_row.items()}
-        return predictions, {name: np.concatenate(weights).mean(axis=0) for name, weights in routed.items() if weights}
+                    said = found.diagnostics[p]
+                    if "router_weights" in said:
+                        routed[name].append(said["router_weights"].double().cpu().numpy())
+                    if "deviation" in said:
+                        spread.add(name)
+                        deviation = said["deviation"].double().cpu().numpy()
+                        spread_by_row[name][at[scored[p]]] = deviation * (self.high - self.low)
+        return Scored(
+            {name: scores[rows] for name, scores in by_row.items()},
+            {name: np.concatenate(weights).mean(axis=0) for name, weights in routed.items() if weights},
+            {name: spread_by_row[name][rows] for name in patterns if name in spread},
+        )
 
     def _scored_together(self, rows: Rows, patterns: Mapping[str, MissingPattern]) -> list[tuple[list[str], Rows]]:
         """Names of the patterns that one pass over some of the rows can score, and these rows.
@@ -194,6 +215,14 @@ def completed(found: dict[str, Any], patterns: Mapping[str, MissingPattern], tar
     if averaged and all(name in target.ceiling for name in averaged):
         average["ceiling"] = metrics.fisher_mean([target.ceiling[name] for name in averaged])
     return found
+
+
+def own_key(pattern: MissingPattern) -> str:
+    """The name of a pattern that has to be calibrated by itself, as what is visible does not tell what it does.
+
+    It damages what is visible, or hides for a reason. "" for all others: what is visible is all that matters.
+    """
+    return pattern.name if pattern.damages or pattern.has_a_reason else ""
 
 
 def missing_rate(pattern: MissingPattern) -> float | None:

@@ -124,6 +124,11 @@ class MissingPattern:
         """Whether `damage` may change features."""
         return type(self).damage is not MissingPattern.damage
 
+    @property
+    def has_a_reason(self) -> bool:
+        """Whether what is hidden follows from something known of the videos, and is not drawn alike for all."""
+        return type(self).informed is not MissingPattern.informed
+
     def _index(self, names: Sequence[str] | None) -> list[str]:
         """Modalities that an option names, all where it names none."""
         for name in names or ():

@@ -39,6 +39,10 @@ class Fixed(MissingPattern):
     def name(self) -> str:
         return f"fixed {self.pattern.name}"
 
+    @property
+    def has_a_reason(self) -> bool:
+        return self.pattern.has_a_reason
+
     def informed(self, videos: Videos) -> MissingPattern:
         return Fixed(self.modalities, pattern=self.pattern.informed(videos), seed=self.seed)
 
@@ -87,3 +91,7 @@ class Combine(MissingPattern):
     @property
     def damages(self) -> bool:
         return any(pattern.damages for pattern in self.patterns)
+
+    @property
+    def has_a_reason(self) -> bool:
+        return any(pattern.has_a_reason for pattern in self.patterns)

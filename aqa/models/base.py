@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -37,6 +37,17 @@ class Example(NamedTuple):
     visible: Tensor
     available: Tensor
     lengths: Mapping[str, Tensor] | None
+
+
+class LeftOut(NamedTuple):
+    """Scores of n training videos, each by what the others teach, in [0, 1]: (n,) as are the labels.
+
+    deviation: (n,), the model's own standard deviation of each, or None.
+    """
+
+    score: Tensor
+    target: Tensor
+    deviation: Tensor | None = None
 
 
 class AQAModel(nn.Module):
@@ -161,10 +172,20 @@ class AQAModel(nn.Module):
         """Fit a `closed_form` model to an epoch's batches; returns "loss" and any named parts of it."""
         raise NotImplementedError
 
+    def left_out(self, batches: Iterable[Example], sets: Sequence[Sequence[bool]]) -> list[LeftOut] | None:
+        """For each visible set (M,), the training videos that have all of it, each left out in closed form.
+
+        batches: those that `fit` was given. None, for all sets, where a model has no such form: the default.
+        """
+        return None
+
     def diagnostics(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Named (B, ...) tensors worth plotting, such as router weights; none by default."""
+        """Named (B, ...) tensors worth knowing, such as router weights; none by default.
+
+        "deviation" (B,) is the standard deviation that the model itself states of a score, in [0, 1].
+        """
         return {}
 
     def score_patterns(

@@ -38,7 +38,7 @@ from aqa.errors import AqaError
 from aqa.layers.covariance import Floats, Pairs, covariance, prior_means, summed, terms
 from aqa.layers.statistics import NUMBERS, channel_statistics
 from aqa.models import register
-from aqa.models.base import AQAModel, Example
+from aqa.models.base import AQAModel, Example, LeftOut
 from aqa.registry import Positive
 
 CLIPPED_AT = 5.0  # standard deviations from the mean of the training videos
@@ -327,6 +327,15 @@ class GaussianProcess(AQAModel):
         precision = known.inverse.diagonal()
         mean = middle + spread * (self._scaled_target(known.rows) - known.weights / precision)
         return Posterior(mean, spread * (known.variance / precision).sqrt())
+
+    def left_out(self, batches: Iterable[Example], sets: Sequence[Sequence[bool]]) -> list[LeftOut]:
+        found = []
+        for visible in (tuple(map(bool, chosen)) for chosen in sets):
+            rows, known = self._rows(visible), self.leave_one_out(visible)
+            has_all = self.present[rows][:, list(visible)].bool().all(dim=1)
+            mean, deviation = (part[has_all] for part in known)
+            found.append(LeftOut(mean.clamp(0, 1), self.target[rows][has_all], deviation))
+        return found
 
     def diagnostics(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None

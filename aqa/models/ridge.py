@@ -8,7 +8,7 @@ training set, in which streams are hidden as the experiment's pattern says. It i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 from aqa.errors import AqaError
 from aqa.layers.statistics import channel_statistics
 from aqa.models import register
-from aqa.models.base import AQAModel, Example
+from aqa.models.base import AQAModel, Example, LeftOut
 
 Penalties = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 5, 21))
@@ -83,6 +83,39 @@ class Ridge(AQAModel):
             buffer.copy_(torch.as_tensor(value, dtype=torch.double))
         error = ridge.predict(scaler.transform(inputs)) - target
         return {"loss": float(np.mean(error**2))}
+
+    def left_out(self, batches: Iterable[Example], sets: Sequence[Sequence[bool]]) -> list[LeftOut]:
+        """The same penalty and standardization, without one video each. Hastie et al. 2009, section 7.10.
+
+        Without video i, of inputs z_i as it was learned from, the weights change by -(X'X + alpha I)^-1 z_i r_i /
+        (1 - h_i). What it then scores under a visible set are its inputs x_i as they are seen through that set.
+        """
+        full, shown, available, targets = [], [], [], []
+        for example in batches:
+            full.append(self.describe(example.features, example.available, example.lengths))
+            shown.append(example.visible)
+            available.append(example.available)
+            targets.append(example.target.double())
+        inputs, seen, has, target = (torch.cat(parts) for parts in (full, shown, available, targets))
+        learned = self._through(inputs, seen)
+        residual = target - (learned @ self.weight + self.bias)
+        gram = learned @ learned.T
+        inverse = torch.linalg.inv(gram + self.alpha * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+        leverage = 1 / len(gram) + (gram * inverse).sum(dim=1)
+        found = []
+        for chosen in sets:
+            subset = torch.tensor(list(chosen), device=has.device)
+            rows = has[:, subset].all(dim=1)
+            looked = self._through(inputs, has & subset)[rows]
+            pull = 1 / len(gram) + (looked @ learned.T * inverse[rows]).sum(dim=1)
+            score = looked @ self.weight + self.bias - pull * (residual / (1 - leverage))[rows]
+            found.append(LeftOut(score.clamp(0, 1), target[rows]))
+        return found
+
+    def _through(self, inputs: Tensor, visible: Tensor) -> Tensor:
+        """What describes videos (n, P), seen through (n, M), standardized."""
+        counts = torch.tensor([2 * width for width in self.widths.values()], device=visible.device)
+        return (inputs * visible.repeat_interleave(counts, dim=1) - self.centre) / self.scale
 
     def describe(self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None) -> Tensor:
         """Mean and standard deviation of each channel, modality by modality, zeros where hidden: (B, P)."""

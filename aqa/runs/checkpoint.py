@@ -27,9 +27,17 @@ CHECKPOINT_FORMAT = 1
 
 
 def describe_checkpoint(
-    config: Experiment, scorer: Scorer, target: Target, progress: Progress, statistics: Mapping[str, Any]
+    config: Experiment,
+    scorer: Scorer,
+    target: Target,
+    progress: Progress,
+    statistics: Mapping[str, Any],
+    further: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The selected weights and all that scoring with them needs, in types that load without running code."""
+    """The selected weights and all that scoring with them needs, in types that load without running code.
+
+    further: what intervals are made from, of a run that has ended.
+    """
     known = target.values[~np.isnan(target.values)]
     return {
         "format": CHECKPOINT_FORMAT,
@@ -53,6 +61,7 @@ def describe_checkpoint(
         },
         "batch_size": scorer.batch_size,
         "seed": scorer.seed,
+        **(further or {}),
     }
 
 

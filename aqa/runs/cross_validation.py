@@ -23,6 +23,7 @@ from aqa.evaluation.curves import mean_over
 from aqa.evaluation.measures import Ranges, measured_by_repeat
 from aqa.evaluation.scorer import Predictions, completed, incomplete, missing_rate
 from aqa.missing import MissingPattern, parse_test_patterns
+from aqa.runs.calibration import add_pooled_intervals
 from aqa.runs.folder import PREDICTIONS, RunFolder
 from aqa.runs.folds import Folds, make_folds
 from aqa.runs.load import Say
@@ -118,17 +119,18 @@ def gather(config: Experiment, folder: RunFolder, fingerprint: str) -> dict[str,
         folds = make_folds(store, config.data.folds, target)
     found = out_of_fold(config, folder, fingerprint, folds, ids, target)
     first = found.metrics[0]
+    pooled = pooled_summary(
+        found.predictions,
+        found.tested,
+        patterns,
+        target,
+        config.train.seed,
+        config.evaluate.metrics,
+        config.evaluate.intervals,
+    )
     result = plain(
         {
-            **pooled_summary(
-                found.predictions,
-                found.tested,
-                patterns,
-                target,
-                config.train.seed,
-                config.evaluate.metrics,
-                config.evaluate.intervals,
-            ),
+            **add_pooled_intervals(pooled, found.metrics, folds.repeats),
             "selection": _selection(config, found.metrics),
             "folds": _about_folds(config.data.folds, found),
             "data_set": data_set,

@@ -13,16 +13,20 @@ import numpy as np
 import pandas as pd
 
 from aqa.config.load import load_experiment
+from aqa.config.schema import Experiment
 from aqa.errors import AqaError
+from aqa.evaluation.intervals import RELIABILITY_LEVELS
 from aqa.evaluation.measures import require_metrics
 from aqa.evaluation.scorer import summary
 from aqa.missing import parse_pattern, parse_test_patterns
 from aqa.modalities import subset_name
+from aqa.runs.calibration import add_intervals
 from aqa.runs.cross_validation import is_cross_validation
 from aqa.runs.fold_models import checkpoints_of, evaluate_folds, mean_scores
 from aqa.runs.folder import RunFolder, unrecorded_text
 from aqa.runs.informing import informed, videos_of
 from aqa.runs.load import Say, silent
+from aqa.runs.predictions import HIGH, LOW, SPREAD
 from aqa.runs.prepare import labelled
 from aqa.runs.streams import store_to_predict
 from aqa.runs.table import result_table
@@ -56,6 +60,7 @@ def evaluate(
     split: str = "test",
     metrics: Sequence[str] | None = None,
     intervals: bool | None = None,
+    level: float | None = None,
     out: str | os.PathLike[str] | None = None,
     device: str = "auto",
     memory: float | None = None,
@@ -65,10 +70,10 @@ def evaluate(
 
     patterns: as `missing.test` in an experiment file; the run's own by default. store: a feature store with the run's
     target; the run's own by default. A cross-validation scores each video by the model of the fold that tested it, and
-    the videos of another store by the mean of all folds' models. metrics, intervals: as `evaluate` in an experiment
-    file; the run's own by default. out: a JSON file to write the metrics to; nothing is written by default. memory:
-    GiB that features may take; `data.memory` of the run by default. AqaError for any mistake, and where `out` exists,
-    unless `overwrite`.
+    the videos of another store by the mean of all folds' models. metrics, intervals, level: as `evaluate` in an
+    experiment file; the run's own by default. out: a JSON file to write the metrics to; nothing is written by default.
+    memory: GiB that features may take; `data.memory` of the run by default. AqaError for any mistake, and where `out`
+    exists, unless `overwrite`.
     """
     if out is not None:
         refuse_existing(out, overwrite)
@@ -81,11 +86,12 @@ def evaluate(
     further = config.evaluate.metrics if metrics is None else metrics
     require_metrics(further, "metrics")
     with_intervals = config.evaluate.intervals if intervals is None else intervals
+    level = asked_level(level, config)
     if store is None and is_cross_validation(config):
         if split != "test":
             raise AqaError(f"--split {split}: {folder.path} has tested every video in its fold; leave the option out")
         with FeatureStore(path) as opened:
-            found = evaluate_folds(folder, config, opened, asked, further, with_intervals, chosen_device, memory)
+            found = evaluate_folds(folder, config, opened, asked, further, with_intervals, chosen_device, memory, level)
             fingerprint = fingerprint_of(opened)
         return _kept(folder, found, split, fingerprint, [], out, overwrite)
     checkpoints = checkpoints_of(folder)
@@ -101,9 +107,10 @@ def evaluate(
         modalities = tuple(checkpoint["widths"])
         chosen = parse_test_patterns(asked, modalities, "patterns")
         chosen = informed(chosen, videos_of(opened, modalities, rows, target))
-        predictions, _ = mean_scores(checkpoints, opened, rows, chosen, chosen_device, memory)
+        said = mean_scores(folder, checkpoints, opened, rows, chosen, chosen_device, memory, level, RELIABILITY_LEVELS)
     truth, label_range, seed = target.values[rows], checkpoint["label_range"], checkpoint["seed"]
-    found = summary(predictions, truth, chosen, target, label_range, seed, further=further, intervals=with_intervals)
+    found = summary(said.scores, truth, chosen, target, label_range, seed, further=further, intervals=with_intervals)
+    found = add_intervals(found, truth, said.bounds, said.about)
     if len(checkpoints) > 1:
         notes.append(f"scores are the mean of the models of {len(checkpoints)} folds")
     return _kept(folder, found, split, fingerprint, notes, out, overwrite)
@@ -130,6 +137,15 @@ def _kept(
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         write_text(Path(out), json.dumps(result.metrics, indent=2) + "\n", overwrite)
     return result
+
+
+def asked_level(level: float | None, config: Experiment) -> float:
+    """The level of intervals that a user asks for, the run's own by default; AqaError where it is no probability."""
+    if level is None:
+        return config.evaluate.level
+    if not 0 < level < 1:
+        raise AqaError(f"--level {level:g}: a share between 0 and 1 is needed, such as 0.9")
+    return level
 
 
 def own_store(folder: RunFolder) -> Path:
@@ -169,6 +185,7 @@ def predict(
     rate: Mapping[str, float] | Sequence[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     split: str | None = None,
+    level: float | None = None,
     device: str = "auto",
     memory: float | None = None,
     overwrite: bool = False,
@@ -180,9 +197,11 @@ def predict(
 
     stream, rate: files of features in the place of a store, in the words of `aqa prepare table` or as mappings.
     Returns a row per video: id; visible, the modalities that were there, such as "VA"; score in the target's units, NaN
-    where there was none. out: a CSV file to write them to; nothing is written by default. split: only this one; all
-    videos by default. memory: GiB that features may take; `data.memory` of the run by default. AqaError for any
-    mistake, and where `out` exists, unless `overwrite`.
+    where there was none; low and high, an interval that holds the label at `level`, by default the run's
+    `evaluate.level`: NaN where there is none, infinite where too few videos were kept to make it; spread, the model's
+    own standard deviation, of models that state one. out: a CSV file to write them to; nothing is written by default.
+    split: only this one; all videos by default. memory: GiB that features may take; `data.memory` of the run by
+    default. AqaError for any mistake, and where `out` exists, unless `overwrite`.
     """
     if out is not None:
         refuse_existing(out, overwrite)
@@ -190,18 +209,34 @@ def predict(
     folder = RunFolder.existing(run)
     checkpoints = checkpoints_of(folder)
     widths = checkpoints[0]["widths"]
-    memory = load_experiment(folder.config).data.memory if memory is None else memory
+    config = load_experiment(folder.config)
+    memory, level = config.data.memory if memory is None else memory, asked_level(level, config)
     with store_to_predict(store, stream, rate, widths) as path, FeatureStore(path) as opened:
         rows = np.arange(len(opened)) if split is None else opened.split(split)
         pattern = {"available": parse_pattern("none", tuple(widths), "patterns")}
-        predicted, features = mean_scores(checkpoints, opened, rows, pattern, chosen_device, memory)
-    scores = predicted["available"]
+        said = mean_scores(folder, checkpoints, opened, rows, pattern, chosen_device, memory, level)
+    features, (low, high) = said.features, said.bounds[level]["available"]
     visible = [subset_name(features.modalities, features.available[row].tolist()) for row in rows]
-    predictions = pd.DataFrame({"id": [features.ids[row] for row in rows], "visible": visible, "score": scores})
+    ids, scores = [features.ids[row] for row in rows], said.scores["available"]
+    predictions = pd.DataFrame({"id": ids, "visible": visible, "score": scores, LOW: low, HIGH: high})
+    if "available" in said.spreads:
+        predictions[SPREAD] = said.spreads["available"]
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         write_table(Path(out), predictions, overwrite)
         without = int(predictions["score"].isna().sum())
         unscored = f"; {without} videos have no modality and no score" if without else ""
         say(f"{len(predictions) - without} scores written to {out}{unscored}")
+        say(about_intervals(predictions, said.about))
     return predictions
+
+
+def about_intervals(predictions: pd.DataFrame, about: Mapping[str, Any]) -> str:
+    """What a user should know of the intervals of scores, in one line."""
+    if "why_none" in about:
+        return f"no intervals: {about['why_none']}"
+    unbounded = int(np.isinf(predictions[LOW]).sum())
+    without = f"; {unbounded} unbounded, for want of calibration videos that show the same" if unbounded else ""
+    return (
+        f"low and high hold the label at {about['level']:g}, made from {' and '.join(about['calibrated_on'])}{without}"
+    )

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from aqa.config.schema import Experiment
+from aqa.evaluation.bootstrap import Floats
 from aqa.evaluation.cross_validation import HeldOut
-from aqa.evaluation.scorer import Predictions
+from aqa.evaluation.intervals import RELIABILITY_LEVELS, Bounds, Residuals, cross_validated, within
+from aqa.evaluation.scorer import Predictions, own_key
 from aqa.features.batches import Features, Rows
 from aqa.missing import MissingPattern, parse_test_patterns
+from aqa.runs.calibration import (
+    OLDER,
+    Key,
+    ScoredPatterns,
+    add_intervals,
+    add_pooled_intervals,
+    calibration_in,
+    distinct_sets,
+    held_out_in,
+)
 from aqa.runs.checkpoint import load_scorer, read_checkpoint
 from aqa.runs.cross_validation import pooled_summary
 from aqa.runs.folder import RunFolder
@@ -31,22 +43,93 @@ def checkpoints_of(folder: RunFolder) -> list[dict[str, Any]]:
     return [read_checkpoint(run) for run in runs]
 
 
+class MeanScores(NamedTuple):
+    """What the models of a run say of some videos, by pattern (n,): the mean score, its interval, its deviation.
+
+    bounds: intervals at several levels. spreads: the model's own deviations, where there is one model and it states
+    them. about: the intervals, as metrics.json has it. features: as the last of the models takes them.
+    """
+
+    scores: Predictions
+    bounds: dict[float, dict[str, Bounds]]
+    spreads: Predictions
+    about: dict[str, Any]
+    features: Features
+
+
 def mean_scores(
+    folder: RunFolder,
     checkpoints: Sequence[Mapping[str, Any]],
     store: FeatureStore,
     rows: Rows,
     patterns: Mapping[str, MissingPattern],
     device: torch.device,
     memory: float | None,
-) -> tuple[Predictions, Features]:
-    """Scores by pattern (n,), the mean over the models; and the features, as the last of them takes them."""
-    found: list[Predictions] = []
+    level: float,
+    levels: Collection[float] = (),
+) -> MeanScores:
+    """Scores of some rows by the models of a run, and their intervals at `level` and `levels`.
+
+    Of the models of folds the intervals are CV+ ones, made from the folds of the first repeat.
+    """
+    found: list[ScoredPatterns] = []
     for checkpoint in checkpoints:
         scorer = load_scorer(checkpoint, store, device, memory)
-        found.append(scorer.predict(rows, patterns))
-    if len(found) == 1:
-        return found[0], scorer.features
-    return {name: np.mean([one[name] for one in found], axis=0) for name in patterns}, scorer.features
+        said = scorer.predict_and_diagnose(rows, patterns)
+        found.append(ScoredPatterns(scorer, rows, patterns, said.predictions, said.spreads))
+    asked = {*levels, level}
+    folds = folder.metrics.get("folds")
+    if folds is None:
+        calibration = calibration_in(checkpoints[0])
+        bounds = {each: found[0].bounds(calibration, each) for each in asked}
+        about = calibration.summary(level, scorer.features.modalities)
+        return MeanScores(found[0].scores, bounds, found[0].spreads, about, scorer.features)
+    scores = {name: np.mean([one.scores[name] for one in found], axis=0) for name in patterns}
+    tested = [residuals for c in checkpoints[: folds["count"]] if (residuals := held_out_in(c)) is not None]
+    if len(tested) < folds["count"]:
+        none = {name: Bounds(*np.full((2, len(rows)), np.nan)) for name in patterns}
+        return MeanScores(scores, dict.fromkeys(asked, none), {}, {"level": level, "why_none": OLDER}, scorer.features)
+    bounds = {each: {name: fold_bounds(found, tested, name, scores[name], each) for name in patterns} for each in asked}
+    return MeanScores(scores, bounds, {}, fold_summary(tested, level), scorer.features)
+
+
+def fold_bounds(
+    found: Sequence[ScoredPatterns],
+    tested: Sequence[Mapping[Key, Residuals]],
+    name: str,
+    scores: Floats,
+    level: float,
+) -> Bounds:
+    """CV+ intervals under a pattern (n,), of what each fold's model scored and of the videos that it tested.
+
+    scores: the mean of the folds' models, which an interval is made to hold. A pattern that has to be calibrated by
+    itself has unbounded ones.
+    """
+    scorer, pattern = found[0].scorer, found[0].patterns[name]
+    visible = scorer.visible(found[0].rows, pattern)
+    low, high = np.full((2, len(scores)), np.nan)
+    scored = ~np.isnan(scores)
+    for subset in distinct_sets(visible[scored]):
+        rows = scored & (visible == subset).all(axis=1)
+        key, nothing = (own_key(pattern), subset), Residuals(np.zeros(0))
+        parts = [residuals.get(key, nothing).residuals for residuals in tested]
+        numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        by_fold = np.stack([one.scores[name][rows] for one in found[: len(parts)]])
+        bounds = cross_validated(by_fold[numbers], np.concatenate(parts), level)
+        low[rows], high[rows] = np.minimum(bounds.low, scores[rows]), np.maximum(bounds.high, scores[rows])
+    return within(Bounds(low, high), scorer.low, scorer.high)
+
+
+def fold_summary(tested: Sequence[Mapping[Key, Residuals]], level: float) -> dict[str, Any]:
+    """What metrics.json says of CV+ intervals."""
+    counts = [sum(len(one[key].residuals) for one in tested if key in one) for key in tested[0]]
+    return {
+        "level": level,
+        "calibrated_on": ["the videos that the folds tested (CV+)"],
+        "videos": [min(counts, default=0), max(counts, default=0)],
+        "selected_on_them": False,
+        "normalized": [],
+    }
 
 
 def evaluate_folds(
@@ -58,10 +141,12 @@ def evaluate_folds(
     intervals: bool,
     device: torch.device,
     memory: float | None,
+    level: float,
 ) -> dict[str, Any]:
     """Each fold's test videos scored again by its own model; the metrics of all, as in metrics.json.
 
-    patterns: as `missing.test`; further, intervals: as in `pooled_summary`.
+    patterns: as `missing.test`; further, intervals: as in `pooled_summary`; level: of the intervals of scores, which
+    each fold has from the videos that it calibrates on.
     """
     assert config.data.folds is not None
     target = store.target(config.data.target)
@@ -69,6 +154,7 @@ def evaluate_folds(
     rows = labelled(folds.taking_part, target)
     numbers = np.full((folds.repeats, len(rows)), -1, dtype=np.int64)
     predictions: Predictions = {}
+    by_fold: list[dict[str, Any]] = []
     chosen: dict[str, MissingPattern] = {}
     for number, checkpoint in enumerate(checkpoints_of(folder)):
         scorer = load_scorer(checkpoint, store, device, memory)
@@ -77,10 +163,16 @@ def evaluate_folds(
         place = folds.repeat(number), np.searchsorted(rows, own)
         numbers[place] = number
         known = informed(chosen, videos_of(store, scorer.features.modalities, own, target))
-        for name, scores in scorer.predict(own, known).items():
+        said = scorer.predict_and_diagnose(own, known)
+        for name, scores in said.predictions.items():
             predictions.setdefault(name, np.full(numbers.shape, np.nan))[place] = scores
+        calibration, truth = calibration_in(checkpoint), target.values[own]
+        fold = ScoredPatterns(scorer, own, known, said.predictions, said.spreads)
+        bounds = {each: fold.bounds(calibration, each) for each in {*RELIABILITY_LEVELS, level}}
+        about = calibration.summary(level, scorer.features.modalities)
+        by_fold.append(add_intervals({"patterns": {name: {} for name in known}}, truth, bounds, about))
     labels = None if folds.labels is None else [folds.labels[row] for row in rows]
     tested = HeldOut(target.values[rows], numbers, labels)
-    about = {key: folder.metrics["folds"][key] for key in ABOUT_FOLDS}
+    about_folds = {key: folder.metrics["folds"][key] for key in ABOUT_FOLDS}
     found = pooled_summary(predictions, tested, chosen, target, config.train.seed, further, intervals)
-    return {**found, "folds": about}
+    return {**add_pooled_intervals(found, by_fold, folds.repeats), "folds": about_folds}

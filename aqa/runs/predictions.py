@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 # Ids, targets and patterns are text: `030`, `NA` and `null` are names, not numbers and not missing.
 COLUMNS = ("id", "target", "pattern", "score", "label")
 FOLD, GROUP = "fold", "group"  # further columns of a cross-validation: which fold tested the video, and its group
-SPREAD = "spread"  # between the scores of a run's members, their standard deviation, in the target's units
-BESIDE = (SPREAD,)  # numbers that some models give beside a score
+LOW, HIGH = "low", "high"  # the interval of a score, in the target's units: empty where none, infinite if unbounded
+SPREAD = "spread"  # the standard deviation that a model states of a score, or that between the members of a run
+BESIDE = (LOW, HIGH, SPREAD)  # numbers beside a score; runs of older versions have none
 
 Beside = Mapping[str, Mapping[str, NDArray[np.float64]]]  # column -> pattern -> (n,)
 

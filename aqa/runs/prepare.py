@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from aqa.config.schema import Experiment, FoldsConfig
 from aqa.errors import AqaError, nearest
 from aqa.evaluation.measures import require_metrics
-from aqa.evaluation.scorer import Scorer, selection_patterns
+from aqa.evaluation.scorer import Scorer, own_key, selection_patterns
 from aqa.features.alignment import Alignment, Counted, Rows
 from aqa.features.cache import FeatureLoader
 from aqa.features.statistics import Statistics
@@ -74,6 +74,21 @@ class Rowsets(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Calibrating:
+    """The labelled videos that intervals are made from: neither learned from nor tested.
+
+    source: which they are, in words; selected: whether they select the epoch. patterns: those of the test that go by
+    something known of videos, or damage them, for these videos. why_none: why there are none.
+    """
+
+    rows: Rows
+    source: str
+    selected: bool
+    patterns: Mapping[str, MissingPattern]
+    why_none: str | None = None
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Everything that an experiment names, found, checked and loaded."""
 
@@ -89,6 +104,7 @@ class Prepared:
     selection_patterns: Mapping[str, MissingPattern]
     test_patterns: Mapping[str, MissingPattern]
     notes: list[str]  # what a user should know of the data
+    calibrating: Calibrating
     fold: Fold | None = None  # of a cross-validation, where the run is one
     groups: Groups | None = None  # whose videos are together in inner folds of the training videos
 
@@ -127,8 +143,15 @@ def prepare(
             parts["test"] = rowsets.test
         require_sound(store, config.data.target, parts, {} if "test" in parts else {"test": splits["test"]})
         notes += label_notes(target, parts)
+        calibrating = calibrating_videos(splits, rowsets, target, config)
+        if len(calibrating.rows):
+            require_sound(store, config.data.target, {"valid": calibrating.rows})
         training_pattern = training_pattern.informed(videos_of(store, modalities, rowsets.train, target))
         if scored:
+            own = {name: pattern for name, pattern in test_patterns.items() if own_key(pattern)}
+            if own and len(calibrating.rows):
+                videos = videos_of(store, modalities, calibrating.rows, target)
+                calibrating = replace(calibrating, patterns=informed(own, videos))
             test_patterns = informed(test_patterns, videos_of(store, modalities, rowsets.test, target))
         streams = Alignment.of(store, modalities, config.data.align, config.data.clips)
         available = training_availability(streams, store.ids, rowsets.train, training_pattern, config, notes.append)
@@ -169,6 +192,7 @@ def prepare(
         selecting,
         test_patterns,
         notes,
+        calibrating,
         fold,
         groups,
     )
@@ -307,6 +331,26 @@ def split_rows(
     if skipped:
         note(f"{skipped} videos of {' and '.join(counted)} have no label for {config.data.target} and are left out")
     return Rowsets(train_rows, select, test)
+
+
+def calibrating_videos(splits: Mapping[str, Rows], rowsets: Rowsets, target: Target, config: Experiment) -> Calibrating:
+    """The videos that intervals are made from: those that select, or a split `valid` that does nothing else.
+
+    Never a video that is tested, or that the model learns from.
+    """
+    split, learned = config.select.split, learning_splits(config)
+    rows, source = rowsets.select, split if split in splits else "videos cut from train"
+    if split in ("test", *learned):
+        rows, source = splits["valid"] if "valid" in splits and "valid" not in learned else rows[:0], "valid"
+    rows = np.setdiff1d(labelled(rows, target), np.concatenate([rowsets.train, rowsets.test]))
+    if len(rows):
+        return Calibrating(rows, source, selected=split == source or split not in splits, patterns={})
+    why = f"the model learns from {' and '.join(learned)}, and no split 'valid' is left to calibrate on"
+    if split == "test":
+        why = "the epoch is selected on test, and no split 'valid' is left to calibrate on"
+    elif split not in learned:
+        why = f"every video of '{split}' is learned from or tested"
+    return Calibrating(rows, source, selected=False, patterns={}, why_none=why)
 
 
 def cut_from_train(rows: Rows, fold: Fold | None, config: Experiment, note: Say) -> tuple[Rows, Rows]:

@@ -15,9 +15,18 @@ from numpy.typing import NDArray
 from aqa.config.load import Overrides
 from aqa.config.schema import Experiment
 from aqa.errors import AqaError
+from aqa.evaluation.intervals import RELIABILITY_LEVELS
 from aqa.evaluation.scorer import Predictions, selection_measure, summary
 from aqa.features.batches import training_batches
 from aqa.features.cache import FeatureLoader
+from aqa.runs.calibrating import calibrate, held_out
+from aqa.runs.calibration import (
+    ScoredPatterns,
+    add_intervals,
+    columns_beside,
+    recorded_calibration,
+    recorded_residuals,
+)
 from aqa.runs.checkpoint import describe_checkpoint
 from aqa.runs.cross_validation import cross_validate, folds_in_store, is_cross_validation
 from aqa.runs.evaluate import Result
@@ -278,30 +287,31 @@ def keep_what_was_best(prepared: Prepared, progress: Progress, folder: RunFolder
 def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[str, Any]:
     """Score the selected weights under every test pattern and fill the run's folder; returns its metrics."""
     config, scorer, rows, patterns = prepared.config, prepared.scorer, prepared.rowsets.test, prepared.test_patterns
-    predictions, router_weights = scorer.predict_and_diagnose(rows, patterns)
-    progress.best_weights = scorer.model.state_dict()  # a model may fit what it is first asked for in scoring
-    checkpoint = describe_checkpoint(config, scorer, prepared.target, progress, prepared.statistics)
-    truth, range_, seed = prepared.target.values[rows], checkpoint["label_range"], config.train.seed
-    labels: list[str] | None = None
-    further: dict[str, Sequence[object]] = {}
+    predictions, router_weights, spreads = scorer.predict_and_diagnose(rows, patterns)
+    calibration = calibrate(prepared)
+    further_content: dict[str, Any] = {"calibration": recorded_calibration(calibration)}
     if prepared.fold is not None:
-        further[FOLD] = [prepared.fold.number] * len(rows)
-        if prepared.fold.labels is not None:
-            labels = [prepared.fold.labels[row] for row in rows]
-            further[GROUP] = labels
+        further_content["held_out"] = recorded_residuals(held_out(prepared))
+    progress.best_weights = scorer.model.state_dict()  # a model may fit what it is first asked for in scoring
+    checkpoint = describe_checkpoint(config, scorer, prepared.target, progress, prepared.statistics, further_content)
+    truth, range_, seed = prepared.target.values[rows], checkpoint["label_range"], config.train.seed
+    scored, level = ScoredPatterns(scorer, rows, patterns, predictions, spreads), config.evaluate.level
+    bounds = {each: scored.bounds(calibration, each) for each in {*RELIABILITY_LEVELS, level}}
+    further = fold_columns(prepared)
+    found = summary(
+        predictions,
+        truth,
+        patterns,
+        prepared.target,
+        range_,
+        seed,
+        further.get(GROUP),
+        config.evaluate.metrics,
+        config.evaluate.intervals,
+    )
     result = plain(
         {
-            **summary(
-                predictions,
-                truth,
-                patterns,
-                prepared.target,
-                range_,
-                seed,
-                labels,
-                config.evaluate.metrics,
-                config.evaluate.intervals,
-            ),
+            **add_intervals(found, truth, bounds, calibration.summary(level, scorer.features.modalities)),
             "selection": checkpoint["selection"],
             "data_set": prepared.data_set,
             "data": {"fingerprint": prepared.fingerprint},
@@ -318,10 +328,20 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
     folder.save_history(progress.history)
     folder.save_checkpoint(checkpoint)
     ids, target = scorer.features.ids, config.data.target
-    save_predictions(folder.path / PREDICTIONS, ids, rows, truth, target, predictions, further)
+    beside = columns_beside(bounds[level], spreads)
+    save_predictions(folder.path / PREDICTIONS, ids, rows, truth, target, predictions, further, beside)
     if config.figures:
         draw(folder.path / FIGURES, result, predictions, truth, progress, router_weights, scorer.features.modalities)
     return folder.finish(result)
+
+
+def fold_columns(prepared: Prepared) -> dict[str, list[Any]]:
+    """What predictions.csv says of the fold of a run: its number, and what each video belongs to."""
+    fold, rows = prepared.fold, prepared.rowsets.test
+    if fold is None:
+        return {}
+    groups = {} if fold.labels is None else {GROUP: [fold.labels[row] for row in rows]}
+    return {FOLD: [fold.number] * len(rows), **groups}
 
 
 def epoch_line(row: Mapping[str, float]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from aqa.evaluation.intervals import fewest as fewest_videos
 from aqa.evaluation.measures import METRICS
 
 UNDEFINED, TOO_FEW = "undefined", "n too small"
@@ -62,6 +63,7 @@ def result_table(metrics: Mapping[str, Any]) -> str:
         lines += ["", average_text(average)]
     lines += folds_lines(metrics) if folds else []
     lines += further_lines(metrics)
+    lines += interval_lines(metrics)
     undefined = [f"{name} ({s['why_undefined']})" for name, s in metrics["patterns"].items() if "why_undefined" in s]
     if undefined:
         lines.append(f"SRCC undefined: {', '.join(undefined)}")
@@ -120,6 +122,33 @@ def further_lines(metrics: Mapping[str, Any]) -> list[str]:
     rows = [[pattern, *(measure_text(measures[m]) for m in names)] for pattern, measures in found.items()]
     reasons = {m: measures[m]["why_undefined"] for measures in found.values() for m in names if _undefined(measures[m])}
     return [*lines, "", *align([header, *rows]), *(f"{m} undefined: {reason}" for m, reason in reasons.items())]
+
+
+def interval_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """How often the intervals of scores hold the label, and how wide they are; or in one line why there are none."""
+    about = metrics.get("intervals")
+    if about is None:  # a run of an older version
+        return []
+    if "why_none" in about:
+        return ["", f"no intervals of scores: {about['why_none']}"]
+    fewest, most = about["videos"]
+    videos = f"{most}" if fewest == most else f"{fewest} to {most}"
+    made = f"made from {' and '.join(about['calibrated_on'])} ({videos} videos)"
+    rows = [["pattern", "coverage", "95 % interval", "mean width", "n", "unbounded"]]
+    for name, s in metrics["patterns"].items():
+        one = s["interval"]
+        ends = interval_text(one["coverage_low"], one["coverage_high"]) if one["n"] else ""
+        shown = [number(one["coverage"]), ends, number(one["width"])] if one["n"] else ["", "", ""]
+        rows.append([name, *shown, str(one["n"]), str(one["unbounded"])])
+    lines = ["", f"intervals of scores at {about['level']:.0%}, {made}".replace("%", " %"), *align(rows)]
+    if any(s["interval"]["unbounded"] for s in metrics["patterns"].values()):
+        lines.append(
+            f"unbounded: too few calibration videos show what is visible; {about['level']:g} takes "
+            f"{fewest_videos(about['level'])}"
+        )
+    if about["selected_on_them"]:
+        lines.append("the epoch was selected on the same videos, so the level holds approximately")
+    return lines
 
 
 def measure_text(measure: Mapping[str, Any]) -> str:

@@ -160,7 +160,7 @@ def test_a_model_that_numbers_rows_has_patterns_together_where_they_score_the_sa
 @pytest.mark.parametrize("name", ["mcmoe", "momke"])
 def test_router_weights_are_means_over_the_samples_that_a_pattern_scores(scorer, name):
     made, chosen = scorer(name), patterns(["VA", "F"])
-    predictions, weights = made.predict_and_diagnose(ROWS, chosen)
+    predictions, weights, _ = made.predict_and_diagnose(ROWS, chosen)
     assert_same(predictions, made.predict(ROWS, chosen), atol=0)
     for pattern in chosen.values():
         rows = ROWS[~np.isnan(predictions[pattern.name])]
@@ -173,7 +173,7 @@ def test_router_weights_are_means_over_the_samples_that_a_pattern_scores(scorer,
 
 def test_a_pattern_that_leaves_nothing_of_any_sample_has_no_scores_and_no_router_weights(scorer):
     made = scorer(lengths={**COMPLETE, "flow": [0] * 24})
-    predictions, weights = made.predict_and_diagnose(ROWS, patterns(["VA", "F"]))
+    predictions, weights, _ = made.predict_and_diagnose(ROWS, patterns(["VA", "F"]))
     assert np.isnan(predictions["F"]).all()
     assert np.isfinite(predictions["VA"]).all()
     assert list(weights) == ["VA"]
