@@ -22,14 +22,7 @@ import scipy
 
 from aqa.evaluation.bootstrap import Bools, Floats
 
-RELIABILITY_LEVELS = (
-    0.5,
-    0.6,
-    0.7,
-    0.8,
-    0.9,
-    0.95,
-)  # at which the coverage on the test videos is counted, beside the level asked
+RELIABILITY_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # at which coverage is counted, beside the level asked for
 CONFIDENCE = 0.95  # of the binomial interval of a coverage
 PAIRS_AT_ONCE = 1_000_000  # pairs of calibration videos and scores that are worked through together
 

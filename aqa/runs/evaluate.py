@@ -237,6 +237,5 @@ def about_intervals(predictions: pd.DataFrame, about: Mapping[str, Any]) -> str:
         return f"no intervals: {about['why_none']}"
     unbounded = int(np.isinf(predictions[LOW]).sum())
     without = f"; {unbounded} unbounded, for want of calibration videos that show the same" if unbounded else ""
-    return (
-        f"low and high hold the label at {about['level']:g}, made from {' and '.join(about['calibrated_on'])}{without}"
-    )
+    made_from = " and ".join(about["calibrated_on"])
+    return f"low and high hold the label with probability {about['level']:g}, made from {made_from}{without}"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -131,3 +131,35 @@ def test_what_training_hides_is_what_it_learns_to_do_without(store, tmp_path):
     hidden = aqa.run(experiment(store, tmp_path / "hidden", test=["VAF", "A"])).metrics["patterns"]
     assert shown["VAF"]["srcc"] > hidden["VAF"]["srcc"]
     assert shown["A"]["mse"] > hidden["A"]["mse"]
+
+
+@pytest.mark.parametrize("chosen", [(True, True, True), (True, False, True), (False, True, False)])
+def test_a_video_left_out_is_scored_as_by_the_others_alone(chosen):
+    example = videos(3)
+    available = torch.ones_like(example.available)  # every video has every stream; the pattern hides some
+    lengths = {m: x.clone() for m, x in example.lengths.items()}
+    features = {m: torch.from_numpy(np.nan_to_num(x.numpy())) for m, x in example.features.items()}
+    example = Example(features, example.target, example.visible, available, lengths)
+    model = build("ridge", widths=WIDTHS)
+    model.fit([example])
+    (found,) = model.left_out([part(example, slice(0, 30)), part(example, slice(30, ROWS))], [chosen])
+    alpha, subset = float(model.alpha), torch.tensor(chosen).expand(ROWS, -1)
+    learned = ((model.describe(features, example.visible, lengths) - model.centre) / model.scale).numpy()
+    looked = ((model.describe(features, subset, lengths) - model.centre) / model.scale).numpy()
+    target = example.target.double().numpy()
+    for row in (0, 7, 41, 79):
+        others = np.arange(ROWS) != row
+        known = Ridge(alpha).fit(learned[others], target[others]).predict(looked[row : row + 1])[0]
+        assert float(found.score[row]) == pytest.approx(np.clip(known, 0, 1), abs=1e-9)
+    np.testing.assert_array_equal(found.target, target)
+
+
+def test_videos_that_lack_a_stream_of_a_set_are_not_left_out_under_it():
+    example = videos(4)
+    model = build("ridge", widths=WIDTHS)
+    model.fit([example])
+    sets = [(True, True, False), (False, False, True)]
+    for chosen, found in zip(sets, model.left_out([example], sets), strict=True):
+        has_all = example.available[:, list(chosen)].all(dim=1)
+        np.testing.assert_array_equal(found.target, example.target[has_all].double())
+        assert len(found.score) == int(has_all.sum()) > 0
