@@ -32,6 +32,7 @@ from aqa.evaluation.scorer import Predictions, Scorer, own_key
 from aqa.features.batches import Rows
 from aqa.missing import MissingPattern
 from aqa.modalities import subset_name
+from aqa.runs.folder import HELD_OUT, RunFolder
 from aqa.runs.predictions import HIGH, LOW, SPREAD
 
 LEFT_OUT = "the training videos, each left out"
@@ -250,16 +251,22 @@ def calibration_in(checkpoint: Mapping[str, Any]) -> Calibration:
     )
 
 
-def held_out_in(checkpoint: Mapping[str, Any]) -> Mapping[Key, Residuals] | None:
-    """The residuals of the videos that a fold tested; None of an older version, or of a run without folds."""
-    if checkpoint.get("held_out") is None:
+class _HeldOutForm(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
+    residuals: list[_ResidualsForm]
+
+
+def held_out_in(folder: RunFolder, modalities: int) -> Mapping[Key, Residuals] | None:
+    """The residuals of the videos that a fold tested; None of a fold of an older version."""
+    content = folder.load_held_out()
+    if content is None:
         return None
     try:
-        known = pydantic.TypeAdapter(list[_ResidualsForm]).validate_python(checkpoint["held_out"])
+        known = _HeldOutForm.model_validate(content)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise AqaError(f"checkpoint: held_out.{'.'.join(map(str, first['loc']))}: {needed(first)}") from None
-    return _read(known, len(checkpoint["widths"]))
+        raise AqaError(f"{folder.path / HELD_OUT}: {'.'.join(map(str, first['loc']))}: {needed(first)}") from None
+    return _read(known.residuals, modalities)
 
 
 def _read(several: Sequence[_ResidualsForm], width: int) -> dict[Key, Residuals]:

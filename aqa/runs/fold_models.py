@@ -77,16 +77,17 @@ def mean_scores(
         scorer = load_scorer(checkpoint, store, device, memory)
         said = scorer.predict_and_diagnose(rows, patterns)
         found.append(ScoredPatterns(scorer, rows, patterns, said.predictions, said.spreads))
-    asked = {*levels, level}
+    asked, modalities = {*levels, level}, scorer.features.modalities
     folds = folder.metrics.get("folds")
     if folds is None:
         calibration = calibration_in(checkpoints[0])
         bounds = {each: found[0].bounds(calibration, each) for each in asked}
-        about = calibration.summary(level, scorer.features.modalities)
+        about = calibration.summary(level, modalities)
         return MeanScores(found[0].scores, bounds, found[0].spreads, about, scorer.features)
     scores = {name: np.mean([one.scores[name] for one in found], axis=0) for name in patterns}
-    tested = [residuals for c in checkpoints[: folds["count"]] if (residuals := held_out_in(c)) is not None]
-    if len(tested) < folds["count"]:
+    in_folds = [held_out_in(folder.fold(number), len(modalities)) for number in range(folds["count"])]
+    tested = [residuals for residuals in in_folds if residuals is not None]
+    if len(tested) < len(in_folds):
         none = {name: Bounds(*np.full((2, len(rows)), np.nan)) for name in patterns}
         return MeanScores(scores, dict.fromkeys(asked, none), {}, {"level": level, "why_none": OLDER}, scorer.features)
     bounds = {each: {name: fold_bounds(found, tested, name, scores[name], each) for name in patterns} for each in asked}

@@ -35,6 +35,7 @@ from aqa.version import __version__
 
 CONFIG, STATE, CHECKPOINT, METRICS = "config.yaml", "state.pt", "checkpoint.pt", "metrics.json"
 HISTORY, PREDICTIONS, LOG, FIGURES = "history.csv", "predictions.csv", "log.txt", "figures"
+HELD_OUT = "held_out.pt"  # of a fold: residuals of what it tested, for the intervals of new videos
 ERRORS = "errors"  # beside the runs of a sweep: what was wrong with those that failed
 LOCK, HOLDER = ".running.lock", ".running.json"  # while a process trains into the folder, and which one
 WAIT_SECONDS = 0.5  # for a lock that somebody only looks at
@@ -43,9 +44,9 @@ TRIAL = "trial"  # in metrics.json: the run is a trial of a search, which is not
 TRIALS, REFITS = "trials", "refits"  # in the folder of a search: its trials, and the runs of the best settings
 PLUGIN, THREADS = "plugin ", "threads"  # among the versions: before a plugin's name; torch's threads on a CPU
 # In the order in which they are removed: without metrics a run is not finished; with a config a folder is a run's.
-OWN_FILES = (METRICS, STATE, CHECKPOINT, HISTORY, PREDICTIONS, LOG, CONFIG)
+OWN_FILES = (METRICS, STATE, CHECKPOINT, HELD_OUT, HISTORY, PREDICTIONS, LOG, CONFIG)
 # Which metrics.json states digests of, so that no file of another run is taken for the run's own.
-BOUND = (CONFIG, CHECKPOINT)
+BOUND = (CONFIG, CHECKPOINT, HELD_OUT)
 # In config.yaml, beside the experiment.
 OF_THE_RUN_ITSELF = ("versions", "fingerprint", "store_was_at", "model_options")
 
@@ -370,6 +371,14 @@ class RunFolder:
                 "train again with the same `aqa run` and --overwrite"
             )
         return load_torch(self.path / CHECKPOINT)
+
+    def save_held_out(self, residuals: Mapping[str, Any]) -> None:
+        """Save what a fold adds to the intervals of new videos."""
+        self._save(HELD_OUT, residuals)
+
+    def load_held_out(self) -> dict[str, Any] | None:
+        """What a fold adds to the intervals of new videos; None of a fold of an older version."""
+        return load_torch(self.path / HELD_OUT) if has_file(self.path / HELD_OUT) else None
 
     def _save(self, name: str, content: Mapping[str, Any]) -> None:
         import torch

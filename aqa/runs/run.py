@@ -289,11 +289,11 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
     config, scorer, rows, patterns = prepared.config, prepared.scorer, prepared.rowsets.test, prepared.test_patterns
     predictions, router_weights, spreads = scorer.predict_and_diagnose(rows, patterns)
     calibration = calibrate(prepared)
-    further_content: dict[str, Any] = {"calibration": recorded_calibration(calibration)}
     if prepared.fold is not None:
-        further_content["held_out"] = recorded_residuals(held_out(prepared))
+        folder.save_held_out({"residuals": recorded_residuals(held_out(prepared))})
     progress.best_weights = scorer.model.state_dict()  # a model may fit what it is first asked for in scoring
-    checkpoint = describe_checkpoint(config, scorer, prepared.target, progress, prepared.statistics, further_content)
+    made = {"calibration": recorded_calibration(calibration)}
+    checkpoint = describe_checkpoint(config, scorer, prepared.target, progress, prepared.statistics, made)
     truth, range_, seed = prepared.target.values[rows], checkpoint["label_range"], config.train.seed
     scored, level = ScoredPatterns(scorer, rows, patterns, predictions, spreads), config.evaluate.level
     bounds = {each: scored.bounds(calibration, each) for each in {*RELIABILITY_LEVELS, level}}

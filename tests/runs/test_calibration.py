@@ -288,12 +288,12 @@ def test_folds_have_their_own_intervals_and_new_videos_those_of_cross_validation
     assert found["n"] == 120
 
     new = aqa.predict(result.folder, path, level=0.8)
-    checkpoints = [read_checkpoint(RunFolder.existing(tmp_path / f"cv/fold{i}")) for i in range(3)]
-    residuals = [held_out_in(checkpoint)["", (True, True)].residuals for checkpoint in checkpoints]
+    first = [RunFolder.existing(tmp_path / f"cv/fold{i}") for i in range(3)]  # of two repeats
+    residuals = [held_out_in(fold, 2)["", (True, True)].residuals for fold in first]
     assert sum(map(len, residuals)) == 57
     with FeatureStore(path) as store:
         complete = {"VA": aqa.missing.parse_pattern("VA", ("visual", "audio"), "here")}
-        scorers = [load_scorer(checkpoint, store, torch.device("cpu")) for checkpoint in checkpoints]
+        scorers = [load_scorer(read_checkpoint(fold), store, torch.device("cpu")) for fold in first]
         scores = [scorer.predict(np.arange(N), complete)["VA"] for scorer in scorers]
     by_video = np.repeat(np.stack(scores), [len(part) for part in residuals], axis=0)
     low, high = cross_validated(by_video, np.concatenate(residuals), 0.8)

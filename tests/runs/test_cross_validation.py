@@ -66,7 +66,7 @@ def experiment(store, output, model=None, **changes):
 def test_a_folder_holds_all_folds_and_what_they_found_together(write, tmp_path):
     result = aqa.run(experiment(write(), tmp_path / "cv"))
     table = pd.read_csv(tmp_path / "cv" / "predictions.csv")
-    assert list(table) == ["id", "target", "pattern", "score", "label", "fold", "group"]
+    assert list(table) == ["id", "target", "pattern", "score", "label", "low", "high", "fold", "group"]
     for pattern, rows in table.groupby("pattern"):
         assert rows["id"].tolist() == [f"v{i:02d}" for i in range(N)]
         assert rows["group"].tolist() == PATIENTS
