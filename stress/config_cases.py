@@ -97,6 +97,7 @@ KEYS: dict[str, Key] = {
     "data.standardize": Key([True, False], ["perhaps", [], {}, 7]),
     "data.validation": Key([0.2, 0.4, 0.6], [*REAL, 0, 1, 7], huge=GREAT),
     "data.folds": Key([None], ["five", 5, [], {}, {"count": 1}, {"count": 2, "column": "fold"}, {"leave_out": "gone"}]),
+    "data.learn_also": Key([None], ["score", 5, [], {}, ["zzz"], [1]]),
     "data.memory": Key([1e-3, 5], [*REAL, 0], optional=True, huge=[*GREAT, 1e-6, 1e-300]),
     "model.name": Key([], [*WORD, "MCMoE ", "mcmoe2"]),
     "train.epochs": Key([1], [*WHOLE, 0]),

@@ -86,6 +86,14 @@ class DataConfig(StrictConfig):
     validation: float = Field(0.2, gt=0, lt=1)  # share of train cut off where there is no split `valid`
     memory: float | None = Field(None, gt=0, lt=MOST)  # GiB that features may take; a larger store is read in blocks
     folds: FoldsConfig | None = None  # cross-validation in place of the store's splits
+    learn_also: Literal["all"] | list[str] | None = None  # other targets whose labels of training videos teach too
+
+    @pydantic.field_validator("learn_also")
+    @classmethod
+    def _others_once(cls, names: Any) -> Any:
+        if isinstance(names, list) and (not names or len(set(names)) < len(names)):
+            raise ValueError("a target is listed twice" if names else "name a target, or leave it out")
+        return names
 
     @pydantic.field_validator("modalities")
     @classmethod
@@ -162,6 +170,7 @@ DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {
     "train.compile": False,
     "train.ensemble": 1,
     "data.folds": None,
+    "data.learn_also": None,
     "evaluate.metrics": [],
     "evaluate.intervals": True,
     "evaluate.level": 0.9,

@@ -30,13 +30,17 @@ class PatternScores(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A batch with its targets (B,) in [0, 1], as `AQAModel.loss` takes them."""
+    """A batch with its targets (B,) in [0, 1], as `AQAModel.loss` takes them.
+
+    others: further labels of the videos (B, K) in [0, 1], NaN where there is none, for models that learn from them.
+    """
 
     features: Mapping[str, Tensor]
     target: Tensor
     visible: Tensor
     available: Tensor
     lengths: Mapping[str, Tensor] | None
+    others: Tensor | None = None
 
 
 class LeftOut(NamedTuple):
@@ -69,6 +73,8 @@ class AQAModel(nn.Module):
     mask_padding = False
     #: Whether the weights come from `fit`, in one pass over the training set, and not from `loss`.
     closed_form = False
+    #: Whether `fit` learns from other labels of the training videos too (`data.learn_also`).
+    learns_also = False
     #: Whether `loss`, where it is compiled, takes the same steps on the same shapes whatever is visible.
     fixed_shapes = False
     #: How many epochs the training has; the training loop sets it.
@@ -178,6 +184,10 @@ class AQAModel(nn.Module):
         batches: those that `fit` was given. None, for all sets, where a model has no such form: the default.
         """
         return None
+
+    def notes(self, videos: int) -> list[str]:
+        """What a user should know of training this model on so many videos."""
+        return []
 
     def diagnostics(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None

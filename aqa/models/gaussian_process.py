@@ -16,26 +16,28 @@ Each visible set has a predictor of its own, and nothing is imputed: a stream th
 
 A predictor learns from all training videos that have a modality of its visible set, seen through this set only. A
 stream that the training pattern hides for an epoch is used all the same; one that a `fixed` pattern hides never is.
+Where the training videos have other labels too (`data.learn_also`), the processes of the labels' principal components
+share the kernel, and the score is their combination. More videos than are exact are seen through some of them.
 Everything is computed in float64, and by one thread up to 2,000 videos, so that the number of threads changes no bit.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-import scipy
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from aqa.errors import AqaError
-from aqa.layers.covariance import Floats, Pairs, covariance, prior_means, summed, terms
+from aqa.layers.covariance import Described, by_group, covariance, each_with_each, each_with_itself, terms
+from aqa.layers.label_components import label_components, standardized_labels
+from aqa.layers.process import Conditioned, Likelihood, exact, likely_before, through_basis
 from aqa.layers.statistics import NUMBERS, channel_statistics
 from aqa.models import register
 from aqa.models.base import AQAModel, Example, LeftOut
@@ -43,8 +45,6 @@ from aqa.registry import Positive
 
 CLIPPED_AT = 5.0  # standard deviations from the mean of the training videos
 ROUNDING = 2.0**-20  # relative; a number that deviates by less is constant as far as float32 can tell
-PRIOR_WEIGHT = 0.1  # of their squared deviations from these means
-LARGEST_LOG = 10.0
 ONE_THREAD = 2000  # videos up to which one thread is fast enough
 
 StatisticNames = Annotated[
@@ -52,61 +52,6 @@ StatisticNames = Annotated[
 ]
 KernelNames = Annotated[tuple[Literal["linear", "rbf", "matern52"], ...], Field(min_length=1)]
 VisibleSet = tuple[bool, ...]  # in the order of the modalities
-
-
-# -- the marginal likelihood
-
-
-def negative_likelihood(logs: Floats, groups: Sequence[Pairs], names: Sequence[str], y: Tensor) -> tuple[float, Floats]:
-    """Minus the log marginal likelihood of y (n,), plus the penalty; and the gradient (K,). Equations 5.8 and 5.9.
-
-    The variance that scales kernel and noise alike is profiled out: y' (K + s I)^-1 y / n. Constants are left out.
-    """
-    noise, apart = math.exp(logs[-1]), logs - prior_means(names, len(groups))
-    found = [term for group in terms(groups, names, logs) for term in group]
-    inverse, log_determinant = inverted(summed(found), noise)
-    weights = inverse @ y
-    variance = profiled_variance(y, weights)
-    value = 0.5 * (len(y) * math.log(variance) + log_determinant) + PRIOR_WEIGHT * float(apart @ apart)
-    by_entry = 0.5 * inverse.addr(weights, weights, alpha=-1 / variance)  # the derivative by each entry of K
-    flat = by_entry.flatten()
-    directions = [
-        term.amplitude * float(torch.vdot(flat, direction.flatten()))
-        for term in found
-        for direction in (term.value, term.slope)
-        if direction is not None
-    ]
-    gradient = np.array([*directions, noise * float(by_entry.trace())])
-    return value, gradient + 2 * PRIOR_WEIGHT * apart
-
-
-def most_likely(groups: Sequence[Pairs], names: Sequence[str], y: Tensor, iterations: int) -> Floats:
-    """The logarithms (K,) of the kernel's numbers that `negative_likelihood` is least for."""
-    start = prior_means(names, len(groups))
-    found = scipy.optimize.minimize(
-        negative_likelihood,
-        start,
-        (groups, names, y),
-        method="L-BFGS-B",
-        jac=True,
-        bounds=[(-LARGEST_LOG, LARGEST_LOG)] * len(start),
-        options={"maxiter": iterations},
-    )
-    return np.asarray(found.x, np.float64)
-
-
-def inverted(kernel: Tensor, noise: float) -> tuple[Tensor, float]:
-    """(K + s I)^-1, and the log of the determinant of what is inverted."""
-    noisy = kernel + noise * torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
-    factor, failed = torch.linalg.cholesky_ex(noisy)
-    if failed:
-        raise AqaError("the kernel of model 'gaussian_process' is not positive definite: its numbers are damaged")
-    return torch.cholesky_inverse(factor).mT, 2 * float(factor.diagonal().log().sum())
-
-
-def profiled_variance(y: Tensor, weights: Tensor) -> float:
-    """The variance that is most likely; a little more than 0 where all labels are equal."""
-    return max(float(y @ weights) / len(y), 1e-12)
 
 
 @contextmanager
@@ -136,10 +81,8 @@ class Predictor:
 
     visible: VisibleSet
     rows: Tensor  # (n,) long, which training videos
-    logs: Floats  # (K,) logarithms of the kernel's numbers
-    weights: Tensor  # (n,) (K + s I)^-1 y
-    inverse: Tensor  # (n, n) (K + s I)^-1
-    variance: float
+    basis: Tensor  # (m,) long, which of them it sees the others through: all where it is exact
+    process: Conditioned
 
 
 @register("gaussian_process", paper="Gaussian Processes for Machine Learning, 2006", year=2006)
@@ -147,21 +90,26 @@ class GaussianProcess(AQAModel):
     """A Gaussian process on channel means and deviations, fitted per visible set in closed form.
 
     statistics: what describes a channel; each is a group with its own part of the kernel. kernel: which kernels a group
-    sums. learn_from: train, or train and valid together, as nothing is selected. iterations: of L-BFGS on the marginal
-    likelihood. most_videos: a larger training set is refused.
+    sums. learn_from: train, or train and valid together, as nothing is selected. components: how many principal
+    components of the labels share a kernel, where there are labels beside the target. iterations: of L-BFGS on the
+    marginal likelihood. most_videos: a larger training set is seen through basis_videos of its videos.
     """
 
     closed_form = True
     takes_unaligned = True
+    learns_also = True
 
-    # N training videos, M modalities, P numbers per video, S visible sets that have a predictor.
+    # N training videos, M modalities, P numbers per video, S visible sets that have a predictor,
+    # C components of the labels, K numbers of the kernel.
     target: Tensor  # (N,) in [0, 1]
     present: Tensor  # (N, M) 1 where a video has the modality, else 0
     described: Tensor  # (N, P) standardized, 0 where absent
     centre: Tensor  # (P,)
     stretch: Tensor  # (P,) 1 / standard deviation; 0 for constants, which say nothing
     sets: Tensor  # (S, M) 1 where visible, else 0
-    logs: Tensor  # (S, K) logarithms of the kernel's numbers, 0 for those of other sets
+    logs: Tensor  # (S, K + C) logarithms of the kernel's numbers, 0 for those of other sets, and of the noise
+    outputs: Tensor  # (N, C) components of the standardized labels; the standardized target where it is the only label
+    loading: Tensor  # (C,) the standardized target is outputs @ loading
 
     def __init__(
         self,
@@ -170,15 +118,18 @@ class GaussianProcess(AQAModel):
         statistics: StatisticNames = ("mean", "deviation"),
         kernel: KernelNames = ("linear", "rbf"),
         learn_from: Literal["train", "train+valid"] = "train",
+        components: Positive = 8,
         iterations: Positive = 25,
         most_videos: Positive = 5000,
+        basis_videos: Positive = 2000,
     ):
         super().__init__(widths)
         for option, given in (("statistics", statistics), ("kernel", kernel)):
             if len(set(given)) < len(given):
                 raise AqaError(f"model 'gaussian_process', option '{option}': {', '.join(given)} has one name twice")
         self.statistics, self.kernel, self.learn_from = tuple(statistics), tuple(kernel), learn_from
-        self.iterations, self.most_videos = iterations, most_videos
+        self.components, self.iterations = components, iterations
+        self.most_videos, self.basis_videos = most_videos, basis_videos
         self._sizes = {m: [NUMBERS.get(name, 1) * width for name in statistics] for m, width in widths.items()}
         modalities, numbers = len(widths), sum(map(sum, self._sizes.values()))
         for name, shape in {
@@ -188,7 +139,9 @@ class GaussianProcess(AQAModel):
             "centre": (numbers,),
             "stretch": (numbers,),
             "sets": (0, modalities),
-            "logs": (0, len(prior_means(kernel, modalities * len(statistics)))),
+            "logs": (0, len(likely_before(kernel, modalities * len(statistics), outputs=1))),
+            "outputs": (0, 1),
+            "loading": (1,),
         }.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.double))
         self._predictors: dict[VisibleSet, Predictor] = {}
@@ -206,25 +159,22 @@ class GaussianProcess(AQAModel):
         Predictors of other visible sets are fitted when they are first asked for.
         """
         parts = [
-            torch.cat([e.target.double().unsqueeze(1), e.available, self._raw(e.features, e.available, e.lengths)], 1)
-            for e in batches
+            torch.cat([_labels(e), e.available, self._raw(e.features, e.available, e.lengths)], 1) for e in batches
         ]
         if not parts:
             raise AqaError("missing.train leaves no training sample with a visible modality")
         videos = torch.cat(parts)
-        if len(videos) > self.most_videos:
-            raise AqaError(
-                f"model 'gaussian_process' takes at most {self.most_videos} training videos (option most_videos), got "
-                f"{len(videos)}: its memory grows with their square and its time with their cube"
-            )
         videos = videos[_order(videos)]  # so that neither the seed nor the batches change a bit
-        self.target, self.present, raw = (
-            part.clone() for part in videos.split([1, len(self.widths), len(self.centre)], dim=1)
+        numbers = len(self.widths), len(self.centre)
+        labels, self.present, raw = (
+            part.clone() for part in videos.split([videos.shape[1] - sum(numbers), *numbers], dim=1)
         )
-        self.target = self.target.squeeze(1)
+        self.target = labels[:, 0].clone()
         with one_thread(len(videos)):
             self._standardize(raw)
-        self.sets, self.logs, self._predictors = self.sets[:0], self.logs[:0], {}
+            self.outputs, self.loading = label_components(standardized_labels(labels), self.components)
+        kernels = len(likely_before(self.kernel, len(self._groups_of), outputs=len(self.loading)))
+        self.sets, self.logs, self._predictors = self.sets[:0], self.logs.new_zeros(0, kernels), {}
         complete = (True,) * len(self.widths)
         error = self.leave_one_out(complete).mean - self.target[self._rows(complete)]
         return {"loss": float(error.square().mean())}
@@ -253,20 +203,38 @@ class GaussianProcess(AQAModel):
 
     def _given(self, rows: Tensor, visible: VisibleSet) -> Predictor:
         """The predictor of a visible set, with the kernel's numbers as kept or, if there are none, the most likely."""
-        groups = self._groups(self.described[rows], self.present[rows].bool(), rows, visible)
-        y, used = self._scaled_target(rows), self._used(visible)
+        basis = self._basis(rows)
+        videos, y = self._learned(rows, visible), self.outputs[rows]
+        used = self._used(visible)
         known = (self.sets == self.sets.new_tensor(visible)).all(dim=1)
         if known.any():
             logs = self.logs[known][0].cpu().numpy()[used]
         else:
-            logs = most_likely(groups, self.kernel, y, self.iterations)
+            likelihood = Likelihood.of(self._learned(basis, visible), self.kernel, self.outputs[basis])
+            logs = likelihood.maximized(self.iterations)
             row = np.zeros(len(used))
             row[used] = logs
             self.sets = torch.cat([self.sets, self.sets.new_tensor([visible])])
             self.logs = torch.cat([self.logs, self.logs.new_tensor(row).unsqueeze(0)])
-        inverse, _ = inverted(covariance(groups, self.kernel, logs), math.exp(logs[-1]))
-        weights = inverse @ y
-        return Predictor(visible, rows, logs, weights, inverse, profiled_variance(y, weights))
+        if len(basis) == len(rows):
+            return Predictor(visible, rows, basis, exact(videos, self.kernel, logs, y, self.loading))
+        seen = self._learned(basis, visible)
+        return Predictor(visible, rows, basis, through_basis(videos, seen, self.kernel, logs, y, self.loading))
+
+    def _basis(self, rows: Tensor) -> Tensor:
+        """The training videos that a predictor sees its n training videos `rows` through: all of not too many."""
+        if len(rows) <= self.most_videos:
+            return rows
+        drawn = np.random.default_rng(0).permutation(len(rows))[: self.basis_videos]
+        return rows[torch.from_numpy(np.sort(drawn)).to(rows.device)]
+
+    def notes(self, videos: int) -> list[str]:
+        if videos <= self.most_videos:
+            return []
+        return [
+            f"model 'gaussian_process' is exact up to {self.most_videos} training videos (model.most_videos); these "
+            f"{videos} are seen through {self.basis_videos} of them (model.basis_videos)"
+        ]
 
     # -- predicting
 
@@ -286,12 +254,13 @@ class GaussianProcess(AQAModel):
         found = self.centre.new_zeros(len(visible), 1 + len(self.widths) * len(self.statistics))
         middle, spread = self._target_scale()
         found[:, 0] = middle
-        for among, described, known in self._by_set(features, visible, lengths):
+        for among, videos, known in self._by_set(features, visible, lengths):
             with one_thread(len(self.target)):
-                groups = self._groups(described, visible[among], known.rows, known.visible)
-                parts = [summed(group) @ known.weights for group in terms(groups, self.kernel, known.logs)]
+                pairs = each_with_each(videos, self._learned(known.basis, known.visible))
+                kernels = by_group(terms(pairs, self.kernel, known.process.logs[: -len(self.loading)]))
+                parts = kernels.view(len(kernels), int(among.sum()), -1) @ known.process.weights  # (G, b)
                 columns = 1 + np.flatnonzero(np.repeat(known.visible, len(self.statistics)))
-                found[among.nonzero(), torch.from_numpy(columns).to(found.device)] = spread * torch.stack(parts, dim=1)
+                found[among.nonzero(), torch.from_numpy(columns).to(found.device)] = spread * parts.T
         return found
 
     def posterior(
@@ -303,15 +272,14 @@ class GaussianProcess(AQAModel):
         """
         middle, spread = self._target_scale()
         mean, deviation = middle.repeat(len(visible)), spread.repeat(len(visible))
-        for among, described, known in self._by_set(features, visible, lengths):
+        for among, videos, known in self._by_set(features, visible, lengths):
             with one_thread(len(self.target)):
-                groups = self._groups(described, visible[among], known.rows, known.visible)
-                across = covariance(groups, self.kernel, known.logs)  # (b, n)
-                itself = self._groups_with_themselves(described, visible[among], known.visible)
-                own = covariance(itself, self.kernel, known.logs).squeeze(1) + math.exp(known.logs[-1])
-                explained = ((across @ known.inverse) * across).sum(dim=1)
-                mean[among] = middle + spread * (across @ known.weights)
-                deviation[among] = spread * (known.variance * (own - explained).clamp(min=0)).sqrt()
+                logs = known.process.logs[: -len(self.loading)]
+                pairs = each_with_each(videos, self._learned(known.basis, known.visible))
+                across = covariance(pairs, self.kernel, logs).view(int(among.sum()), -1)
+                itself = covariance(each_with_itself(videos), self.kernel, logs)
+                expected, variance = known.process.predict(across, itself)
+                mean[among], deviation[among] = middle + spread * expected, spread * variance.sqrt()
         return Posterior(mean, deviation)
 
     def leave_one_out(self, visible: VisibleSet) -> Posterior:
@@ -324,9 +292,8 @@ class GaussianProcess(AQAModel):
             empty = self.target[:0]
             return Posterior(empty, empty)
         middle, spread = self._target_scale()
-        precision = known.inverse.diagonal()
-        mean = middle + spread * (self._scaled_target(known.rows) - known.weights / precision)
-        return Posterior(mean, spread * (known.variance / precision).sqrt())
+        mean, variance = known.process.left_out
+        return Posterior(middle + spread * mean, spread * variance.sqrt())
 
     def left_out(self, batches: Iterable[Example], sets: Sequence[Sequence[bool]]) -> list[LeftOut]:
         found = []
@@ -368,65 +335,59 @@ class GaussianProcess(AQAModel):
 
     def _by_set(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None
-    ) -> Iterator[tuple[Tensor, Tensor, Predictor]]:
-        """For each visible set of a batch that has a predictor: which rows (B,) bool, what describes them, and it."""
+    ) -> Iterator[tuple[Tensor, Described, Predictor]]:
+        """For each visible set of a batch that has a predictor: which rows (B,) bool, these rows, and it."""
         described = self._standardized(self._raw(features, visible, lengths), visible)
         for subset in sorted({tuple(row) for row in visible.tolist()}):
             known = self.predictor(subset)
             if known is not None:
                 among = (visible == torch.tensor(subset, device=visible.device)).all(dim=1)
-                yield among, described[among], known
+                yield among, self._groups(described[among], visible[among], subset), known
 
-    def _split(self, described: Tensor, visible: VisibleSet) -> Iterator[tuple[int, Tensor]]:
-        """The groups of a visible set in turn: the modality's number, and the group's numbers (b, p)."""
-        for i, (columns, sizes) in enumerate(zip(self._columns_of_modalities(), self._sizes.values(), strict=True)):
-            if visible[i]:
-                yield from ((i, group) for group in described[:, columns].split(sizes, dim=1))
+    @property
+    def _groups_of(self) -> list[int]:
+        """The number of the modality of each group."""
+        return [i for i, sizes in enumerate(self._sizes.values()) for _ in sizes]
 
-    def _groups(self, described: Tensor, has: Tensor, rows: Tensor, visible: VisibleSet) -> list[Pairs]:
-        """Videos (b, P), which have (b, M), beside the training videos `rows` (n,)."""
-        found = []
-        learned = self._split(self.described[rows], visible)
-        for (i, x), (_, z) in zip(self._split(described, visible), learned, strict=True):
-            both = has[:, i].double().outer(self.present[rows, i].bool().double())
-            square_x, square_z = x.square().mean(dim=1, keepdim=True), z.square().mean(dim=1, keepdim=True).T
-            found.append(Pairs(x @ z.T / x.shape[1], square_x, square_z, both))
-        return found
+    def _groups(self, described: Tensor, has: Tensor, visible: VisibleSet) -> Described:
+        """Videos (b, P), which have (b, M), as the groups of a visible set."""
+        sizes = [size for group in self._sizes.values() for size in group]
+        groups = [
+            (i, group) for i, group in zip(self._groups_of, described.split(sizes, dim=1), strict=True) if visible[i]
+        ]
+        return Described([group for _, group in groups], has[:, [i for i, _ in groups]])
 
-    def _groups_with_themselves(self, described: Tensor, has: Tensor, visible: VisibleSet) -> list[Pairs]:
-        """Each of some videos beside itself alone, (b, 1)."""
-        found = []
-        for i, x in self._split(described, visible):
-            square = x.square().mean(dim=1, keepdim=True)
-            found.append(Pairs(square, square, square, has[:, i : i + 1].double()))
-        return found
+    def _learned(self, rows: Tensor, visible: VisibleSet) -> Described:
+        """Training videos `rows` (n,) as the groups of a visible set."""
+        return self._groups(self.described[rows], self.present[rows].bool(), visible)
 
     def _rows(self, visible: VisibleSet) -> Tensor:
         """The training videos that have a modality of a visible set, (n,)."""
         return self.present[:, list(visible)].any(dim=1).nonzero().squeeze(1)
 
     def _used(self, visible: VisibleSet) -> NDArray[np.bool_]:
-        """Which columns of `logs` belong to a visible set, (K,)."""
-        per_modality = (self.logs.shape[1] - 1) // len(visible)
-        return np.append(np.repeat(visible, per_modality), True)
+        """Which columns of `logs` belong to a visible set, (K + C,)."""
+        outputs = len(self.loading)
+        per_modality = (self.logs.shape[1] - outputs) // len(visible)
+        return np.append(np.repeat(visible, per_modality), [True] * outputs)
 
     def _target_scale(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the training labels; 1 for the deviation where all are equal."""
         spread = self.target.std(correction=0)
         return self.target.mean(), torch.where(spread > 0, spread, 1.0)
 
-    def _scaled_target(self, rows: Tensor) -> Tensor:
-        middle, spread = self._target_scale()
-        return (self.target[rows] - middle) / spread
-
     # -- checkpoints: the training videos, and the kernel's numbers of each visible set that was asked for
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
-        """Take as many training videos and visible sets as the state has."""
+        """Take as many training videos, visible sets and components of labels as the state has."""
         self._predictors = {}
-        for names in (("target", "present", "described"), ("sets", "logs")):
-            given = [state_dict[prefix + name] for name in names if prefix + name in state_dict]
-            rows = {len(tensor) for tensor in given if tensor.dim()}
+        given = {name: state_dict[prefix + name] for name in self._buffers if prefix + name in state_dict}
+        components = len(given["loading"]) if "loading" in given and given["loading"].dim() == 1 else 1
+        numbers = len(likely_before(self.kernel, len(self._groups_of), components))
+        self.loading, self.outputs = self.loading.new_zeros(components), self.outputs.new_zeros(0, components)
+        self.logs = self.logs.new_zeros(0, numbers)
+        for names in (("target", "present", "described", "outputs"), ("sets", "logs")):
+            rows = {len(given[name]) for name in names if name in given and given[name].dim()}
             if len(rows) > 1:
                 others[-1].append(f"{' and '.join(names)} are not of the same number of rows")
             for name in names if len(rows) == 1 else ():
@@ -437,6 +398,12 @@ class GaussianProcess(AQAModel):
     def _apply(self, *arguments: Any, **options: Any) -> GaussianProcess:
         self._predictors = {}  # on the device that the model was on
         return super()._apply(*arguments, **options)
+
+
+def _labels(example: Example) -> Tensor:
+    """The target of each video and then its other labels, (B, 1 + K)."""
+    target = example.target.double().unsqueeze(1)
+    return target if example.others is None else torch.cat([target, example.others.double()], dim=1)
 
 
 def _order(videos: Tensor) -> Tensor:

@@ -107,6 +107,7 @@ class Prepared:
     calibrating: Calibrating
     fold: Fold | None = None  # of a cross-validation, where the run is one
     groups: Groups | None = None  # whose videos are together in inner folds of the training videos
+    others: NDArray[np.float64] | None = None  # (N, K) other labels to learn from in [0, 1]; NaN but for training rows
 
 
 def prepare(
@@ -146,6 +147,7 @@ def prepare(
         calibrating = calibrating_videos(splits, rowsets, target, config)
         if len(calibrating.rows):
             require_sound(store, config.data.target, {"valid": calibrating.rows})
+        others = other_labels(store, config, rowsets.train, notes.append)
         training_pattern = training_pattern.informed(videos_of(store, modalities, rowsets.train, target))
         if scored:
             own = {name: pattern for name, pattern in test_patterns.items() if own_key(pattern)}
@@ -174,6 +176,7 @@ def prepare(
     shown = {"test": features.available[rowsets.test]} if scored else {}
     notes += absence_notes(modalities, {"train": available, **shown})
     require_training_options(config, model, int(available.any(axis=1).sum()), device)
+    notes += model.notes(int(available.any(axis=1).sum()))
     statistics = features.statistics(rowsets.train, available, clips) if config.data.standardize else {}
     features = loader.standardized(features, statistics)
     for network in [part for part in model.trained_apart if not part.closed_form][:1]:
@@ -195,11 +198,14 @@ def prepare(
         calibrating,
         fold,
         groups,
+        others,
     )
 
 
 def require_training_options(config: Experiment, model: AQAModel, rows: int, device: torch.device) -> None:
     """AqaError if the model, so many training videos or the machine do not go with what `train` asks for."""
+    if config.data.learn_also is not None and not model.learns_also:
+        raise AqaError(f"data.learn_also: model '{config.model.name}' learns from one target; leave it out")
     if model.closed_form and (config.train.compile or config.train.precision != "float32"):
         key = "compile" if config.train.compile else "precision"
         raise AqaError(f"train.{key}: model '{config.model.name}' is fitted in closed form; leave it out")
@@ -372,6 +378,28 @@ def cut_from_train(rows: Rows, fold: Fold | None, config: Experiment, note: Say)
     why = "" if fold is not None else "no split 'valid' in the store: "
     note(f"{why}{cut} training videos, drawn by seed {seed}, select the epoch")
     return np.sort(rows[order[:cut]]), np.sort(rows[order[cut:]])
+
+
+def other_labels(store: FeatureStore, config: Experiment, rows: Rows, note: Say) -> NDArray[np.float64] | None:
+    """What `data.learn_also` names: other labels of all videos in [0, 1], (N, K), NaN but for the rows that train."""
+    named, target = config.data.learn_also, config.data.target
+    if named is None:
+        return None
+    if target in named and named != "all":
+        raise AqaError(f"data.learn_also: {target} is the target itself; name others")
+    names = [name for name in store.targets if name != target] if named == "all" else named
+    if not names:
+        raise AqaError(f"data.learn_also: {store.path} has no target but {target}; leave it out")
+    found = np.full((len(store), len(names)), np.nan)
+    for column, name in enumerate(names):
+        if name not in store.targets:
+            raise AqaError(f"data.learn_also: {store.path} has no target '{name}': {nearest(name, store.targets)}")
+        other = store.target(name)
+        require_sound(store, name, {"train": rows}, {})
+        found[rows, column] = other.normalize(other.values[rows])
+        if np.isnan(found[rows, column]).all():
+            note(f"no training video has a label for {name}: nothing is learned from it")
+    return found
 
 
 def training_availability(

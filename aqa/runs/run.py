@@ -245,6 +245,7 @@ def fit(
             on_epoch=on_epoch,
             show_progress=show_progress,
             stop=stop,
+            others=None if prepared.others is None else torch.from_numpy(prepared.others).to(scorer.features.device),
         )
     except Diverged as error:
         folder.log(str(error))
@@ -320,6 +321,7 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
             "seed": config.train.seed,
             "samples": {name: len(split) for name, split in prepared.rowsets._asdict().items()},
             **({"learned_from": learned} if (learned := learning_splits(config)) != ["train"] else {}),
+            **({} if prepared.others is None else {"learned_also": prepared.others.shape[1]}),
             "parameters": scorer.model.parameter_count,
             "modalities": scorer.features.modalities,
             "router_weights": {pattern: weights.tolist() for pattern, weights in router_weights.items()},

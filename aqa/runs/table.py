@@ -78,6 +78,8 @@ def result_table(metrics: Mapping[str, Any]) -> str:
     title += selection_text(metrics["selection"])
     if learned := metrics.get("learned_from"):
         title += f"; LEARNED FROM {' AND '.join(learned).upper()}"
+    if others := metrics.get("learned_also"):
+        title += f"; learned from {others} other label{'s' * (others != 1)} too"
     if metrics.get("split", "test") != "test":
         title += f"; SCORED ON {metrics['split'].upper()}"
     return "\n".join([title, *lines])

@@ -60,6 +60,7 @@ def train(
     show_progress: bool = True,
     save_every: float | None = None,
     stop: Callable[[int, float], bool] | None = None,
+    others: Tensor | None = None,
 ) -> Progress:
     """Train a model, and remember its weights in the epoch with the best selection metric.
 
@@ -68,11 +69,12 @@ def train(
     passed to `save` earlier, from which training resumes exactly; save_every: seconds between two. One that is stopped
     between epochs saves those that it did; by Ctrl-C or SIGTERM in the middle of one, it ends that first if there are
     others to save. stop(epoch, value): whether training ends after an epoch, by the selection metric's value in it.
-    A `closed_form` model is fitted in one epoch. Diverged, an AqaError, where the loss, a weight or a score is no
+    A `closed_form` model is fitted in one epoch; others (N, K): further labels that it learns from, NaN where
+    unknown. Diverged, an AqaError, where the loss, a weight or a score is no
     longer a number.
     """
     if model.closed_form:
-        return _fitted(model, batches, target, measure, metric, measured_on, on_epoch)
+        return _fitted(model, batches, target, others, measure, metric, measured_on, on_epoch)
     model.epochs = settings.epochs
     step = training_step(model, settings)
     optimizer, lowest = step.optimizer, settings.learning_rate * settings.final_learning_rate
@@ -209,6 +211,7 @@ def _fitted(
     model: AQAModel,
     batches: Callable[[int], Iterator[Batch]],
     target: Tensor,
+    others: Tensor | None,
     measure: Callable[[], Mapping[str, float]],
     metric: str,
     measured_on: str,
@@ -216,7 +219,14 @@ def _fitted(
 ) -> Progress:
     """The one epoch of a model that is fitted in closed form; there is nothing to choose."""
     losses = model.fit(
-        Example(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
+        Example(
+            batch.features,
+            target[batch.rows],
+            batch.visible,
+            batch.available,
+            batch.lengths,
+            None if others is None else others[batch.rows],
+        )
         for batch in batches(1)
     )
     measured = {f"{measured_on}_{name}": value for name, value in measure().items()}

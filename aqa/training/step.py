@@ -39,7 +39,7 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         with float32_products(self.precision):
             with autocast(self.precision, self.device):
-                loss = self.loss(*batch)
+                loss = self.loss(batch.features, batch.target, batch.visible, batch.available, batch.lengths)
             loss.total.backward()
         for part in idle:  # no gradient is not a gradient of zero, after which Adam would move by its momentum
             part.zero_grad(set_to_none=True)

@@ -11,10 +11,10 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Ma
 
 import aqa
 from aqa.errors import AqaError
-from aqa.layers.covariance import prior_means
+from aqa.layers.covariance import covariance, each_with_each
+from aqa.layers.process import Likelihood, through_basis
 from aqa.models import build
 from aqa.models.base import Example
-from aqa.models.gaussian_process import most_likely, negative_likelihood
 from aqa.store.synthetic import make_synthetic
 from aqa.system.torch_files import load_torch
 
@@ -44,7 +44,8 @@ def videos(seed, rows=ROWS, widths=WIDTHS, incomplete=True):
 
 def part(example, rows):
     features, lengths = ({m: x[rows] for m, x in each.items()} for each in (example.features, example.lengths))
-    return Example(features, example.target[rows], example.visible[rows], example.available[rows], lengths)
+    others = None if example.others is None else example.others[rows]
+    return Example(features, example.target[rows], example.visible[rows], example.available[rows], lengths, others)
 
 
 def fitted(example=None, widths=WIDTHS, **options):
@@ -66,7 +67,7 @@ def test_mean_and_deviation_are_those_of_scikit_learn_with_the_same_kernel(kerne
     train, test = videos(0, widths=widths), videos(1, 9, widths=widths)
     model = fitted(train, widths, statistics=["mean"], kernel=kernels)
     known = model.predictor((True,))
-    numbers = iter(np.exp(known.logs))
+    numbers = iter(np.exp(known.process.logs))
     kernel = None
     for name in kernels:
         amplitude = next(numbers)
@@ -77,7 +78,7 @@ def test_mean_and_deviation_are_those_of_scikit_learn_with_the_same_kernel(kerne
         else:
             one = ConstantKernel(amplitude) * Matern(2 * next(numbers), nu=2.5)
         kernel = one if kernel is None else kernel + one
-    kernel = ConstantKernel(known.variance) * (kernel + WhiteKernel(next(numbers)))
+    kernel = ConstantKernel(known.process.scale) * (kernel + WhiteKernel(next(numbers)))
     y = train.target.double().numpy()
     reference = GaussianProcessRegressor(kernel, alpha=0, optimizer=None)
     reference.fit(described(model, train), (y - y.mean()) / y.std())
@@ -92,13 +93,13 @@ def test_mean_and_deviation_are_those_of_scikit_learn_with_the_same_kernel(kerne
 def test_leaving_one_out_in_closed_form_is_leaving_one_out(visible):
     model = fitted()
     known, left_out = model.predictor(visible), model.leave_one_out(visible)
-    kernel = torch.linalg.inv(known.inverse)  # with the noise
+    kernel = torch.linalg.inv(known.process.explained / known.process.scale)  # with the noise
     middle, spread = model.target.mean(), model.target.std(correction=0)
     y = (model.target[known.rows] - middle) / spread
     for row in range(len(y)):
         others = torch.arange(len(y)) != row
         solved = torch.linalg.solve(kernel[others][:, others], kernel[others, row])
-        variance = known.variance * (kernel[row, row] - kernel[row, others] @ solved)
+        variance = known.process.scale * (kernel[row, row] - kernel[row, others] @ solved)
         assert torch.allclose(left_out.mean[row], middle + spread * (solved @ y[others]), atol=1e-9)
         assert torch.allclose(left_out.deviation[row], spread * variance.sqrt(), atol=1e-9)
 
@@ -108,15 +109,14 @@ def test_the_gradient_of_the_likelihood_is_that_of_finite_differences(names):
     model = fitted(kernel=names, iterations=1)
     visible = (True, True, False)
     rows = model.predictor(visible).rows
-    groups = model._groups(model.described[rows], model.present[rows].bool(), rows, visible)
-    y = model._scaled_target(rows)
-    start = prior_means(names, len(groups))
-    logs = start + np.random.default_rng(3).standard_normal(len(start))
-    value, gradient = negative_likelihood(logs, groups, names, y)
-    numeric = approx_fprime(logs, lambda at: negative_likelihood(at, groups, names, y)[0], 1e-6)
+    outputs = torch.cat([model.outputs, torch.from_numpy(np.random.default_rng(4).standard_normal((ROWS, 2)))], dim=1)
+    likelihood = Likelihood.of(model._learned(rows, visible), names, outputs[rows])
+    logs = likelihood.start + np.random.default_rng(3).standard_normal(len(likelihood.start))
+    value, gradient = likelihood.negative(logs)
+    numeric = approx_fprime(logs, lambda at: likelihood.negative(at)[0], 1e-6)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-4)
-    best = most_likely(groups, names, y, iterations=200)
-    least, flat = negative_likelihood(best, groups, names, y)
+    best = likelihood.maximized(iterations=200)
+    least, flat = likelihood.negative(best)
     assert least < value
     assert np.abs(flat).max() < 1e-2 * np.abs(gradient).max()
 
@@ -124,12 +124,12 @@ def test_the_gradient_of_the_likelihood_is_that_of_finite_differences(names):
 def test_the_likelihood_is_the_density_of_the_labels_under_the_most_likely_variance():
     model, names = fitted(), ("linear", "rbf")
     known = model.predictor(COMPLETE)
-    groups = model._groups(model.described, model.present.bool(), known.rows, COMPLETE)
-    y = model._scaled_target(known.rows)
-    value, _ = negative_likelihood(known.logs, groups, names, y)
-    covariance = known.variance * torch.linalg.inv(known.inverse)
+    likelihood = Likelihood.of(model._learned(known.rows, COMPLETE), names, model.outputs[known.rows])
+    value, _ = likelihood.negative(known.process.logs)
+    covariance = known.process.scale * torch.linalg.inv(known.process.explained / known.process.scale)
+    y = model.outputs[known.rows, 0]
     density = torch.distributions.MultivariateNormal(torch.zeros_like(y), covariance).log_prob(y)
-    penalty = 0.1 * np.square(known.logs - prior_means(names, len(groups))).sum()
+    penalty = 0.1 * np.square(known.process.logs - likelihood.start).sum()
     constant = 0.5 * len(y) * (1 + np.log(2 * np.pi))
     assert float(density) == pytest.approx(penalty - value - constant, abs=1e-6)
 
@@ -166,7 +166,7 @@ def test_a_visible_set_learns_from_the_videos_that_have_some_of_it_seen_through_
 
 
 def test_neither_order_nor_batches_nor_what_is_hidden_for_an_epoch_changes_a_bit():
-    train, order = videos(0), torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))
+    train, order = with_others(videos(0)), torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))
     shuffled = part(train, order)._replace(visible=torch.eye(3, dtype=torch.bool)[torch.arange(ROWS) % 3])
     one, other = fitted(train), build("gaussian_process", widths=WIDTHS)
     other.fit([part(shuffled, slice(0, 7)), part(shuffled, slice(7, None))])
@@ -254,6 +254,7 @@ def test_a_video_of_which_less_is_visible_has_a_wider_deviation():
         ({"kernel": ["rfb"]}, "option 'kernel.0': "),
         ({"statistics": ["median"]}, "option 'statistics.0': "),
         ({"learn_from": "test"}, "option 'learn_from': "),
+        ({"components": 0}, "option 'components': "),
     ],
 )
 def test_options_that_are_none_are_refused(options, message):
@@ -262,16 +263,106 @@ def test_options_that_are_none_are_refused(options, message):
     assert str(error.value).startswith(f"model 'gaussian_process', {message}")
 
 
-def test_more_training_videos_than_are_taken_are_refused():
-    with pytest.raises(AqaError, match=r"takes at most 40 training videos \(option most_videos\), got 60"):
-        fitted(most_videos=40)
+def with_others(example, seed=0, unknown=0.3):
+    """The same videos with three more labels: one like the target, one unlike it, one that nobody has."""
+    rng = np.random.default_rng(seed)
+    target = example.target.double().numpy()
+    like, unlike = target + 0.03 * rng.standard_normal(len(target)), rng.random(len(target))
+    others = np.stack([like, unlike, np.full(len(target), np.nan)], axis=1)
+    others[rng.random(others.shape) < unknown] = np.nan
+    return example._replace(others=torch.from_numpy(others))
+
+
+def test_other_labels_that_agree_with_the_target_make_its_scores_better():
+    rng = np.random.default_rng(8)
+    errors = {"alone": [], "joint": []}
+    for seed in range(4):
+        train, test = videos(10 + seed, 80), videos(20 + seed, 300)
+        noisy = train.target + 0.15 * torch.from_numpy(rng.standard_normal(80)).float()
+        judges = train.target.double().unsqueeze(1) + 0.15 * torch.from_numpy(rng.standard_normal((80, 5)))
+        judges[::3, 0] = torch.nan
+        train = train._replace(target=noisy)
+        for name, example in {"alone": train, "joint": train._replace(others=judges)}.items():
+            model = fitted(example)
+            mean = model.posterior(test.features, test.visible, test.lengths).mean
+            errors[name].append(float((mean - test.target).square().mean()))
+    assert np.mean(errors["joint"]) < 0.9 * np.mean(errors["alone"])
+
+
+@pytest.mark.parametrize("visible", [COMPLETE, (False, True, True)])
+def test_leaving_a_video_out_of_several_processes_is_leaving_it_out_of_each(visible):
+    model = fitted(with_others(videos(0)), components=2)
+    known, left_out = model.predictor(visible), model.leave_one_out(visible)
+    outputs, logs, loading = model.outputs[known.rows], known.process.logs, model.loading
+    assert outputs.shape[1] == 3  # two components and what they leave of the target
+    kernel = covariance(each_with_each(*[model._learned(known.rows, visible)] * 2), model.kernel, logs[:-3])
+    kernel = kernel.view(len(outputs), -1)
+    middle, spread = model.target.mean(), model.target.std(correction=0)
+    for row in (0, 7, len(outputs) - 1):
+        others, mean, variance = torch.arange(len(outputs)) != row, 0.0, 0.0
+        for c, noise in enumerate(np.exp(logs[-3:])):
+            noisy = kernel + noise * torch.eye(len(kernel))
+            scale = outputs[:, c] @ torch.linalg.solve(noisy, outputs[:, c]) / len(outputs)
+            solved = torch.linalg.solve(noisy[others][:, others], noisy[others, row])
+            mean += loading[c] * (solved @ outputs[others, c])
+            variance += loading[c] ** 2 * scale * (noisy[row, row] - solved @ noisy[others, row])
+        assert torch.allclose(left_out.mean[row], middle + spread * mean, atol=1e-9)
+        assert torch.allclose(left_out.deviation[row], spread * variance.sqrt(), atol=1e-9)
+
+
+def test_a_checkpoint_keeps_what_other_labels_taught():
+    model, test = fitted(with_others(videos(0)), components=2), videos(1)
+    before = model.posterior(test.features, test.visible, test.lengths)
+    again = build("gaussian_process", widths=WIDTHS, components=2)
+    again.load_state_dict(model.state_dict())
+    after = again.posterior(test.features, test.visible, test.lengths)
+    assert all(map(torch.equal, before, after))
+    found = again.contributions(test.features, test.visible, test.lengths)
+    assert torch.allclose(found.sum(dim=1), before.mean, rtol=0, atol=1e-12)
+
+
+def test_through_all_videos_as_a_basis_the_process_is_the_exact_one():
+    model = fitted(with_others(videos(0)), components=2)
+    known = model.predictor(COMPLETE)
+    learned, y = model._learned(known.rows, COMPLETE), model.outputs[known.rows]
+    same = through_basis(learned, learned, model.kernel, known.process.logs, y, model.loading)
+    for name in ("weights", "explained", "scale", "noise"):
+        np.testing.assert_allclose(getattr(same, name), getattr(known.process, name), rtol=1e-5, atol=1e-5)
+    for one, other in zip(same.left_out, known.process.left_out, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-5)
+
+
+def test_a_larger_training_set_is_seen_through_some_of_its_videos():
+    train, test = videos(0, 300), videos(1, 200)
+    exact, through = fitted(train), fitted(train, most_videos=200, basis_videos=60)
+    assert exact.notes(300) == []
+    assert through.notes(300) == [
+        "model 'gaussian_process' is exact up to 200 training videos (model.most_videos); these 300 are seen through "
+        "60 of them (model.basis_videos)"
+    ]
+    assert [len(part) for part in (through.predictor(COMPLETE).rows, through.predictor(COMPLETE).basis)] == [300, 60]
+    few = fitted(part(train, slice(0, 60)))
+    errors = [
+        float((model.posterior(test.features, test.visible, test.lengths).mean - test.target).square().mean())
+        for model in (exact, through, few)
+    ]
+    assert errors[1] < 1.15 * errors[0] < errors[2]
+    left_out = through.leave_one_out(COMPLETE)
+    assert float((left_out.mean - through.target).square().mean()) < 1.5 * errors[1]
+    again = build("gaussian_process", widths=WIDTHS, most_videos=200, basis_videos=60)
+    again.load_state_dict(through.state_dict())
+    posteriors = [model.posterior(test.features, test.visible, test.lengths) for model in (through, again)]
+    assert all(map(torch.equal, *posteriors))
+
+
+def test_no_training_videos_are_refused():
     with pytest.raises(AqaError, match=r"missing\.train leaves no training sample"):
         build("gaussian_process", widths=WIDTHS).fit([])
 
 
 def test_a_damaged_state_is_refused():
     state = fitted().state_dict()
-    with pytest.raises(RuntimeError, match="target and present and described are not of the same number of rows"):
+    with pytest.raises(RuntimeError, match="target and present and described and outputs are not of the same number of rows"):
         build("gaussian_process", widths=WIDTHS).load_state_dict({**state, "target": state["target"][1:]})
     with pytest.raises(RuntimeError, match="size mismatch for logs"):
         build("gaussian_process", widths=WIDTHS).load_state_dict({**state, "logs": state["logs"][:, 1:]})
