@@ -1,7 +1,7 @@
 """A Gaussian process with a kernel of groups: its marginal likelihood, and the posterior given n videos.
 
 Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006: sections 2.2, 5.4.1, 5.4.2 and, for basis videos,
-8.3.3 (projected process) and 8.4. The C outputs are independent processes that share the kernel; each has a scale and a
+8.3.4 (projected process). The C outputs are independent processes that share the kernel; each has a scale and a
 noise of its own. What is predicted is their sum with given loadings (C,).
 """
 

@@ -69,9 +69,8 @@ def train(
     passed to `save` earlier, from which training resumes exactly; save_every: seconds between two. One that is stopped
     between epochs saves those that it did; by Ctrl-C or SIGTERM in the middle of one, it ends that first if there are
     others to save. stop(epoch, value): whether training ends after an epoch, by the selection metric's value in it.
-    A `closed_form` model is fitted in one epoch; others (N, K): further labels that it learns from, NaN where
-    unknown. Diverged, an AqaError, where the loss, a weight or a score is no
-    longer a number.
+    A `closed_form` model is fitted in one epoch; others (N, K): further labels that it learns from, NaN where unknown.
+    Diverged, an AqaError, where the loss, a weight or a score is no longer a number.
     """
     if model.closed_form:
         return _fitted(model, batches, target, others, measure, metric, measured_on, on_epoch)
