@@ -35,7 +35,7 @@ PRIOR_NOISE = 1.0  # the mean of the logarithm, relative to the kernel
 LARGEST_LOG = 10.0
 LEAST_SCALE = 1e-12
 JITTER = 1e-9  # of the mean of a kernel's diagonal: basis videos may be alike
-BLOCK = 2000  # videos beside all basis videos at once
+BESIDE_THE_BASIS = 2000  # videos beside all basis videos at once
 
 
 def likely_before(names: Sequence[str], groups: int, outputs: int) -> Floats:
@@ -174,7 +174,7 @@ def through_basis(
     kernel.diagonal().add_(JITTER * float(kernel.diagonal().mean()))
     factor = _factor(kernel)
     projected = y.new_empty(len(kernel), len(y))  # V
-    for block in torch.arange(len(y), device=y.device).split(BLOCK):
+    for block in torch.arange(len(y), device=y.device).split(BESIDE_THE_BASIS):
         part = Described([group[block] for group in videos.groups], videos.has[block])
         across = covariance(each_with_each(basis, part), names, logs[:-outputs]).view(len(kernel), -1)
         projected[:, block] = torch.linalg.solve_triangular(factor, across, upper=False)
