@@ -15,8 +15,10 @@ import torch
 from hypothesis import settings
 
 import aqa.runs.run
+import aqa.sweeps.sweep
 from aqa.store.store import Modality, Target
 from aqa.store.write import write_store
+from aqa.sweeps.local import run_if_free
 
 # Models this small gain nothing from more threads, and wait long for those that another program holds up.
 torch.set_num_threads(1)
@@ -77,6 +79,34 @@ def stopped_in_epoch(monkeypatch):
                 yield
 
     return stopped
+
+
+@pytest.fixture(scope="session")
+def sweeping_here():
+    """A context in which sweeps run in the process of the test: starting others takes seconds. Gives the names run."""
+
+    @contextlib.contextmanager
+    def here():
+        made = []
+
+        def run_points(groups, folder, jobs, on_change=lambda: None):
+            folder.make()
+            for group in groups:
+                made.extend(point.name for point in group if not folder.settled(point.name))
+                assert run_if_free(group, folder)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(aqa.sweeps.sweep, "run_points", run_points)
+            yield made
+
+    return here
+
+
+@pytest.fixture
+def in_this_process(sweeping_here):
+    """Sweeps of a test run without processes of their own; the names of the runs, in the order they were made."""
+    with sweeping_here() as made:
+        yield made
 
 
 WIDTHS = {"visual": 3, "audio": 2, "flow": 1}

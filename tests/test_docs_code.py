@@ -40,7 +40,6 @@ from aqa.runs import run as experiment
 from aqa.store.store import Modality, Target
 from aqa.store.synthetic import make_synthetic
 from aqa.store.write import write_store
-from aqa.sweeps import local as launching
 from aqa.sweeps.grid import Sweep
 from aqa.sweeps.searches import Tune
 
@@ -246,7 +245,7 @@ def supplies(tmp_path_factory):
 
 
 @pytest.fixture
-def scratch(tmp_path, supplies, monkeypatch):
+def scratch(tmp_path, supplies, monkeypatch, in_this_process):
     """An empty working folder except for what `supplies` has, and no plugin; registries are as before afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PWD", str(tmp_path))
@@ -256,7 +255,6 @@ def scratch(tmp_path, supplies, monkeypatch):
     for registry in (MODELS, PATTERNS, DATASETS):
         registry.names()
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    monkeypatch.setattr(launching, "run_points", run_points_here)
     monkeypatch.setattr(experiment, "draw", lambda *parts: None)  # figures take longer than these runs
     shutil.copytree(supplies / "experiments", tmp_path / "experiments")
     (tmp_path / "downloads").symlink_to(supplies / "downloads")
@@ -265,13 +263,6 @@ def scratch(tmp_path, supplies, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "tiny.h5").symlink_to(supplies / "data" / "tiny.h5")  # the quick start has been run
     return tmp_path
-
-
-def run_points_here(groups, folder, jobs, on_change=lambda: None):
-    """A sweep's runs in this process, which saves starting others."""
-    folder.make()
-    for group in groups:
-        assert launching.run_if_free(group, folder)
 
 
 def supply(words: list[str], supplies: Path) -> None:

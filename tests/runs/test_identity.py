@@ -26,6 +26,7 @@ name: small
 data: {store: data/x.h5, target: score}
 model: {name: ridge}
 """
+SMALL = ["model.name=late_fusion", "model.hidden_dim=8", "model.n_decoder=1"]  # a model that is trained
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +43,9 @@ def made(tmp_path_factory):
     return folder.rename(folder.parent / "not where it was made")
 
 
-def in_this_process(groups, folder, jobs, on_change):
-    """What `run_points` does, without processes, which take seconds to start."""
-    folder.make()
-    for group in groups:
-        run_if_free(group, folder)
-
-
 @pytest.fixture
-def project(made, tmp_path, monkeypatch):
+def project(made, tmp_path, monkeypatch, in_this_process):
     """A copy of the project, as the working folder."""
-    monkeypatch.setattr("aqa.sweeps.sweep.run_points", in_this_process)
     shutil.copytree(made, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     return tmp_path / "project"
@@ -67,7 +60,8 @@ def mend_a_label(path):
 
 
 def new_store(path):
-    assert main(["prepare", "synthetic", "--preset", "tiny", "--seed", "9", "--out", str(path), "--overwrite"]) == 0
+    small = ["--preset", "tiny", "--samples", "30", "--seed", "9"]
+    assert main(["prepare", "synthetic", *small, "--out", str(path), "--overwrite"]) == 0
 
 
 CHANGES = {"another": new_store, "label": mend_a_label}
@@ -93,7 +87,7 @@ def test_a_finished_run_is_not_shown_for_a_store_that_has_changed(project, capsy
 
 
 def test_an_unfinished_run_is_not_resumed_on_a_store_that_has_changed(project, capsys, stopped_in_epoch):
-    command = ["run", "e.yaml", "output=runs/two", "model.name=late_fusion", "train.epochs=3"]
+    command = ["run", "e.yaml", "output=runs/two", *SMALL, "train.epochs=3"]
     with stopped_in_epoch(3):
         main(command)
         raise KeyboardInterrupt
@@ -228,7 +222,7 @@ def test_a_file_of_another_run_is_refused_by_name(project, capsys, name):
 
 
 def test_a_state_of_another_run_is_refused(project, capsys, stopped_in_epoch):
-    command = ["run", "e.yaml", "model.name=late_fusion", "train.epochs=3"]
+    command = ["run", "e.yaml", *SMALL, "train.epochs=3"]
     for seed in range(2):
         with stopped_in_epoch(3):
             main([*command, f"output=runs/{seed}", f"train.seed={seed}"])
@@ -262,7 +256,7 @@ def test_nothing_in_a_runs_folder_needs_the_place_where_it_was_made(project):
 
 @pytest.mark.parametrize("how", ["renamed", "copied", "linked"])
 def test_a_project_that_moved_works_unchanged(project, capsys, monkeypatch, stopped_in_epoch, how):
-    unfinished = ["run", "e.yaml", "output=runs/two", "model.name=late_fusion", "train.epochs=3"]
+    unfinished = ["run", "e.yaml", "output=runs/two", *SMALL, "train.epochs=3"]
     with stopped_in_epoch(3):
         main(unfinished)
         raise KeyboardInterrupt
@@ -310,7 +304,7 @@ def test_a_moved_run_takes_its_own_copy_of_the_store_and_says_that_it_has_change
 
 
 def test_threads_are_recorded_and_said_and_never_refused(project, capsys, stopped_in_epoch):
-    command = ["run", "e.yaml", "output=runs/two", "model.name=late_fusion", "train.epochs=3"]
+    command = ["run", "e.yaml", "output=runs/two", *SMALL, "train.epochs=3"]
     with stopped_in_epoch(3):
         main([*command, "train.threads=1"])
         raise KeyboardInterrupt
@@ -385,7 +379,7 @@ def test_a_folder_without_locks_is_said_and_used(project, capsys, monkeypatch):
 @pytest.mark.parametrize("how", ["overwritten", "truncated"])
 def test_a_store_that_changes_under_a_streamed_run_stops_it(project, capsys, monkeypatch, how):
     """It is read anew in every epoch, and what was saved before stays."""
-    command = ["run", "e.yaml", "output=runs/two", "model.name=late_fusion", "train.epochs=3", "train.batch_size=4"]
+    command = ["run", "e.yaml", "output=runs/two", *SMALL, "train.epochs=3", "train.batch_size=4"]
     command += ["data.memory=0.00013"]  # GiB: not all of its features
     make_synthetic("tiny", "y.h5", samples=30, seed=4)
     before, plain = Path("data/x.h5").read_bytes(), aqa.runs.run.epoch_line

@@ -12,7 +12,7 @@ from aqa.sweeps.folder import SweepFolder
 
 
 @pytest.fixture
-def swept(tmp_path, monkeypatch):
+def swept(tmp_path, monkeypatch, in_this_process):
     """A folder with a finished sweep of ridge: two penalties, two seeds."""
     monkeypatch.chdir(tmp_path)
     make_synthetic("tiny", tmp_path / "tiny.h5", samples=24)

@@ -50,23 +50,6 @@ def sweep_file(tmp_path):
     return tmp_path / "s.yaml"
 
 
-@pytest.fixture
-def in_this_process(monkeypatch):
-    """Sweeps run without processes of their own; the names of the runs, in the order in which they were made."""
-    from aqa.sweeps.local import run_if_free
-
-    made = []
-
-    def run_all(groups, folder, jobs, on_change):
-        folder.make()
-        for group in groups:
-            made.extend(point.name for point in group if not folder.settled(point.name))
-            run_if_free(group, folder)
-
-    monkeypatch.setattr("aqa.sweeps.sweep.run_points", run_all)
-    return made
-
-
 def test_a_sweep_runs_every_fold_once_and_gathers_them(sweep_file, in_this_process):
     result = aqa.sweep(sweep_file)
     assert len(in_this_process) == 6

@@ -10,7 +10,7 @@ from aqa.store.synthetic import make_synthetic
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
+def swept(tmp_path_factory, sweeping_here):
     """A folder with a sweep of two runs of ridge, of which one fails; its result, and what it said."""
     folder = tmp_path_factory.mktemp("sweep")
     make_synthetic("tiny", folder / "tiny.h5", samples=12)
@@ -29,7 +29,8 @@ def swept(tmp_path_factory):
     }
     (folder / "s.yaml").write_text(yaml.safe_dump(sweep))
     said = []
-    return folder, aqa.sweep(folder / "s.yaml", say=said.append), said
+    with sweeping_here():
+        return folder, aqa.sweep(folder / "s.yaml", say=said.append), said
 
 
 def test_it_returns_the_states_numbers_and_failures_and_prints_the_table(swept):
