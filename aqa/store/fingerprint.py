@@ -49,6 +49,9 @@ def _digest(store: FeatureStore) -> str:
         digest.update(name.encode() + members.tobytes())
     for name, labels in sorted(store.groups.items()):
         digest.update(json.dumps(["group", name, labels]).encode())
+    for modality in store.modalities:
+        for marks in store.moments(modality) or ():
+            digest.update(b"moments" + marks.tobytes())
     rows = np.linspace(0, len(store.ids) - 1, min(len(store.ids), SAMPLED), dtype=np.int64)
     for modality, offsets in store.offsets.items():
         digest.update(offsets.tobytes())

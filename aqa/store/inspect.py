@@ -79,7 +79,7 @@ def _inspection(store: FeatureStore) -> Inspection:
         warnings += _stream_warnings(store, modality, found)
     warnings += _alike_warnings(store, scans) + _alignment_warnings(store) + group_warnings(store)
     facts = [*_general(store), *_modality_facts(store), *_availability_facts(store)]
-    facts += [*_target_facts(store), *group_facts(store)]
+    facts += [*_target_facts(store), *group_facts(store), *_moment_facts(store)]
     return Inspection(facts, problems, warnings)
 
 
@@ -227,6 +227,17 @@ def _availability_facts(store: FeatureStore) -> list[str]:
     if unequal:
         cut = cut_text(store.modalities, lost_to_shortest(store.lengths), store.lengths.sum(axis=0))
         lines.append(f"data.align: shortest cuts off {cut}")
+    return lines
+
+
+def _moment_facts(store: FeatureStore) -> list[str]:
+    lines = []
+    for modality in store.modalities:
+        known = store.moments(modality)
+        if known is not None:
+            counts = [int(marks.sum()) for marks in known if len(marks)] or [0]
+            spread = f"{min(counts)} / {np.median(counts):g} / {max(counts)}"
+            lines.append(f"moments   {modality}: known, {spread} (min / median / max) clips of a video; no model sees them")
     return lines
 
 

@@ -12,6 +12,7 @@
     spreads/T               (N,) float64, standard deviation of the judges' scores whose mean T is; NaN if not known
     splits/S                (k,) int64 row numbers
     groups/G                (N,) UTF-8: the athlete, surgeon, fold ... of each sample, empty where it is not known
+    moments/M               (sum of lengths,) uint8, 1 for clips that decide the score, where they are known
     /, ids, M, offsets, T, S, G  attribute crc32, of their bytes and texts; older stores have none
 
 Nothing in the file needs unpickling.
@@ -140,6 +141,7 @@ class FeatureStore:
         self.targets = {name: self._target(name) for name in hdf5.members(self._file, "targets")}
         self.splits = {name: self._split(name) for name in hdf5.members(self._file, "splits")}
         self.groups = {name: self._group(name) for name in hdf5.members(self._file, "groups")}
+        self._moments = {name: self._marks(name) for name in hdf5.members(self._file, "moments")}
 
     def _read_modality(self, modality: str) -> None:
         place = f"features/{modality}"
@@ -253,6 +255,17 @@ class FeatureStore:
             raise AqaError(f"{self.path}: groups/{name} has {len(labels)} labels for {len(self.ids)} ids")
         return labels
 
+    def _marks(self, modality: str) -> NDArray[np.uint8]:
+        place = f"moments/{modality}"
+        if modality not in self.modalities:
+            raise AqaError(f"{self.path}: {place}: {nearest(modality, self.modalities)}")
+        marks = hdf5.numbers(self._file, place, "u", np.uint8)
+        self._verify(place, crc_of(marks))
+        clips = int(self.offsets[modality][-1])
+        if len(marks) != clips or (len(marks) and marks.max() > 1):
+            raise AqaError(f"{self.path}: {place} has {len(marks)} values; expected 0 or 1 for each of {clips} clips")
+        return marks
+
     def __enter__(self) -> FeatureStore:
         return self
 
@@ -298,6 +311,14 @@ class FeatureStore:
         if name not in self.groups:
             raise AqaError(f"{self.path} has no group '{name}': {nearest(name, self.groups)}")
         return self.groups[name]
+
+    def moments(self, modality: str) -> list[NDArray[np.bool_]] | None:
+        """Which clips of each sample decide the score, N masks (T,); None where this is not known of a modality.
+
+        Synthetic stores know it. It serves to check explanations of scores; no model sees it.
+        """
+        marks = self._moments.get(modality)
+        return None if marks is None else np.split(marks.astype(bool), self.offsets[modality][1:-1])
 
     def read(self, modality: str) -> NDArray[np.float32]:
         """All clips of a modality, sample after sample: (sum of lengths, D) float32, in one contiguous read."""

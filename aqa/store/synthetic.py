@@ -23,22 +23,17 @@ import math
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from aqa.errors import AqaError, nearest
 from aqa.modalities import subsets
+from aqa.store.draws import CLIPS, EVIDENCE, LENGTH, Clips, Drawn, Floats, Video, ar1, generator, mixing, videos
+from aqa.store.moments import MOMENTS, MomentPreset, draw_moments
 from aqa.store.store import Modality, Target
 from aqa.store.write import write_store
-
-Floats = NDArray[np.float64]
-
-# What a random generator is for; part of its key, so that no two draws share their numbers.
-MIXING, LENGTH, EVIDENCE, CLIPS = range(4)
 
 
 @dataclass(frozen=True)
@@ -87,16 +82,6 @@ class Preset:
     nuisance_dims: int = 2
     noise: float = 1.0
     one_target_a_video: bool = False
-
-
-@dataclass(frozen=True)
-class Video:
-    """One row of the data set; `number` is its key, the same however many videos are written."""
-
-    id: str
-    number: int
-    split: str
-    target: str | None
 
 
 def _streams(visual: int, audio: int, flow: int) -> dict[str, Stream]:
@@ -172,11 +157,12 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def find_preset(name: str) -> Preset:
-    """The preset called `name`; AqaError with the nearest name otherwise."""
-    if name not in PRESETS:
-        raise AqaError(f"unknown synthetic preset '{name}': {nearest(name, PRESETS)}")
-    return PRESETS[name]
+def find_preset(name: str) -> Preset | MomentPreset:
+    """The preset called `name`, of either process; AqaError with the nearest name otherwise."""
+    presets = {**PRESETS, **MOMENTS}
+    if name not in presets:
+        raise AqaError(f"unknown synthetic preset '{name}': {nearest(name, presets)}")
+    return presets[name]
 
 
 def ceiling_srcc(preset: Preset, target: str, subset: Collection[str]) -> float:
@@ -211,7 +197,7 @@ def ar1_information(length: int, phi: float) -> float:
 
 def simulate(
     preset: Preset, n: int, length: int, rng: np.random.Generator, seed: int = 0
-) -> tuple[dict[str, NDArray[np.float32]], dict[str, Floats]]:
+) -> tuple[dict[str, Clips], dict[str, Floats]]:
     """Draw n videos of `length` clips.
 
     Returns features (n, T, D) by modality and quality q (n,), of mean 0 and variance 1, by target. rng draws the
@@ -241,43 +227,39 @@ def make_synthetic(
     if seed < 0 or (samples is not None and samples < 1):
         raise AqaError(f"a synthetic store needs a seed of 0 or more and 1 sample or more, got {seed} and {samples}")
     rows = videos(process, samples)
-    lengths = np.array([_generator(seed, LENGTH, v.number).integers(*process.lengths, endpoint=True) for v in rows])
-    evidence = np.concatenate([_draw_evidence(process, 1, _generator(seed, EVIDENCE, v.number)) for v in rows])
-    index = {modality: i for i, modality in enumerate(process.streams)}
-
-    def read(modality: str, row: int) -> NDArray[np.float32]:
-        rng = _generator(seed, CLIPS, rows[row].number, index[modality])
-        return _draw_clips(process, modality, evidence[row : row + 1], int(lengths[row]), rng, seed)[0]
-
+    lengths = np.array([generator(seed, LENGTH, v.number).integers(*process.lengths, endpoint=True) for v in rows])
+    draw = draw_moments if isinstance(process, MomentPreset) else _draw
+    drawn = draw(process, rows, lengths, seed)
     write_store(
         out,
         name=f"synthetic-{preset}",
-        source=f"linear-Gaussian process, preset {preset}, seed {seed}",
+        source=f"{drawn.process}, preset {preset}, seed {seed}{drawn.remark}",
         ids=[v.id for v in rows],
         modalities={m: Modality(s.width, lengths, extractor="synthetic") for m, s in process.streams.items()},
-        targets={name: _target(process, name, rows, evidence) for name in process.targets},
+        targets={name: _target(process, name, rows, drawn) for name in process.targets},
         splits={split: [i for i, v in enumerate(rows) if v.split == split] for split in process.splits},
-        read=read,
+        read=drawn.read,
+        moments=drawn.moments,
         overwrite=overwrite,
         progress=progress,
     )
     return Path(out)
 
 
-def videos(preset: Preset, samples: int | None = None) -> list[Video]:
-    """The rows of a data set, at most `samples` of them a split (and target, where each video has one)."""
-    rows, number = [], 0
-    for split, count in preset.splits.items():
-        for target in preset.targets if preset.one_target_a_video else (None,):
-            keep = count if samples is None else min(samples, count)
-            prefix = f"{target}_" if target else ""
-            rows += [Video(f"{prefix}{i:04d}", i, split, target) for i in range(number, number + keep)]
-            number += count
-    return rows
+def _draw(process: Preset, rows: list[Video], lengths: NDArray[np.int64], seed: int) -> Drawn:
+    evidence = np.concatenate([_draw_evidence(process, 1, generator(seed, EVIDENCE, v.number)) for v in rows])
+    index = {modality: i for i, modality in enumerate(process.streams)}
 
+    def read(modality: str, row: int) -> Clips:
+        rng = generator(seed, CLIPS, rows[row].number, index[modality])
+        return _draw_clips(process, modality, evidence[row : row + 1], int(lengths[row]), rng, seed)[0]
 
-def _generator(seed: int, *key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+    return Drawn(
+        process="linear-Gaussian process",
+        quality={target: _quality(process, target, evidence) for target in process.targets},
+        ceilings={target: ceilings(process, target) for target in process.targets},
+        read=read,
+    )
 
 
 def _draw_evidence(preset: Preset, n: int, rng: np.random.Generator) -> Floats:
@@ -291,21 +273,21 @@ def _quality(preset: Preset, target: str, evidence: Floats) -> Floats:
     return evidence[:, columns] @ preset.targets[target].weights
 
 
-def _target(preset: Preset, name: str, rows: list[Video], evidence: Floats) -> Target:
-    score = preset.targets[name]
+def _target(process: Preset | MomentPreset, name: str, rows: list[Video], drawn: Drawn) -> Target:
+    score = process.targets[name]
     # Five standard deviations on either side: the range is not left in practice, so nothing need be clipped.
-    values = (score.low + score.high) / 2 + (score.high - score.low) / 10 * _quality(preset, name, evidence)
+    values = (score.low + score.high) / 2 + (score.high - score.low) / 10 * drawn.quality[name]
     values[[v.target not in (None, name) for v in rows]] = np.nan
-    return Target(values, score.low, score.high, ceilings(preset, name))
+    return Target(values, score.low, score.high, drawn.ceilings[name])
 
 
 def _draw_clips(
     preset: Preset, modality: str, evidence: Floats, length: int, rng: np.random.Generator, seed: int
-) -> NDArray[np.float32]:
+) -> Clips:
     """Features of one modality, (n, T, D), for evidence (n, 1 + M + targets)."""
     position, stream, n = list(preset.streams).index(modality), preset.streams[modality], len(evidence)
-    basis, offset = _mixing(stream.width, preset.nuisance_dims, position, seed)
-    latent = _ar1(rng.standard_normal((n, length, 2 + preset.nuisance_dims)), preset.phi)
+    basis, offset = mixing(stream.width, 2 + preset.nuisance_dims, position, seed)
+    latent = ar1(rng.standard_normal((n, length, 2 + preset.nuisance_dims)), preset.phi)
     errors = np.sqrt(np.array([stream.shared_error, stream.own_error]) * ar1_information(length, preset.phi))
     latent[:, :, :2] = evidence[:, None, [0, 1 + position]] + errors * latent[:, :, :2]
     latent[:, :, 2:] *= preset.nuisance
@@ -316,19 +298,3 @@ def _draw_clips(
     clips += latent.astype(np.float32) @ basis.T
     clips += offset
     return clips
-
-
-def _ar1(innovations: Floats, phi: float) -> Floats:
-    """Stationary AR(1) of unit variance along axis 1, from independent standard normal numbers (n, T, K)."""
-    innovations[:, 1:] *= math.sqrt(1 - phi**2)
-    return scipy.signal.lfilter([1.0], [1.0, -phi], innovations, axis=1)
-
-
-@lru_cache(maxsize=16)
-def _mixing(
-    width: int, nuisance_dims: int, position: int, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The columns of A and B (D, 2 + K), orthonormal, and the offset of each channel (D,)."""
-    rng = _generator(seed, MIXING, position)
-    basis, _ = np.linalg.qr(rng.standard_normal((width, 2 + nuisance_dims)))
-    return basis.astype(np.float32), rng.standard_normal(width).astype(np.float32)

@@ -19,6 +19,7 @@ from aqa.store.plain import (
     plain_array,
     plain_groups,
     plain_modalities,
+    plain_moments,
     plain_splits,
     plain_targets,
     plain_texts,
@@ -40,6 +41,7 @@ def write_store(
     splits: Mapping[str, Any],
     read: Callable[[str, int], Any],
     groups: Mapping[str, Any] | None = None,
+    moments: Mapping[str, Sequence[Any]] | None = None,
     dtype: str = "float32",
     overwrite: bool = False,
     progress: Callable[[int], object] | None = None,
@@ -48,7 +50,8 @@ def write_store(
 
     ids: one text or whole number per sample. splits: each names its samples by row number, by id or by a boolean mask
     (N,). groups: each says for every sample to whom it belongs (an athlete, a surgeon, a fold): N labels, None or ""
-    where this is not known. read(modality, row) returns the (T, D) clips of one sample, T as stated in `modalities`, as
+    where this is not known. moments: where they are known, by modality and sample which clips decide the score, N boolean
+    masks (T,) each; no model sees them. read(modality, row) returns the (T, D) clips of one sample, T as stated in `modalities`, as
     an array, a tensor or lists; it is not called for absent ones. dtype: float32 or float16. progress(1) is called
     after each stream that was written. Raises AqaError if the file exists and `overwrite` is false, where a stream has
     another shape than stated or holds NaN or infinity, and for what makes a store wrong for any use: nothing is written
@@ -61,6 +64,7 @@ def write_store(
         modalities, targets = plain_modalities(modalities, len(ids)), plain_targets(targets, len(ids))
         splits, dtype = plain_splits(splits, ids), plain_type(dtype)
         groups = plain_groups({} if groups is None else groups, len(ids))
+        moments = plain_moments({} if moments is None else moments, modalities)
     except AqaError as error:
         raise AqaError(f"{path}: {error}") from None
     check_names(ids, modalities, targets, splits, groups, str(path))
@@ -79,6 +83,8 @@ def write_store(
         h5py.File(output, "w", libver=FORMAT) as file,
     ):
         _write(file, name, source, ids, modalities, targets, splits, groups, read, dtype, done)
+        for modality, mask in moments.items():
+            _create(file, f"moments/{modality}", mask)
 
 
 def check_names(
