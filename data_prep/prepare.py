@@ -74,7 +74,7 @@ def prepare(
         if unlabelled:
             raise AqaError("--unlabelled goes with files, not with 'synthetic'")
         if preset is None:
-            raise AqaError("aqa prepare synthetic needs --preset: fisv, rg, fs1000 or tiny")
+            raise AqaError("aqa prepare synthetic needs --preset: tiny, fisv, rg, fs1000, moments ... (docs/data.md)")
         make_synthetic(preset, out, seed=seed, overwrite=overwrite, samples=samples)
         return f"{out}: synthetic data set '{preset}', seed {seed}"
     refuse_existing(out, overwrite)  # said before the long reading, not after it

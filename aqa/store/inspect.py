@@ -237,7 +237,9 @@ def _moment_facts(store: FeatureStore) -> list[str]:
         if known is not None:
             counts = [int(marks.sum()) for marks in known if len(marks)] or [0]
             spread = f"{min(counts)} / {np.median(counts):g} / {max(counts)}"
-            lines.append(f"moments   {modality}: known, {spread} (min / median / max) clips of a video; no model sees them")
+            lines.append(
+                f"moments   {modality}: known, {spread} (min / median / max) clips of a video; no model sees them"
+            )
     return lines
 
 

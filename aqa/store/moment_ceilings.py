@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 
 from aqa.modalities import subsets
 from aqa.store.draws import Floats
@@ -37,9 +38,7 @@ class Ceiling:
     error: float
 
 
-def simulated_ceilings(
-    preset: MomentPreset, target: str, count: int = VIDEOS, seed: int = 0
-) -> dict[str, Ceiling]:
+def simulated_ceilings(preset: MomentPreset, target: str, count: int = VIDEOS, seed: int = 0) -> dict[str, Ceiling]:
     """The best possible SRCC of every non-empty subset of modalities, by their initials, from `count` performances."""
     modalities = list(preset.streams)
     found: dict[str, list[float]] = {name: [] for name in subsets(modalities)}
@@ -85,8 +84,8 @@ def _draw(preset: MomentPreset, target: str, n: int, rng: np.random.Generator) -
     return truth, readings
 
 
-def _standardized(falls: np.ndarray, p: float) -> Floats:
-    return (falls - p) / math.sqrt(p * (1 - p))
+def _standardized(falls: NDArray[np.bool_], p: float) -> Floats:
+    return (falls.astype(np.float64) - p) / math.sqrt(p * (1 - p))
 
 
 def _expected(preset: MomentPreset, target: str, subset: Collection[str], seen: Readings) -> Floats:
@@ -108,7 +107,7 @@ def _expected_worth(preset: MomentPreset, target: str, subset: Collection[str], 
     score = preset.targets[target]
     precision = sum(1 / preset.streams[m].shared_error for m in subset)
     weighted = sum(seen.shared[m] / preset.streams[m].shared_error for m in subset)
-    worth = math.sqrt(score.shared) * weighted / (1 + precision)
+    worth: Floats = np.asarray(math.sqrt(score.shared) * weighted / (1 + precision))
     for own, (modality, stream) in zip(score.own, preset.streams.items(), strict=True):
         if modality in subset:
             worth = worth + math.sqrt(own) * seen.own[modality] / (1 + stream.own_error)
@@ -152,12 +151,54 @@ def _unexplained(preset: MomentPreset, score: MomentScore, subset: Collection[st
     return 1 - score.falls - explained
 
 
+def linear_srcc(preset: MomentPreset, target: str, subset: Collection[str], clips: int | None = None) -> float:
+    """The SRCC of the best linear prediction from sums over clips, as if they and q were normal.
+
+    clips: of the video, all of which are summed: what the channels' means tell at most. None: the marked clips alone
+    are summed, stream by stream: what a linear model has that finds them, but does not compare streams in time.
+    """
+    score, elements, p = preset.targets[target], preset.elements, preset.fall
+    marked = elements + preset.look_alikes
+    filler = 0 if clips is None else clips - marked
+    evidence = [(m, kind) for m in subset for kind in ("shared", "own", "falls")]
+    evidence = [(m, kind) for m, kind in evidence if kind != "falls" or preset.streams[m].falls]
+    covariance = np.zeros((len(evidence), len(evidence)))
+    with_q = np.zeros(len(evidence))
+    common = {"shared": float(elements), "own": 0.0, "falls": elements * p * (1 - p)}  # between two streams
+    own = dict(zip(preset.streams, score.own, strict=True))
+    for i, (m, kind) in enumerate(evidence):
+        stream = preset.streams[m]
+        for j, (_, other) in enumerate(evidence):
+            covariance[i, j] = common[kind] if kind == other else 0.0
+        if kind == "falls":
+            covariance[i, i] = marked * p * (1 - p) + filler * preset.low * (1 - preset.low)
+            with_q[i] = -math.sqrt(score.falls * elements * p * (1 - p))
+        else:
+            error = stream.shared_error if kind == "shared" else stream.own_error
+            covariance[i, i] = (marked + filler * preset.filler**2) * (1 + error)
+            with_q[i] = math.sqrt((score.shared if kind == "shared" else own[m]) * elements)
+    explained = float(with_q @ np.linalg.solve(covariance, with_q))
+    return 6 / math.pi * math.asin(math.sqrt(explained) / 2)
+
+
+def linear_ceilings(preset: MomentPreset, target: str, clips: int | None = None) -> dict[str, float]:
+    """`linear_srcc` of every non-empty subset, by the initials of its modalities."""
+    modalities = list(preset.streams)
+    return {
+        name: linear_srcc(preset, target, list(itertools.compress(modalities, subset)), clips)
+        for name, subset in subsets(modalities).items()
+    }
+
+
 def main() -> None:
-    """Print the ceilings of every preset and target."""
+    """Print, for every preset and target: the ceilings, and below them what two simpler predictions reach."""
     for name, preset in MOMENTS.items():
         for target in preset.targets:
             found = simulated_ceilings(preset, target)
             print(name, target, ", ".join(f"{p} {c.srcc:.4f} +- {c.error:.4f}" for p, c in found.items()))
+            for what, clips in (("marked clips, untimed", None), ("means over all clips", sum(preset.lengths) // 2)):
+                reached = linear_ceilings(preset, target, clips)
+                print(f"  {what}:", ", ".join(f"{p} {srcc:.3f}" for p, srcc in reached.items()))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ f, B (D, K) AR(1) nuisance, both orthonormal, and the noise is white in the comp
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -132,19 +132,30 @@ def _streams(visual: int, audio: int, flow: int) -> dict[str, MomentStream]:
     }
 
 
-def _best(*srcc: float) -> dict[str, float]:
-    """Best possible SRCC by pattern: what `python -m aqa.store.moment_ceilings` prints, standard errors to 0.001."""
-    return dict(zip(("VAF", "VA", "VF", "AF", "V", "A", "F"), srcc, strict=True))
+# Technical scores lean on what is seen and on falls, programme components on the music; the order of a weight per
+# modality is visual, audio, flow. best: the best possible SRCC of VAF, VA, VF, AF, V, A, F, as
+# `python -m aqa.store.moment_ceilings` prints it, with standard errors up to 0.001.
 
 
-# Technical scores lean on what is seen and on falls, programme components on the music; visual, audio, flow.
-_MIXED = {"shared": 0.40, "own": (0.14, 0.08, 0.10), "falls": 0.18}
-_TECHNICAL = {"shared": 0.40, "own": (0.14, 0.04, 0.12), "falls": 0.22}
-_MUSICAL = {"shared": 0.42, "own": (0.12, 0.14, 0.10), "falls": 0.12}
+def _mixed(low: float, high: float, *best: float) -> MomentScore:
+    return MomentScore(low, high, shared=0.40, own=(0.14, 0.08, 0.10), falls=0.18, ceiling=_by_pattern(best))
+
+
+def _technical(low: float, high: float, *best: float) -> MomentScore:
+    return MomentScore(low, high, shared=0.40, own=(0.14, 0.04, 0.12), falls=0.22, ceiling=_by_pattern(best))
+
+
+def _musical(low: float, high: float, *best: float) -> MomentScore:
+    return MomentScore(low, high, shared=0.42, own=(0.12, 0.14, 0.10), falls=0.12, ceiling=_by_pattern(best))
+
+
+def _by_pattern(best: Sequence[float]) -> dict[str, float]:
+    return dict(zip(("VAF", "VA", "VF", "AF", "V", "A", "F"), best, strict=True))
+
 
 _FISV = {
-    "TES": MomentScore(0, 45, **_TECHNICAL, ceiling=_best(0.9112, 0.8342, 0.8824, 0.8138, 0.6585, 0.4323, 0.6336)),
-    "PCS": MomentScore(0, 40, **_MUSICAL, ceiling=_best(0.8950, 0.8280, 0.8089, 0.8070, 0.6027, 0.5054, 0.5747)),
+    "TES": _technical(0, 45, 0.9112, 0.8342, 0.8824, 0.8138, 0.6585, 0.4323, 0.6336),
+    "PCS": _musical(0, 40, 0.8950, 0.8280, 0.8089, 0.8070, 0.6027, 0.5054, 0.5747),
 }
 
 CEILING_REMARK = "; best possible SRCC by simulation, standard error at most 0.001"
@@ -152,7 +163,7 @@ CEILING_REMARK = "; best possible SRCC by simulation, standard error at most 0.0
 MOMENTS: dict[str, MomentPreset] = {
     "moments_tiny": MomentPreset(
         streams=_streams(16, 12, 16),
-        targets={"score": MomentScore(0, 100, **_MIXED, ceiling=_best(0.8984, 0.8319, 0.8471, 0.7990, 0.6614, 0.4758, 0.6220))},
+        targets={"score": _mixed(0, 100, 0.8984, 0.8319, 0.8471, 0.7990, 0.6614, 0.4758, 0.6220)},
         splits={"train": 500, "valid": 100, "test": 400},
         lengths=(26, 32),
         elements=3,
@@ -177,10 +188,10 @@ MOMENTS: dict[str, MomentPreset] = {
     "moments_rg": MomentPreset(
         streams=_streams(1024, 768, 1024),
         targets={
-            "Ball": MomentScore(0, 25, **_MIXED, ceiling=_best(0.8984, 0.8319, 0.8474, 0.7991, 0.6447, 0.4623, 0.6078)),
-            "Clubs": MomentScore(0, 25, **_TECHNICAL, ceiling=_best(0.9112, 0.8341, 0.8826, 0.8130, 0.6662, 0.4350, 0.6402)),
-            "Hoop": MomentScore(0, 25, **_MIXED, ceiling=_best(0.8984, 0.8319, 0.8474, 0.7991, 0.6447, 0.4623, 0.6078)),
-            "Ribbon": MomentScore(0, 25, **_MUSICAL, ceiling=_best(0.8948, 0.8276, 0.8091, 0.8060, 0.6096, 0.5090, 0.5810)),
+            "Ball": _mixed(0, 25, 0.8984, 0.8319, 0.8474, 0.7991, 0.6447, 0.4623, 0.6078),
+            "Clubs": _technical(0, 25, 0.9112, 0.8341, 0.8826, 0.8130, 0.6662, 0.4350, 0.6402),
+            "Hoop": _mixed(0, 25, 0.8984, 0.8319, 0.8474, 0.7991, 0.6447, 0.4623, 0.6078),
+            "Ribbon": _musical(0, 25, 0.8948, 0.8276, 0.8091, 0.8060, 0.6096, 0.5090, 0.5810),
         },
         splits={"train": 200, "test": 50},
         lengths=(48, 68),
@@ -233,16 +244,16 @@ def marked(preset: MomentPreset, modality: str, drawn: Performances) -> Mask:
     return found
 
 
-def draw_clips(
-    preset: MomentPreset, modality: str, drawn: Performances, rng: np.random.Generator, seed: int
-) -> Clips:
+def draw_clips(preset: MomentPreset, modality: str, drawn: Performances, rng: np.random.Generator, seed: int) -> Clips:
     """Features of one modality, (n, T, D)."""
     position, stream = list(preset.streams).index(modality), preset.streams[modality]
     directions, (n, length) = 3 + stream.falls, (len(drawn.at), drawn.length)
     basis, offset = mixing(stream.width, directions + preset.nuisance_dims, position, seed)
     latent = np.zeros((n, length, directions + preset.nuisance_dims))
     latent[:, :, :directions] = _filler(preset, stream, n, length, rng)
-    latent[:, :, directions:] = preset.nuisance * ar1(rng.standard_normal((n, length, preset.nuisance_dims)), preset.phi)
+    latent[:, :, directions:] = preset.nuisance * ar1(
+        rng.standard_normal((n, length, preset.nuisance_dims)), preset.phi
+    )
     slots = shown_by(preset, modality)
     row = np.arange(n)[:, None]
     latent[row, drawn.at[:, slots, position], :directions] = _shown(preset, modality, drawn, slots, rng)

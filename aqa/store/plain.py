@@ -138,9 +138,7 @@ def plain_groups(groups: Mapping[Any, Any], samples: int) -> dict[str, list[str]
     return {name: _labels(each, samples, f"group '{name}'") for name, each in zip(names, groups.values(), strict=True)}
 
 
-def plain_moments(
-    moments: Mapping[Any, Any], modalities: Mapping[str, Modality]
-) -> dict[str, NDArray[np.uint8]]:
+def plain_moments(moments: Mapping[Any, Any], modalities: Mapping[str, Modality]) -> dict[str, NDArray[np.uint8]]:
     """For some modalities which clips decide the score, 1 or 0 for each clip of all samples (sum of lengths,)."""
     found = {}
     for name, masks in moments.items():
@@ -148,7 +146,9 @@ def plain_moments(
             raise AqaError(f"moments name the modality {brief(name)}: {nearest(str(name), modalities)}")
         lengths = modalities[name].lengths
         if isinstance(masks, (str, bytes)) or not isinstance(masks, Sequence) or len(masks) != len(lengths):
-            raise AqaError(f"moments of '{name}' are {brief(masks)}; expected a mask for each of {len(lengths)} samples")
+            raise AqaError(
+                f"moments of '{name}' are {brief(masks)}; expected a mask for each of {len(lengths)} samples"
+            )
         arrays = [plain_array(mask, f"moments of '{name}', row {row}") for row, mask in enumerate(masks)]
         for row, (mask, length) in enumerate(zip(arrays, lengths, strict=True)):
             if mask.shape != (length,) or mask.dtype != bool:

@@ -159,7 +159,7 @@ PRESETS: dict[str, Preset] = {
 
 def find_preset(name: str) -> Preset | MomentPreset:
     """The preset called `name`, of either process; AqaError with the nearest name otherwise."""
-    presets = {**PRESETS, **MOMENTS}
+    presets: dict[str, Preset | MomentPreset] = {**PRESETS, **MOMENTS}
     if name not in presets:
         raise AqaError(f"unknown synthetic preset '{name}': {nearest(name, presets)}")
     return presets[name]
@@ -228,8 +228,10 @@ def make_synthetic(
         raise AqaError(f"a synthetic store needs a seed of 0 or more and 1 sample or more, got {seed} and {samples}")
     rows = videos(process, samples)
     lengths = np.array([generator(seed, LENGTH, v.number).integers(*process.lengths, endpoint=True) for v in rows])
-    draw = draw_moments if isinstance(process, MomentPreset) else _draw
-    drawn = draw(process, rows, lengths, seed)
+    if isinstance(process, MomentPreset):
+        drawn = draw_moments(process, rows, lengths, seed)
+    else:
+        drawn = _draw(process, rows, lengths, seed)
     write_store(
         out,
         name=f"synthetic-{preset}",

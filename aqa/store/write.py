@@ -50,9 +50,9 @@ def write_store(
 
     ids: one text or whole number per sample. splits: each names its samples by row number, by id or by a boolean mask
     (N,). groups: each says for every sample to whom it belongs (an athlete, a surgeon, a fold): N labels, None or ""
-    where this is not known. moments: where they are known, by modality and sample which clips decide the score, N boolean
-    masks (T,) each; no model sees them. read(modality, row) returns the (T, D) clips of one sample, T as stated in `modalities`, as
-    an array, a tensor or lists; it is not called for absent ones. dtype: float32 or float16. progress(1) is called
+    where this is not known. moments: where they are known, by modality which clips decide the score, N boolean masks
+    (T,); no model sees them. read(modality, row) returns the (T, D) clips of one sample, T as stated in `modalities`,
+    as an array, a tensor or lists; it is not called for absent ones. dtype: float32 or float16. progress(1) is called
     after each stream that was written. Raises AqaError if the file exists and `overwrite` is false, where a stream has
     another shape than stated or holds NaN or infinity, and for what makes a store wrong for any use: nothing is written
     then.
@@ -64,7 +64,7 @@ def write_store(
         modalities, targets = plain_modalities(modalities, len(ids)), plain_targets(targets, len(ids))
         splits, dtype = plain_splits(splits, ids), plain_type(dtype)
         groups = plain_groups({} if groups is None else groups, len(ids))
-        moments = plain_moments({} if moments is None else moments, modalities)
+        marks = plain_moments({} if moments is None else moments, modalities)
     except AqaError as error:
         raise AqaError(f"{path}: {error}") from None
     check_names(ids, modalities, targets, splits, groups, str(path))
@@ -83,7 +83,7 @@ def write_store(
         h5py.File(output, "w", libver=FORMAT) as file,
     ):
         _write(file, name, source, ids, modalities, targets, splits, groups, read, dtype, done)
-        for modality, mask in moments.items():
+        for modality, mask in marks.items():
             _create(file, f"moments/{modality}", mask)
 
 

@@ -194,6 +194,38 @@ def test_ridge_on_time_means_comes_near_the_ceiling_from_the_training_split(tiny
     assert 0.95 * ceiling < reached < ceiling + 0.03
 
 
+@pytest.mark.parametrize(
+    ("name", "target", "score", "first"),
+    [
+        (
+            "tiny",
+            "score",
+            47.42755718869263,
+            [[0.5112929, -0.6526453], [1.2074357, 1.5200632], [0.8840953, -0.7473768]],
+        ),
+        ("fisv", "TES", 21.674705576326552, [[1.4471027, 0.2096788], [-0.5229884, -0.2392325], [1.5434318, -3.628971]]),
+        (
+            "fisv_small",
+            "PCS",
+            18.32850877548094,
+            [[1.476798, 2.428342], [-0.629823, -0.187475], [0.0525064, -2.3005562]],
+        ),
+        (
+            "rg",
+            "Ball",
+            11.856889297173158,
+            [[-0.0665059, -2.4011465], [-0.4871313, 0.4727104], [0.2203494, -2.8917294]],
+        ),
+        ("fs1000", "TR", 4.475353037844213, [[0.4633732, -0.0962347], [0.3267582, 0.0621755], [2.8361554, -3.2355878]]),
+    ],
+)
+def test_the_linear_presets_draw_the_same_numbers_as_ever(tmp_path, name, target, score, first):
+    with FeatureStore(make_synthetic(name, tmp_path / "x.h5", samples=1, seed=3)) as store:
+        assert store.target(target).values[0] == pytest.approx(score, rel=1e-12)
+        for m, numbers in zip(("visual", "audio", "flow"), first, strict=True):
+            assert store.read_sample(m, 0)[0, :2] == pytest.approx(numbers, abs=1e-5)
+
+
 def test_an_unknown_preset_names_the_nearest(tmp_path):
     with pytest.raises(AqaError, match="did you mean 'fisv'"):
         make_synthetic("fis-v", tmp_path / "x.h5")
