@@ -40,7 +40,7 @@ class Video:
     target: str | None
 
 
-class Drawn(NamedTuple):
+class DrawnVideos(NamedTuple):
     """A data set of N videos as a process draws it.
 
     process: what drew it, in words. quality: q of mean 0 and variance 1 (N,), by target. ceilings: best possible SRCC

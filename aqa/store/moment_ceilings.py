@@ -190,7 +190,7 @@ def linear_ceilings(preset: MomentPreset, target: str, clips: int | None = None)
     }
 
 
-def main() -> None:
+def print_ceilings() -> None:
     """Print, for every preset and target: the ceilings, and below them what two simpler predictions reach."""
     for name, preset in MOMENTS.items():
         for target in preset.targets:
@@ -202,4 +202,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    print_ceilings()

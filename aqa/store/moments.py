@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from aqa.store.draws import CLIPS, EVIDENCE, Clips, Drawn, Floats, Video, ar1, generator, mixing
+from aqa.store.draws import CLIPS, EVIDENCE, Clips, DrawnVideos, Floats, Video, ar1, generator, mixing
 
 SLOT = 4  # clips that an element takes, from its onset to its last sound; elements and look-alikes do not overlap
 MARK, SHARED, OWN, FALL = range(4)  # directions of a stream; one that shows no falls has the first three
@@ -236,7 +236,7 @@ def quality(preset: MomentPreset, target: str, drawn: Performances) -> Floats:
     return worth.sum(axis=1) / math.sqrt(elements) + math.sqrt(score.judges) * judges
 
 
-def marked(preset: MomentPreset, modality: str, drawn: Performances) -> Mask:
+def marked_clips(preset: MomentPreset, modality: str, drawn: Performances) -> Mask:
     """The clips of a stream that show an element, (n, T)."""
     found = np.zeros((len(drawn.at), drawn.length), bool)
     at = drawn.at[:, : preset.elements, list(preset.streams).index(modality)]
@@ -299,7 +299,7 @@ def simulate_moments(
     return {m: draw_clips(preset, m, drawn, rng, seed) for m in preset.streams}, drawn
 
 
-def draw_moments(preset: MomentPreset, rows: list[Video], lengths: Indices, seed: int) -> Drawn:
+def draw_moments(preset: MomentPreset, rows: list[Video], lengths: Indices, seed: int) -> DrawnVideos:
     """The performances of a data set; a video is the same whether others are drawn or not."""
     drawn = [
         draw_performances(preset, 1, int(length), generator(seed, EVIDENCE, video.number))
@@ -311,11 +311,11 @@ def draw_moments(preset: MomentPreset, rows: list[Video], lengths: Indices, seed
         rng = generator(seed, CLIPS, rows[row].number, index[modality])
         return draw_clips(preset, modality, drawn[row], rng, seed)[0]
 
-    return Drawn(
+    return DrawnVideos(
         process="performances of elements at moments",
         quality={t: np.concatenate([quality(preset, t, each) for each in drawn]) for t in preset.targets},
         ceilings={t: score.ceiling for t, score in preset.targets.items()},
         read=read,
-        moments={m: [marked(preset, m, each)[0] for each in drawn] for m in preset.streams},
+        moments={m: [marked_clips(preset, m, each)[0] for each in drawn] for m in preset.streams},
         remark=CEILING_REMARK,
     )

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from aqa.errors import AqaError, nearest
 from aqa.modalities import subsets
-from aqa.store.draws import CLIPS, EVIDENCE, LENGTH, Clips, Drawn, Floats, Video, ar1, generator, mixing, videos
+from aqa.store.draws import CLIPS, EVIDENCE, LENGTH, Clips, DrawnVideos, Floats, Video, ar1, generator, mixing, videos
 from aqa.store.moments import MOMENTS, MomentPreset, draw_moments
 from aqa.store.store import Modality, Target
 from aqa.store.write import write_store
@@ -248,7 +248,7 @@ def make_synthetic(
     return Path(out)
 
 
-def _draw(process: Preset, rows: list[Video], lengths: NDArray[np.int64], seed: int) -> Drawn:
+def _draw(process: Preset, rows: list[Video], lengths: NDArray[np.int64], seed: int) -> DrawnVideos:
     evidence = np.concatenate([_draw_evidence(process, 1, generator(seed, EVIDENCE, v.number)) for v in rows])
     index = {modality: i for i, modality in enumerate(process.streams)}
 
@@ -256,7 +256,7 @@ def _draw(process: Preset, rows: list[Video], lengths: NDArray[np.int64], seed: 
         rng = generator(seed, CLIPS, rows[row].number, index[modality])
         return _draw_clips(process, modality, evidence[row : row + 1], int(lengths[row]), rng, seed)[0]
 
-    return Drawn(
+    return DrawnVideos(
         process="linear-Gaussian process",
         quality={target: _quality(process, target, evidence) for target in process.targets},
         ceilings={target: ceilings(process, target) for target in process.targets},
@@ -275,7 +275,7 @@ def _quality(preset: Preset, target: str, evidence: Floats) -> Floats:
     return evidence[:, columns] @ preset.targets[target].weights
 
 
-def _target(process: Preset | MomentPreset, name: str, rows: list[Video], drawn: Drawn) -> Target:
+def _target(process: Preset | MomentPreset, name: str, rows: list[Video], drawn: DrawnVideos) -> Target:
     score = process.targets[name]
     # Five standard deviations on either side: the range is not left in practice, so nothing need be clipped.
     values = (score.low + score.high) / 2 + (score.high - score.low) / 10 * drawn.quality[name]

@@ -12,7 +12,7 @@ from aqa.store.draws import mixing
 from aqa.store.fingerprint import fingerprint_of
 from aqa.store.inspect import inspect_store
 from aqa.store.moment_ceilings import linear_srcc, simulated_ceilings
-from aqa.store.moments import FALL, MARK, MOMENTS, OWN, SHARED, marked, quality, simulate_moments
+from aqa.store.moments import FALL, MARK, MOMENTS, OWN, SHARED, marked_clips, quality, simulate_moments
 from aqa.store.store import FeatureStore, Modality, Target
 from aqa.store.synthetic import make_synthetic
 from aqa.store.write import write_store
@@ -43,7 +43,7 @@ def _simulated(rng, n):
         directions = 3 + stream.falls
         basis, offset = mixing(stream.width, directions + TINY.nuisance_dims, position, 0)
         latent[m] = (features[m] - offset) @ basis[:, :directions]
-        rest = features[m][~marked(TINY, m, drawn)].reshape(n, LENGTH - TINY.elements, -1)
+        rest = features[m][~marked_clips(TINY, m, drawn)].reshape(n, LENGTH - TINY.elements, -1)
         filler.append(_statistics(rest))
     everything = [_statistics(x) for x in features.values()]
     return latent, np.concatenate(everything, 1), np.concatenate(filler, 1), quality(TINY, "score", drawn)
