@@ -117,6 +117,7 @@ class Ensemble(AQAModel):
             further = 0 if first.closed_form else folds - 1
             self.members.append(nn.ModuleList([first, *(self.fresh(name) for _ in range(further))]))
         everyone = self.trained_apart
+        self.learns_also = any(model.learns_also for model in everyone)
         self.takes_unaligned = all(model.takes_unaligned for model in everyone)
         self.numbers_rows = any(model.numbers_rows for model in everyone)
         sets, count = 2 ** len(widths), len(self.members)

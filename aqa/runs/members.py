@@ -197,6 +197,7 @@ def _train(
         saved=saved,
         save=save,
         save_every=config.save_every,
+        others=prepared.others,
         on_epoch=on_epoch,
         show_progress=show_progress,
     )

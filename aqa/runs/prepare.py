@@ -107,7 +107,7 @@ class Prepared:
     calibrating: Calibrating
     fold: Fold | None = None  # of a cross-validation, where the run is one
     groups: Groups | None = None  # whose videos are together in inner folds of the training videos
-    others: NDArray[np.float64] | None = None  # (N, K) other labels to learn from in [0, 1]; NaN but for training rows
+    others: torch.Tensor | None = None  # (N, K) other labels to learn from in [0, 1]; NaN but for training rows
 
 
 def prepare(
@@ -147,7 +147,7 @@ def prepare(
         calibrating = calibrating_videos(splits, rowsets, target, config)
         if len(calibrating.rows):
             require_sound(store, config.data.target, {"valid": calibrating.rows})
-        others = other_labels(store, config, rowsets.train, notes.append)
+        others = other_labels(store, config, rowsets.train, device, notes.append)
         training_pattern = training_pattern.informed(videos_of(store, modalities, rowsets.train, target))
         if scored:
             own = {name: pattern for name, pattern in test_patterns.items() if own_key(pattern)}
@@ -380,7 +380,9 @@ def cut_from_train(rows: Rows, fold: Fold | None, config: Experiment, note: Say)
     return np.sort(rows[order[:cut]]), np.sort(rows[order[cut:]])
 
 
-def other_labels(store: FeatureStore, config: Experiment, rows: Rows, note: Say) -> NDArray[np.float64] | None:
+def other_labels(
+    store: FeatureStore, config: Experiment, rows: Rows, device: torch.device, note: Say
+) -> torch.Tensor | None:
     """What `data.learn_also` names: other labels of all videos in [0, 1], (N, K), NaN but for the rows that train."""
     named, target = config.data.learn_also, config.data.target
     if named is None:
@@ -399,7 +401,7 @@ def other_labels(store: FeatureStore, config: Experiment, rows: Rows, note: Say)
         found[rows, column] = other.normalize(other.values[rows])
         if np.isnan(found[rows, column]).all():
             note(f"no training video has a label for {name}: nothing is learned from it")
-    return found
+    return torch.from_numpy(found).to(device)
 
 
 def training_availability(

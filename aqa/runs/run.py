@@ -245,7 +245,7 @@ def fit(
             on_epoch=on_epoch,
             show_progress=show_progress,
             stop=stop,
-            others=None if prepared.others is None else torch.from_numpy(prepared.others).to(scorer.features.device),
+            others=prepared.others,
         )
     except Diverged as error:
         folder.log(str(error))

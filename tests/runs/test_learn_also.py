@@ -109,6 +109,14 @@ def test_a_fold_learns_from_the_other_labels_of_its_own_training_videos(store, t
     assert np.isfinite(scores).all()
 
 
+def test_an_ensemble_passes_other_labels_to_the_members_that_learn_from_them(store, tmp_path):
+    path, scores = store(), {}
+    for also in (None, "all"):
+        model = {"model.members": {"ridge": {}, "gaussian_process": {}}}
+        _, scores[also], _ = run(path, tmp_path / str(also), also, "ensemble", **model)
+    assert not (scores[None] == scores["all"]).any()
+
+
 @pytest.mark.parametrize(
     ("also", "message"),
     [
