@@ -31,7 +31,7 @@ from aqa.system.memory import GIB
 from aqa.system.signals import away_from_terminal, stop_here_if_asked, stopped_by_parent
 
 ANSWER_SECONDS = 5.0  # for the head's port to open
-JOIN_SECONDS = 60.0  # to load torch and Ray and to join the cluster
+JOIN_SECONDS = 60.0  # to load Ray and to join the cluster
 STOP_SECONDS = 10.0  # for runs to end after they are cancelled
 ROOM_SECONDS = 30.0  # for a node to join that has what a run asks for
 LOOK_SECONDS = 1.0  # between two looks at claims that others hold
@@ -60,7 +60,9 @@ def run_on_ray(
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     shared = SweepFolder(folder.path.absolute())
-    driver = context.Process(target=_drive, args=(list(points), shared, cluster, at_once, sender), name="Ray driver")
+    # What nodes are compared with is found here, where torch is loaded: the driver does without it.
+    asked = (list(points), shared, cluster, at_once, versions())
+    driver = context.Process(target=_drive, args=(*asked, sender), name="Ray driver")
     with away_from_terminal():
         driver.start()
     sender.close()
@@ -127,7 +129,12 @@ def _end(driver: Any) -> None:
 
 
 def _drive(
-    points: Sequence[Point], folder: SweepFolder, cluster: RayCluster, at_once: int | None, parent: Connection
+    points: Sequence[Point],
+    folder: SweepFolder,
+    cluster: RayCluster,
+    at_once: int | None,
+    found: Mapping[str, str],
+    parent: Connection,
 ) -> None:
     """The process that speaks to Ray. It says "" when it has joined the cluster and when all is settled."""
     with open(_log(folder), "a", encoding="utf-8") as log:
@@ -135,7 +142,7 @@ def _drive(
             os.dup2(log.fileno(), stream)
     problem = ""
     try:
-        with _joined(cluster.address), _shared(points, folder) as shared, stopped_by_parent():
+        with _joined(cluster.address), _shared(points, folder, found) as shared, stopped_by_parent():
             parent.send("")
             _hand_out(Unsettled(deque(points)), folder, cluster, at_once or len(points), shared)
     except AqaError as error:
@@ -175,14 +182,14 @@ class Shared:
 
 
 @contextlib.contextmanager
-def _shared(points: Sequence[Point], folder: SweepFolder) -> Iterator[Shared]:
-    """What nodes are held to; the token is there until the block ends."""
+def _shared(points: Sequence[Point], folder: SweepFolder, found: Mapping[str, str]) -> Iterator[Shared]:
+    """What nodes are held to, of versions those found; the token is there until the block ends."""
     stores = {point.experiment.data.store for point in points}
     # The name is new each time: a file system may remember for a while that a name was not there.
     token = folder.path / ".claims" / f"{secrets.token_hex(8)}.token"
     token.touch()
     try:
-        yield Shared(token, frozenset(store for store in stores if Path(store).is_file()), _comparable(versions()))
+        yield Shared(token, frozenset(store for store in stores if Path(store).is_file()), _comparable(found))
     finally:
         token.unlink(missing_ok=True)
 

@@ -24,6 +24,7 @@ name: base
 data: {store: tiny.h5, target: score}
 model: {name: mcmoe, hidden_dim: 8, n_encoder: 1, n_decoder: 1}
 train: {epochs: 2, batch_size: 16, learning_rate: 1.0e-3, threads: 1}
+figures: false
 """
 
 
@@ -77,7 +78,7 @@ def test_a_sweep_runs_what_can_run_and_lists_what_failed(here, capsys):
     assert set(table["selected_on"]) == {"valid"}
 
 
-def test_failed_runs_are_taken_up_again_when_asked(here, capsys):
+def test_failed_runs_are_taken_up_again_when_asked(here, capsys, in_this_process):
     (point,) = sweep(here, "{train.seed: [0]}")
     folder = SweepFolder(here / "runs" / "s")
     folder.make()
@@ -90,7 +91,7 @@ def test_failed_runs_are_taken_up_again_when_asked(here, capsys):
     assert "--retry" not in capsys.readouterr().err
 
 
-def test_two_sweeps_on_one_folder_share_the_work(here, start_sweep, wait_for, ended):
+def test_two_sweeps_on_one_folder_share_the_work(here, start_sweep, sweeping_here, wait_for, ended):
     points = sweep(here, "{train.seed: [0, 1, 2, 3]}")
     folder = folder_for(here)
     with contextlib.ExitStack() as claims:
@@ -100,8 +101,8 @@ def test_two_sweeps_on_one_folder_share_the_work(here, start_sweep, wait_for, en
         wait_for(lambda: folder.settled(points[0].name))
         worker = folder.holder(points[0].name)["pid"]
         os.kill(worker, signal.SIGSTOP)
-    second = start_sweep(here)
-    assert ended(second)[0] == 0
+    with sweeping_here():  # this process is the other
+        assert main(["sweep", "s.yaml"]) == 0
     os.kill(worker, signal.SIGCONT)
     assert ended(first)[0] == 0
     assert logs(here, points) == [1] * 4
@@ -118,33 +119,26 @@ def epochs(here, point):
     return log.read_text().count("epoch ") if log.is_file() else 0
 
 
-def test_a_worker_that_is_killed_costs_its_run_and_no_other(here, capsys, start_sweep, wait_for, ended):
-    points = sweep(here, f"{{train.epochs: [{ENDLESS}, {SHORT}]}}")
-    folder = SweepFolder(here / "runs" / "s")
-    process = start_sweep(here)
-    wait_for(lambda: folder.holder(points[0].name)["pid"])
-    assert main(["sweep", "s.yaml", "--status"]) == 0
-    assert "0 done, 1 running, 0 failed, 1 waiting" in capsys.readouterr().out
-    os.kill(folder.holder(points[0].name)["pid"], signal.SIGKILL)
-    assert ended(process)[0] == 1
-    assert [folder.state(p.name) for p in points] == ["failed", "done"]
-    assert "SIGKILL" in folder.error(points[0].name).read_text()
-
-
-def test_a_worker_that_is_stopped_is_replaced_by_one_that_resumes_its_run(here, start_sweep, wait_for, ended):
+def test_a_worker_that_is_stopped_is_replaced_and_one_that_is_killed_costs_its_run_and_no_other(
+    here, capsys, start_sweep, wait_for, ended
+):
     points = sweep(here, f"{{train.epochs: [{ENDLESS}, {SHORT}]}}")
     folder = SweepFolder(here / "runs" / "s")
     process = start_sweep(here)
     wait_for(lambda: epochs(here, points[0]) > 2)  # what stops the first epoch leaves nothing
+    assert main(["sweep", "s.yaml", "--status"]) == 0
+    assert "0 done, 1 running, 0 failed, 1 waiting" in capsys.readouterr().out
     first = folder.holder(points[0].name)["pid"]
     os.kill(first, signal.SIGTERM)
     wait_for(lambda: folder.holder(points[0].name)["pid"] != first)
     done = RunFolder(folder.run(points[0].name)).load_state()["progress"]["epoch"]
-    wait_for(lambda: epochs(here, points[0]) > done)
+    wait_for(lambda: epochs(here, points[0]) > done)  # it is resumed
     assert logs(here, points[:1]) == [1]
     os.kill(folder.holder(points[0].name)["pid"], signal.SIGKILL)
     status, said = ended(process)
     assert (status, "1 done, 0 running, 1 failed, 0 waiting" in said) == (1, True)
+    assert [folder.state(p.name) for p in points] == ["failed", "done"]
+    assert "SIGKILL" in folder.error(points[0].name).read_text()
 
 
 def test_a_run_whose_worker_is_stopped_again_and_again_fails(here):

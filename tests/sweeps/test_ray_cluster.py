@@ -42,6 +42,7 @@ name: base
 data: {store: tiny.h5, target: score}
 model: {name: mcmoe, hidden_dim: 8, n_encoder: 1, n_decoder: 1}
 train: {epochs: 2, batch_size: 16, learning_rate: 1.0e-3, threads: 1}
+figures: false
 """
 # A node whose process is gone is noticed in seconds, one that is merely slow is not taken for lost.
 QUICK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_initial_delay_ms": "1000"}
@@ -54,7 +55,14 @@ def node(*arguments):
     """A node of one CPU, as a session of its own, whose number it yields; killed whole in the end."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus", "1", "--num-gpus", "0"]
     starting = subprocess.Popen(
-        [*command, "--node-ip-address", "127.0.0.1", "--disable-usage-stats", *arguments],
+        [
+            *command,
+            "--node-ip-address",
+            "127.0.0.1",
+            "--disable-usage-stats",
+            "--include-log-monitor=false",
+            *arguments,
+        ],
         env=ENVIRONMENT,
         start_new_session=True,
         stdout=subprocess.PIPE,
@@ -110,7 +118,7 @@ def address():
     folder = tempfile.mkdtemp(prefix="ray")  # Ray's sockets lie in it, and their paths must be short
     port = free_port()
     try:
-        with node("--head", "--port", str(port), "--include-dashboard=false", "--temp-dir", folder):
+        with node("--head", "--port", str(port), "--include-dashboard=false", "--no-monitor", "--temp-dir", folder):
             yield f"127.0.0.1:{port}"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
