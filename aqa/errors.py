@@ -109,7 +109,14 @@ def needed(mistake: Mapping[str, Any]) -> str:
         problem = "keys must be text"
     else:
         problem = f"must be {_NEEDED.get(kind.partition('_')[0], 'of another kind')}"
+    if kind == "string_type" and isinstance(mistake["input"], (int, float)):
+        return f"{problem}, got {given}; it is text in quotes: '\"{yaml_word(mistake['input'])}\"'"
     return f"{problem}, got {given}"
+
+
+def yaml_word(value: float) -> str:
+    """A number or truth value as a user writes it."""
+    return str(value).lower() if isinstance(value, bool) else brief(value)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -27,7 +27,7 @@ from .summary import Summary, listed
 OnError = Literal["refuse", "skip"]
 Array = NDArray[Any]
 _UNUSABLE = -1
-SKIPPING = "--on-error skip leaves them out"
+SKIPPING = "--on-error skip (in Python: on_error='skip') leaves them out"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 from aqa.errors import AqaError, nearest
 from aqa.system.files import has_file
 
+from .words import option
+
 MACOS_FOLDER, MACOS_PREFIX = "__MACOSX", "._"  # what archives made on macOS contain besides the files themselves
 # Words in names of files; two files whose words differ in one of these are not mistaken for each other.
 _TOLD_APART = (
@@ -26,10 +28,12 @@ def find(source: Path, *names: str) -> Path:
     """
     source = Path(source)
     if not source.is_dir():
-        raise AqaError(f"{source} is not a folder; --source is the folder with the downloaded files")
+        raise AqaError(f"{source} is not a folder; {option('source')} is the folder with the downloaded files")
     found = sorted(path for name in names for path in source.rglob(name) if not is_macos(path.relative_to(source)))
     if len(found) > 1:
-        raise AqaError(f"{' or '.join(names)} found {len(found)} times: {_listed(found)}; keep one, or narrow --source")
+        raise AqaError(
+            f"{' or '.join(names)} found {len(found)} times: {_listed(found)}; keep one, or narrow {option('source')}"
+        )
     if not found:
         hint = _hint(source, names[0])
         raise AqaError(f"{' or '.join(names)} not found under {source}; {hint}")

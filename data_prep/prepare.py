@@ -16,6 +16,7 @@ from aqa.system.files import refuse_existing
 from .convert import OnError, Published, convert
 from .files import macos_note
 from .table import by_name, rates, read_table_data, table_config
+from .words import option
 
 SYNTHETIC, TABLE = "synthetic", "table"
 
@@ -62,19 +63,21 @@ def prepare(
     _require_options(name, SYNTHETIC, {"preset": preset, "samples": samples})
     _require_options(name, TABLE, {**words, "config": config})
     if on_error not in ("refuse", "skip"):
-        raise AqaError(f"--on-error is '{on_error}': {nearest(on_error, ('refuse', 'skip'))}")
+        raise AqaError(f"{option('on_error')} is '{on_error}': {nearest(on_error, ('refuse', 'skip'))}")
     out = Path(out)
     if name in (SYNTHETIC, TABLE) and source is not None:
         raise AqaError(
-            "aqa prepare synthetic makes its own data and takes no --source"
+            f"aqa prepare synthetic makes its own data and takes no {option('source')}"
             if name == SYNTHETIC
-            else "aqa prepare table takes no --source; files are named by --labels and --stream, or --pack"
+            else f"aqa prepare table takes no {option('source')}; files are named by --labels and --stream, or --pack"
         )
     if name == SYNTHETIC:
         if unlabelled:
-            raise AqaError("--unlabelled goes with files, not with 'synthetic'")
+            raise AqaError(f"{option('unlabelled')} goes with files, not with 'synthetic'")
         if preset is None:
-            raise AqaError("aqa prepare synthetic needs --preset: tiny, fisv, rg, fs1000, moments ... (docs/data.md)")
+            raise AqaError(
+                f"aqa prepare synthetic needs {option('preset')}: tiny, fisv, rg, fs1000, moments ... (docs/data.md)"
+            )
         make_synthetic(preset, out, seed=seed, overwrite=overwrite, samples=samples)
         return f"{out}: synthetic data set '{preset}', seed {seed}"
     refuse_existing(out, overwrite)  # said before the long reading, not after it
@@ -89,23 +92,23 @@ def prepare(
 def _published(name: str, source: Path | None, unlabelled: bool) -> Published:
     """A published data set, read from its files."""
     if source is None:
-        raise AqaError(f"aqa prepare {name} needs --source, the folder of the published files")
+        raise AqaError(f"aqa prepare {name} needs {option('source')}, the folder of the published files")
     if not source.exists():
-        raise AqaError(f"--source {source} does not exist")
+        raise AqaError(f"{option('source')}: {source} does not exist")
     make = DATASETS.get(name).make
     if not unlabelled:
         return cast(Published, make(source))
     if "unlabelled" not in inspect.signature(make).parameters:
-        raise AqaError(f"--unlabelled: data set '{name}' is read with its labels only")
+        raise AqaError(f"{option('unlabelled')}: data set '{name}' is read with its labels only")
     published = cast(Published, make(source, unlabelled=True))
     return replace(published, labels={}, splits={}, groups={}, complete=False)
 
 
 def _require_options(name: str, data_set: str, options: Mapping[str, Any]) -> None:
     """AqaError for an option that another data set takes."""
-    for option, value in options.items():
+    for key, value in options.items():
         if value not in (None, [], {}) and name != data_set:
-            raise AqaError(f"--{option} goes with '{data_set}', not with '{name}'")
+            raise AqaError(f"{option(key)} goes with '{data_set}', not with '{name}'")
 
 
 def _listed(given: Sequence[str] | None) -> list[str]:

@@ -13,6 +13,11 @@ from aqa.errors import AqaError, nearest
 MOST_NAMED, MOST_LISTED = 1000, 8  # names among which the nearest is looked for, and those that are listed
 
 
+def option(key: str) -> str:
+    """What a user wrote, or has to write, on the command line and in Python."""
+    return f"--{key.replace('_', '-')} (in Python: {key}=)"
+
+
 @dataclass(frozen=True)
 class Columns:
     """Which columns of a table are channels, names and ranges (none: all that are left), and by which rows are ordered.

@@ -86,7 +86,7 @@ def test_a_synthetic_store_of_a_few_videos(here, capsys):
     assert aqa("inspect", "few.h5") == 0
     assert "splits    test 4, train 4, valid 4" in capsys.readouterr().out
     assert aqa("prepare", "pom", "--samples", 4, "--out", "pom.h5") == 2
-    assert "--samples goes with 'synthetic', not with 'pom'" in capsys.readouterr().err
+    assert "--samples (in Python: samples=) goes with 'synthetic', not with 'pom'" in capsys.readouterr().err
 
 
 def test_aqa_alone_shows_its_commands_line_by_line(capsys):

@@ -7,6 +7,7 @@ from typing import Literal
 
 import pytest
 
+from aqa.config.overrides import parse_override
 from aqa.errors import AqaError, nearest
 from aqa.models import MODELS, build
 from aqa.registry import Natural, Positive, Registry, Several, Share, check_options, option_names
@@ -193,3 +194,13 @@ def test_models_refuse_sizes_that_are_none(name):
         if option in taken:
             with pytest.raises(AqaError, match=option):
                 build(name, widths=widths, **{option: value})
+
+
+@pytest.mark.parametrize(("given", "quoted"), [(7, '"7"'), (1.5, '"1.5"'), (True, '"true"')])
+def test_a_number_where_an_option_is_text_is_told_how_to_write_it(given, quoted):
+    def make(*, note: str = ""):
+        return note
+
+    with pytest.raises(AqaError, match=f"option 'note': must be text, got {given}; it is text in quotes: '{quoted}'$"):
+        check_options(make, {"note": given}, "model 'own'")
+    assert check_options(make, {"note": parse_override(f"note={quoted}")[1]}, "model 'own'") == {"note": quoted[1:-1]}

@@ -45,7 +45,7 @@ def test_refused(published, tmp_path, parts, line):
         convert(published(**parts), tmp_path / "x.h5")
     first, *listed = str(error.value).splitlines()
     assert first.startswith("mini: 1 sample with problems (1 ")
-    assert first.endswith("; nothing was written, --on-error skip leaves them out")
+    assert first.endswith("; nothing was written, --on-error skip (in Python: on_error='skip') leaves them out")
     assert len(listed) == 1
     assert listed[0].startswith(f"  {line}")
     assert list(tmp_path.iterdir()) == []

@@ -82,3 +82,12 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     for load in (load_npy, lambda path: load_npz(path, ("a",))):
         with pytest.raises(AqaError, match="is a pipe, not a file"):
             load(tmp_path / "x")
+
+
+def test_messages_name_the_words_of_the_command_line_and_of_python(tmp_path):
+    with pytest.raises(AqaError, match=r"^aqa prepare fisv needs --source \(in Python: source=\), the folder of"):
+        prepare("fisv", tmp_path / "x.h5")
+    with pytest.raises(AqaError, match=r"^--source \(in Python: source=\): .*gone does not exist$"):
+        prepare("fisv", tmp_path / "x.h5", source=tmp_path / "gone")
+    with pytest.raises(AqaError, match=r"^--on-error \(in Python: on_error=\) is 'drop'"):
+        prepare("fisv", tmp_path / "x.h5", source=tmp_path, on_error="drop")

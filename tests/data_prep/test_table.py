@@ -296,7 +296,7 @@ def test_problems_are_listed_by_id_or_skipped(own, spoil, words, line):
     with pytest.raises(AqaError) as error:
         prepare(split="part", **words)
     first, *listed = str(error.value).split("\n")
-    assert "nothing was written, --on-error skip leaves them out" in first
+    assert "nothing was written, --on-error skip (in Python: on_error='skip') leaves them out" in first
     assert any(line in each for each in listed), listed
     assert not Path("own.h5").exists()
     said = prepare(split="part", on_error="skip", **words)
@@ -324,8 +324,11 @@ REFUSED = {
     "a stream's name": ({"stream": {"a+b": "features/{id}.npy"}}, "modality, 'a+b', holds '+'"),
     "an array for all": ({"stream": {"v": "features/00.npy"}}, "one array of shape (6, 4), without ids; write a file"),
     "no such file": ({"stream": {"v": "features/all.npz"}}, "there is no file features/all.npz; "),
-    "a source": ({"source": Path()}, "takes no --source; files are named by --labels and --stream"),
-    "a preset": ({"preset": "tiny"}, "--preset goes with 'synthetic', not with 'table'"),
+    "a source": (
+        {"source": Path()},
+        "takes no --source (in Python: source=); files are named by --labels and --stream",
+    ),
+    "a preset": ({"preset": "tiny"}, "--preset (in Python: preset=) goes with 'synthetic', not with 'table'"),
     "labels for nothing": ({"unlabelled": True, "target": None}, "--labels goes with labels; leave it out"),
 }
 
@@ -346,5 +349,5 @@ def test_a_range_that_is_proposed_does_not_look_at_test_labels(own):
 
 
 def test_words_of_a_table_go_with_a_table(own):
-    with pytest.raises(AqaError, match="--labels goes with 'table', not with 'fisv'"):
+    with pytest.raises(AqaError, match=r"--labels \(in Python: labels=\) goes with 'table', not with 'fisv'"):
         aqa.prepare("fisv", "x.h5", source=own, labels="labels.csv")
