@@ -1,7 +1,7 @@
 """How often intervals of scores hold the label: on synthetic data of 5,000 test videos, and on POM.
 
-    python -m benchmarks.coverage                          # synthetic, five models
-    python -m benchmarks.coverage --pom data/pom.h5        # POM, persuasion, the same models
+    python -m benchmarks.coverage                                     # synthetic, five models
+    python -m benchmarks.coverage --pom data/pom.h5 --epochs 15       # POM, persuasion, the same models
 
 Synthetic: the process of the preset `tiny` with 600 videos to learn from, 10,000 to calibrate on and 5,000 to test.
 Each line is a pattern; a cell is the coverage in percent at the level of 90 %. "alike" calibrates on videos masked to
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,28 +41,42 @@ MODELS: dict[str, dict[str, Any]] = {
     "grade_decoder": DEEP,
 }
 LEVEL = 0.9
+HEADER = ["pattern", "n", "alike", "95 %", "width", "complete", "left out"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pom", type=Path, help="the store of POM, in place of synthetic data")
-    parser.add_argument("--target", default="persuasion", help="of POM")
+    parser.add_argument("--targets", nargs="+", default=["persuasion"], help="of POM; of several the mean and spread")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--epochs", type=int, default=4, help="of the deep models")
     parser.add_argument("--seed", type=int, default=0, help="of the synthetic data and of the runs")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="aqa-coverage-") as folder:
-        store, target = given.pom, given.target
+        store, targets = given.pom, given.targets
         if store is None:
-            store, target = Path(folder) / "coverage.h5", "score"
+            store, targets = Path(folder) / "coverage.h5", ["score"]
             with patch.dict(PRESETS, {"coverage": replace(PRESETS["tiny"], splits=SPLITS)}):
                 make_synthetic("coverage", store, seed=given.seed)
         for name in given.models:
-            result = aqa.run(experiment(name, store, target, given.epochs, given.seed, Path(folder) / name))
-            print(f"\n{name} on {target}, coverage in percent of intervals at {LEVEL:.0%}")
-            print(
-                "\n".join(align([["pattern", "n", "alike", "95 %", "width", "complete", "left out"], *rows_of(result)]))
-            )
+            by_target = []
+            for target in targets:
+                output = Path(folder) / name / target
+                result = aqa.run(experiment(name, store, target, given.epochs, given.seed, output))
+                by_target.append(rows_of(result))
+            print(f"\n{name} on {', '.join(targets)}: coverage in percent of intervals at {LEVEL:.0%}")
+            rows = by_target[0] if len(targets) == 1 else over_targets(by_target)
+            print("\n".join(align([HEADER, *rows])), flush=True)
+
+
+def over_targets(by_target: Sequence[list[list[str]]]) -> list[list[str]]:
+    """The mean of each cell over targets, and the standard deviation of the coverage in the place of its interval."""
+    found = []
+    for rows in zip(*by_target, strict=True):
+        numbers = {at: [float(row[at]) for row in rows if row[at]] for at in (2, 4, 5, 6)}
+        means = {at: f"{np.mean(values):.1f}" if values else "" for at, values in numbers.items()}
+        found.append([*rows[0][:2], means[2], f"sd {np.std(numbers[2], ddof=1):.1f}", means[4], means[5], means[6]])
+    return found
 
 
 def experiment(name: str, store: Path, target: str, epochs: int, seed: int, output: Path) -> dict[str, Any]:

@@ -120,6 +120,7 @@ KEYS: dict[str, Key] = {
     "select.pattern": Key(["complete"], [*TEXT, "nothing", "va", ""]),
     "evaluate.metrics": Key([[], ["mae"], ["pearson", "kendall"]], ["mae", {"a": 1}, ["zzz"], ["mae", "mae"]]),
     "evaluate.intervals": Key([True, False], ["perhaps", [], {}, 7]),
+    "evaluate.level": Key([0.5, 0.9, 0.99], [0, 1, -0.1, 90, "high", [], {}]),
     "tracking.wandb": Key(["disabled"], WORD),
     "tracking.project": Key(["aqa", "ünïcode"], TEXT),
     "tracking.entity": Key(["me"], TEXT, optional=True),
