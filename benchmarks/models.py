@@ -78,7 +78,8 @@ def learning(model: AQAModel, batch: Example) -> Any:
     if model.closed_form:
         return lambda: model.fit([batch])
     step = training_step(model, batch)
-    stages = [value for name, value in vars(model).items() if name.endswith("_epochs")]  # epochs of the first stage
+    model.epochs = 2  # so that a stage of a share of them is short
+    stages = [model.stage_length(value) for name, value in vars(model).items() if name.endswith("_epochs")]
     for epoch in range(1, max(stages, default=0) + 2):
         model.start_epoch(epoch)
         step()

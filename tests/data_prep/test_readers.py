@@ -278,7 +278,8 @@ def test_dumps_without_labels(name, request, tmp_path):
 
 
 def test_a_dump_that_has_its_labels_within(pom_npz, tmp_path):
-    with pytest.raises(AqaError, match="--unlabelled: data set 'pom' is read with its labels only"):
+    refused = r"--unlabelled \(in Python: unlabelled=\): data set 'pom' is read with its labels only"
+    with pytest.raises(AqaError, match=refused):
         prepare_named("pom", tmp_path / "x.h5", source=pom_npz, unlabelled=True)
 
 
