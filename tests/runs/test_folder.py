@@ -115,6 +115,7 @@ def test_overwrite_removes_the_runs_own_files_and_no_others(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "figures" / "sketch.svg").write_text("mine")
     (tmp_path / "state.pt").write_bytes(b"")
+    (tmp_path / "held_out.pt").write_bytes(b"")
     assert set(OWN_FILES) <= set(contents(tmp_path))
     run = RunFolder.start(tmp_path, changed(seed=2), overwrite=True)
     assert run.status == "new"
