@@ -55,6 +55,7 @@ def test_what_is_right_is_written_down_for_every_key_and_for_no_option_that_ther
         "versions",
         "fingerprint",
         "store_was_at",
+        "model_options",
         "data.synthetic",
         "data.modalities",
         "missing.train",
