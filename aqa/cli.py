@@ -372,7 +372,9 @@ def prepare(
     on_error: Annotated[
         str, typer.Option(help="If a video has a problem: refuse (write nothing), or skip (leave that video out).")
     ] = "refuse",
-    preset: Annotated[str | None, typer.Option(help="synthetic: tiny, fisv, moments and others (docs/data.md).")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="synthetic: tiny, fisv, moments and others (docs/data.md).")
+    ] = None,
     seed: Annotated[int, typer.Option(help="synthetic, table: the random seed, of a split that is drawn.")] = 0,
     samples: Annotated[int | None, typer.Option(help="synthetic: at most this many videos per split.")] = None,
     unlabelled: Annotated[

@@ -112,7 +112,7 @@ def test_a_run_with_a_plugins_model_asks_for_the_file_and_never_finds_it_itself(
     assert main(["evaluate", "runs/mine", "--plugin", "mine.py"]) == 0
 
     forget(monkeypatch)
-    (here / "mine.py").write_text(MINE.replace("size: int = 1", "size: int = 2"))
+    (here / "mine.py").write_text(MINE.replace("torch.ones(size)", "torch.ones(2 * size)"))
     capsys.readouterr()
     assert main(["evaluate", "runs/mine", "--plugin", "mine.py"]) == 2
     error = capsys.readouterr().err

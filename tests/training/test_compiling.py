@@ -12,6 +12,7 @@ from aqa.config.schema import TrainConfig
 from aqa.errors import AqaError
 from aqa.features.cache import FeatureLoader
 from aqa.models import MODELS, build
+from aqa.models.base import Example
 from aqa.registry import option_names
 from aqa.runs.run import run_loaded
 from aqa.store.synthetic import make_synthetic
@@ -116,7 +117,7 @@ def test_a_compiled_step_trains_as_a_plain_one(precision):
         losses = []
         for i in range(3):
             arguments = batch(SUBSETS.roll(i, 0), seed=i)
-            losses.append(step(arguments, model.idle_parts(*arguments[2:4])).total)
+            losses.append(step(Example(*arguments), model.idle_parts(*arguments[2:4])).total)
         trained.append(torch.stack(losses))
     torch.testing.assert_close(*trained, rtol=1e-4 if precision == "float32" else 0.02, atol=0)
     assert counters["stats"]["unique_graphs"] == 1
