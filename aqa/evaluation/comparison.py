@@ -79,6 +79,14 @@ def best_of(estimates: Mapping[K, Estimate]) -> K | None:
     return first if all(is_higher(known[first] - other) for key, other in known.items() if key != first) else None
 
 
+def best_by_measure(estimates: Mapping[K, Estimate], better: str) -> K | None:
+    """`best_of`, of a measure of which "lower" or "higher" is better; None where one of them has no interval."""
+    sign = -1 if better == "lower" else 1
+    if any(not len(one.draws) or np.isnan(one.interval.low) for one in estimates.values()):
+        return None
+    return best_of({key: Estimate(sign * one.value, sign * one.draws, one.perfect) for key, one in estimates.items()})
+
+
 def draw_videos(ids: Mapping[str, Sequence[str]], count: int = RESAMPLES, seed: int = 0) -> dict[str, Floats]:
     """How often each test video of each target was drawn: target -> (n, R), in the order of its ids.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from aqa.errors import AqaError
 from aqa.evaluation.bootstrap import Floats
-from aqa.evaluation.comparison import Estimate, best_of, mean_difference
+from aqa.evaluation.comparison import Estimate, mean_difference
 from aqa.evaluation.curves import mean_over
 from aqa.evaluation.measures import METRICS, Ranges, at_its_best, in_resamples, measured_by_repeat
 from aqa.reporting.collect import FinishedRun, ModelRuns, same_number
@@ -144,14 +144,6 @@ def _mean_over_targets(found: Sequence[Estimate]) -> Estimate:
     if any(not len(one.draws) for one in found):
         return Estimate(float(np.mean([one.value for one in found])), np.empty(0), np.empty(0, bool))
     return mean_difference(found)
-
-
-def best_measures(found: Mapping[int, Estimate], better: str) -> set[int]:
-    """Which of some rows is better than every other by the paired test, as a set of one or none."""
-    sign = -1 if better == "lower" else 1
-    known = {key: one for key, one in found.items() if len(one.draws) and not np.isnan(one.interval.low)}
-    best = best_of({key: Estimate(sign * one.value, sign * one.draws, one.perfect) for key, one in known.items()})
-    return set() if best is None or len(known) < len(found) else {best}
 
 
 def area_over_rates(own: ModelRuns, srcc: Mapping[str, Estimate]) -> Estimate | None:

@@ -39,6 +39,7 @@ def _tables(folder: Path) -> list[PlainTable]:
     trials = _read(folder / TRIALS_TABLE, (*PLACE, *TRIED))
     split = " and ".join(sorted({"the TEST split" if s == "test" else s for s in results["selected_on"]}))
     by = f"{results['metric'].iloc[0].upper()} ({results['pattern'].iloc[0]}) on {split}"
+    place = PLACE if results["target"].nunique() == 1 else ("experiment", "target", "model")
     settings = [name for name in map(str, trials) if name.startswith(("model.", "train.", "data.", "missing."))]
     name = printable(folder.name)
     return [
@@ -47,15 +48,15 @@ def _tables(folder: Path) -> list[PlainTable]:
             f"The best settings of each model, chosen by {by}, and what the search spent; epochs and time are those "
             "of the trials",
             results,
-            (*PLACE, *CHOSEN),
+            (*place, *CHOSEN),
         ),
         _table(
             f"Which settings decide: {name}",
             "The share of each setting in the differences between trials, by functional ANOVA",
             importance,
-            (*PLACE, "setting", "importance"),
+            (*place, "setting", "importance"),
         ),
-        _table(f"Trials: {name}", "Every trial, in the order in which it began", trials, (*PLACE, *TRIED, *settings)),
+        _table(f"Trials: {name}", "Every trial, in the order in which it began", trials, (*place, *TRIED, *settings)),
     ]
 
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from aqa.errors import printable
-from aqa.evaluation.comparison import Estimate
+from aqa.evaluation.comparison import Estimate, best_by_measure
 from aqa.reporting.collect import FinishedRun
 from aqa.reporting.folds import FoldNumbers
-from aqa.reporting.measures import MeasureNumbers, best_measures
+from aqa.reporting.measures import MeasureNumbers
 from aqa.reporting.sections import AVERAGE, ReportSection, Row, differences, verdict
 from aqa.runs.table import UNDEFINED, interval_text, number
 
@@ -143,7 +143,8 @@ def _best_of_measure(section: ReportSection, own: Mapping[int, MeasureNumbers], 
     found: set[int] = set()
     for group in section.groups():
         places = [section.rows.index(row) for row in group]
-        found |= best_measures({i: own[i].found[column] for i in places if i in own and column in own[i].found}, better)
+        best = best_by_measure({i: own[i].found[column] for i in places if i in own and column in own[i].found}, better)
+        found |= set() if best is None else {best}
     return found
 
 

@@ -47,10 +47,10 @@ def _of_target(target: str, settings: Sequence[Setting], folder: SweepFolder) ->
     value = f"{selected_text(best.selection)} on {best.selection['split']}"
     tested = estimates_on_test({str(i): [folder.run(run) for run in one.runs] for i, one in enumerate(settings)})
     lines = [f"{target}: {named}, the best of {len(settings)} by validation ({value})"]
-    for pattern, estimate in tested["0"].items():
+    for pattern, estimate in tested["0"].srcc.items():
         text = f"  test {pattern}: SRCC {_estimate_text(estimate)}"
         if others:
-            first = best_of({i: own[pattern] for i, own in tested.items() if pattern in own}) == "0"
+            first = best_of({i: own.srcc[pattern] for i, own in tested.items() if pattern in own.srcc}) == "0"
             text += "; above every other setting by the paired test" if first else ""
         lines.append(text + _further_text(best.rows[best.rows["pattern"] == pattern]))
     lines += [f"  {folder.run(run)}" for run in best.runs]

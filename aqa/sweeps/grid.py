@@ -195,7 +195,7 @@ def axis_values(axis: str, values: Any, path: Path, common: Settings) -> dict[st
     if values == EVERY:
         if axis != "data.target":
             raise AqaError(f"grid.{axis}: 'all' stands for every target and goes with data.target only")
-        values = _targets(path, common)
+        values = targets_of(path, common)
     if not values:
         raise AqaError(f"grid.{axis} lists no value; give one or more, or leave it out")
     if isinstance(values, Mapping):
@@ -209,7 +209,7 @@ def axis_values(axis: str, values: Any, path: Path, common: Settings) -> dict[st
     return named
 
 
-def _targets(path: Path, common: Settings) -> list[str]:
+def targets_of(path: Path, common: Settings) -> list[str]:
     """The targets that an experiment file lists, those of its store where it lists none."""
     listed = read_yaml(path, experiment_takes_text)[0].get("targets")
     if isinstance(listed, Mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections import Counter
@@ -26,29 +27,34 @@ from aqa.runs.folder import flat
 from aqa.runs.load import Say, load, require_prepared, silent
 from aqa.runs.prepare import chosen_modalities, inner_folds, make_store, split_rows, splits_of, without_labels
 from aqa.store.fingerprint import fingerprint_of
-from aqa.store.store import FeatureStore
-from aqa.sweeps.grid import Point, Settings
+from aqa.store.store import FeatureStore, Target
+from aqa.sweeps.grid import EVERY, Point, Settings, targets_of
 from aqa.sweeps.selecting import require_unlearned, require_validation
 from aqa.sweeps.space import Space, described, parse_space
 
 SHIPPED = Path("experiments") / "tune"  # the default search space of every model, MODEL.yaml
 #: Settings of the base experiment that make it no other search.
-NOT_OF_THE_SEARCH = ("name", "data.store", "train.threads", "train.device", "save_every", "figures")
+NOT_OF_THE_SEARCH = (
+    *("name", "data.store", "train.threads", "train.device", "save_every", "figures"),
+    *("evaluate.metrics", "evaluate.intervals", "evaluate.level"),
+)
 
 
 class Tune(StrictConfig):
     """A tune file.
 
-    experiments: base experiment files, relative to the tune file. models: each is searched on each experiment; the
-    experiment's own where not given. set: settings of every trial, by dotted key. space: what is searched, by dotted
-    key; spaces: the same for one model, or the tune file that has it. A model without either has its default space,
-    experiments/tune/MODEL.yaml. trials: of each model on each experiment. seed: of the search; seeds: train.seed of the
-    runs of the best settings. prune_after: epochs that every trial is trained at least. folds: inner folds of the
-    videos that otherwise train and select, whose mean is the objective then.
+    experiments: base experiment files, relative to the tune file. targets: each is searched by itself; `all`: those of
+    the experiment, of its store where it lists none. models: each is searched on each experiment and target. Both are
+    the experiment's own where not given. set: settings of every trial, by dotted key. space: what is searched, by
+    dotted key; spaces: the same for one model, or the tune file that has it. A model without either has its default
+    space, experiments/tune/MODEL.yaml. trials: of each search. seed: of the search; seeds: train.seed of the runs of
+    the best settings. prune_after: epochs that every trial is trained at least. folds: inner folds of the videos that
+    otherwise train and select, whose mean is the objective then.
     """
 
     name: str
     experiments: list[str] = Field(min_length=1)
+    targets: list[str] | Literal["all"] | None = None
     models: list[str] | None = Field(None, min_length=1)
     set: Settings = Field(default_factory=dict)
     space: dict[str, Any] | None = Field(None, min_length=1)
@@ -79,10 +85,17 @@ class Tune(StrictConfig):
                 raise ValueError(f"leave out `{key}`: every inner fold is run, of the videos that train and select")
         return folds
 
-    @pydantic.field_validator("models", "seeds")
+    @pydantic.field_validator("targets", mode="before")
     @classmethod
-    def _each_once(cls, values: list[Any] | None) -> list[Any] | None:
-        twice = [value for value, count in Counter(values or ()).items() if count > 1]
+    def _all_or_a_list(cls, targets: Any) -> Any:
+        if targets == [] or (isinstance(targets, str) and targets != EVERY):
+            raise ValueError("write a list of one or more targets, or `all`")
+        return targets
+
+    @pydantic.field_validator("targets", "models", "seeds")
+    @classmethod
+    def _each_once(cls, values: Any) -> Any:
+        twice = [value for value, count in Counter(values if isinstance(values, list) else ()).items() if count > 1]
         if twice:
             raise ValueError(f"{twice[0]} is listed twice")
         return values
@@ -112,9 +125,9 @@ class TuneFile:
 
 @dataclass(frozen=True)
 class Search:
-    """The search for the settings of one model on one experiment.
+    """The search for the settings of one model on one target of an experiment.
 
-    name: of its folder. place: experiment and model. path: the experiment file. fixed: settings of every trial.
+    name: of its folder. place: experiment, target and model. path: the experiment file. fixed: settings of every trial.
     experiment: what trials are, but for what is searched. fingerprint: of the store; "" where it is still to be made.
     inner_folds: what selects in each run of a trial: an inner fold, or None for the split that selects.
     """
@@ -209,9 +222,10 @@ def searches_of(file: TuneFile, make: bool = True, say: Say = silent) -> list[Se
     """
     found: dict[str, Search] = {}
     for experiment in file.plan.experiments:
-        models: Sequence[str | None] = [None] if file.plan.models is None else file.plan.models
-        for model in models:
-            search = _search(file, file.path.parent / experiment, model, make, say)
+        path = file.path.parent / experiment
+        models: Sequence[str | None] = file.plan.models or [None]
+        for target, model in itertools.product(_targets(file, path, make, say), models):
+            search = _search(file, path, target, model, make, say)
             if search.name in found:
                 raise AqaError(f"{file.path}: two searches are called {search.name}; name one of the files otherwise")
             found[search.name] = search
@@ -221,14 +235,27 @@ def searches_of(file: TuneFile, make: bool = True, say: Say = silent) -> list[Se
     return list(found.values())
 
 
-def _search(file: TuneFile, path: Path, model: str | None, make: bool, say: Say) -> Search:
-    """The search on one experiment file; model: the experiment's own where it is None."""
-    own = load_experiment(path, _of_data(file.plan.set))
+def _targets(file: TuneFile, path: Path, make: bool, say: Say) -> Sequence[str | None]:
+    """The targets that are searched on an experiment file; None stands for its own."""
+    asked = file.plan.targets
+    if asked is not None and "data.target" in file.plan.set:
+        raise AqaError(f"{file.place('set.data.target')}: data.target is set, and targets are listed; leave out one")
+    if asked != EVERY:
+        return asked or [None]
+    if make:
+        make_store(load_experiment(path, _of_data(file.plan.set)), say)
+    return targets_of(path, _of_data(file.plan.set))
+
+
+def _search(file: TuneFile, path: Path, target: str | None, model: str | None, make: bool, say: Say) -> Search:
+    """The search on one experiment file; target, model: the experiment's own where they are None."""
+    of_target = {} if target is None else {"data.target": target}
+    own = load_experiment(path, {**_of_data(file.plan.set), **of_target})
     if model is not None and model not in MODELS.names():
         raise AqaError(f"{file.place('models')}: {_unknown_model(model)}")
     name = model or str(file.plan.set.get("model.name", own.model.name))
     space, settings = _space_of(file, name)
-    fixed = {"tracking.group": file.plan.name, **settings, **file.plan.set}
+    fixed = {"tracking.group": file.plan.name, **settings, **file.plan.set, **of_target}
     if model is not None:
         fixed["model.name"] = model
     for key in space:
@@ -241,9 +268,10 @@ def _search(file: TuneFile, path: Path, model: str | None, make: bool, say: Say)
     if make:
         make_store(experiment, say)
     to_be_made = experiment.data.synthetic is not None and not Path(experiment.data.store).exists()
+    named = (path.stem, name) if target is None else (path.stem, target, name)
     return Search(
-        f"{as_file_name(path.stem)}-{as_file_name(name)}",
-        {"experiment": path.stem, "model": name},
+        "-".join(map(as_file_name, named)),
+        {"experiment": path.stem, "target": experiment.data.target, "model": name},
         path,
         fixed,
         space,
@@ -312,7 +340,7 @@ def _checked_store(experiment: Experiment, file: TuneFile) -> tuple[str, tuple[F
     folds = file.plan.folds
     require_prepared(experiment.data.store)
     with FeatureStore(experiment.data.store) as store:
-        target = store.target(experiment.data.target)
+        target = _target(store, experiment, file)
         chosen_modalities(store, experiment.data.modalities)
         require_no_folds(experiment)
         splits, fold = splits_of(store, experiment, target)
@@ -328,3 +356,10 @@ def _checked_store(experiment: Experiment, file: TuneFile) -> tuple[str, tuple[F
             raise AqaError(f"{file.place('folds')}: {str(error).removeprefix('data.')}") from None
         numbered = (folds.model_copy(update={"fold": number}) for number in range(len(made.test)))
         return fingerprint_of(store), tuple(numbered)
+
+
+def _target(store: FeatureStore, experiment: Experiment, file: TuneFile) -> Target:
+    try:
+        return store.target(experiment.data.target)
+    except AqaError as error:
+        raise AqaError(f"{file.place('targets')}: {error}" if file.plan.targets else str(error)) from None

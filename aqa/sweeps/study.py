@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from aqa.config.schema import DEFAULTS_OF_OLDER_RUNS
 from aqa.errors import AqaError, first_line
 from aqa.sweeps.journal import Journal
-from aqa.sweeps.searches import Search, Tune
+from aqa.sweeps.searches import NOT_OF_THE_SEARCH, Search, Tune
 from aqa.sweeps.space import Choices, Range, Space
 from aqa.system.locks import claimed
 
@@ -147,7 +147,7 @@ class Study:
         if known is None:
             self._study.set_user_attr(IDENTITY, dict(identity))
             return
-        for key in [*identity, *known]:
+        for key in (key for key in [*identity, *known] if key not in NOT_OF_THE_SEARCH):
             here, there = (one.get(key, DEFAULTS_OF_OLDER_RUNS.get(key)) for one in (identity, known))
             if here != there:
                 raise AqaError(

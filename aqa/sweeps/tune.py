@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from aqa.errors import AqaError
-from aqa.evaluation.comparison import Estimate
 from aqa.runs.load import Say, silent
 from aqa.sweeps import tune_tables as tables
 from aqa.sweeps.folder import IMPORTANCE, RESULTS, SUMMARY, TRIALS_TABLE
 from aqa.sweeps.searches import load_tune, searches_of
 from aqa.sweeps.study import Study
 from aqa.sweeps.tables import failures
-from aqa.sweeps.tested import estimates_on_test
+from aqa.sweeps.tested import OnTest, estimates_by_target
 from aqa.sweeps.tune_tables import SearchFound
 from aqa.sweeps.tune_work import TuneFolder, work, work_together
 from aqa.sweeps.wandb_agents import WandbMethod, wandb_searches, write_wandb
@@ -118,13 +117,16 @@ def _found(folder: TuneFolder, study: Study) -> SearchFound:
 
 
 def _with_tests(found: Sequence[SearchFound]) -> list[SearchFound]:
-    """The same with SRCC on the test split, paired between the models of an experiment."""
-    tested: dict[str, Mapping[str, Estimate]] = {}
+    """The same with what runs came to on the test split, paired between the models of an experiment."""
+    tested: dict[str, OnTest] = {}
     for experiment in dict.fromkeys(one.search.place["experiment"] for one in found):
-        tested |= estimates_on_test(
-            {one.search.name: one.runs for one in found if one.search.place["experiment"] == experiment}
-        )
-    return [replace(one, test=tested.get(one.search.name, {})) for one in found]
+        by_target: dict[str, dict[str, Sequence[Path]]] = {}
+        for one in found:
+            if one.search.place["experiment"] == experiment:
+                by_target.setdefault(one.search.place["target"], {})[one.search.name] = one.runs
+        for of_target in estimates_by_target(by_target).values():
+            tested |= of_target
+    return [replace(one, test=tested.get(one.search.name, OnTest())) for one in found]
 
 
 @contextlib.contextmanager

@@ -13,13 +13,15 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from aqa.config.overrides import as_override
-from aqa.evaluation.comparison import Estimate, best_of
+from aqa.evaluation.comparison import Estimate, best_by_measure, best_of, mean
+from aqa.evaluation.measures import METRICS
+from aqa.evaluation.metrics import fisher_mean
 from aqa.runs.cost import duration
 from aqa.runs.table import align, interval_text, number
 from aqa.sweeps.searches import Search, Tune
 from aqa.sweeps.space import described
 from aqa.sweeps.study import EPOCH, EPOCHS, PROBLEM, SAME_AS, SECONDS, Study, settings_of
-from aqa.sweeps.tested import AVERAGE_OF_INCOMPLETE
+from aqa.sweeps.tested import AVERAGE_OF_INCOMPLETE, OnTest
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -34,7 +36,7 @@ ESTIMATES_NOTE = "SRCC, mean over seeds (Fisher z), 95 % bootstrap interval over
 
 @dataclass(frozen=True)
 class SearchFound:
-    """What one search has found. runs: of its best settings, finished ones; test: SRCC by pattern, empty before."""
+    """What one search has found. runs: of its best settings, finished ones; test: what these came to."""
 
     search: Search
     trials: Sequence[FrozenTrial]
@@ -42,7 +44,12 @@ class SearchFound:
     importance: Mapping[str, float]
     runs: Sequence[Path] = ()
     failures: Sequence[str] = ()
-    test: Mapping[str, Estimate] = field(default_factory=dict)
+    test: OnTest = field(default_factory=OnTest)
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """The experiment and the target, whose searches are compared."""
+        return self.search.place["experiment"], self.search.place["target"]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -69,23 +76,31 @@ class SearchFound:
 
 
 def in_order(found: Sequence[SearchFound]) -> list[SearchFound]:
-    """Those of one experiment together, the best by the validation value first: never by the test split."""
+    """Those of one experiment and target together, the best by the validation value first: never by the test split."""
 
     def rank(one: SearchFound) -> tuple[int, float]:
         value = np.inf if one.best is None else float(one.best.value or 0.0)
-        return experiments.index(one.search.place["experiment"]), -value if one.search.highest_is_best else value
+        return groups.index(one.group), -value if one.search.highest_is_best else value
 
-    experiments = list(dict.fromkeys(one.search.place["experiment"] for one in found))
+    groups = list(dict.fromkeys(one.group for one in found))
     return sorted(found, key=rank)
 
 
 def summary_table(found: Sequence[SearchFound], plan: Tune) -> str:
-    """A table for each experiment: a line per model, with the validation value, SRCC on test and the budget."""
+    """A table for each experiment and target: a line per model, with the validation value, SRCC on test and the budget.
+
+    Below it a table for each further measure; where there are several targets, at last the means over them.
+    """
     parts = []
     for experiment in dict.fromkeys(one.search.place["experiment"] for one in found):
-        own = [one for one in in_order(found) if one.search.place["experiment"] == experiment]
-        parts.append("\n".join([_title(own[0].search, plan), *align(_lines(own)), *_notes(own)]))
-    return "\n\n".join(parts)
+        of_targets = {}
+        for group in dict.fromkeys(one.group for one in found if one.search.place["experiment"] == experiment):
+            own = of_targets[group] = [one for one in in_order(found) if one.group == group]
+            parts.append("\n".join([_title(own[0].search, plan), *align(_lines(own)), *_notes(own)]))
+            parts += [_measure_table(own, measure) for measure in _measures(own)]
+        if len(of_targets) > 1:
+            parts.append(_mean_table(experiment, list(of_targets.values())))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _title(search: Search, plan: Tune) -> str:
@@ -94,12 +109,13 @@ def _title(search: Search, plan: Tune) -> str:
 
 
 def _lines(own: Sequence[SearchFound]) -> list[list[str]]:
-    shown = [name for name in _patterns(own) if name in _first_and_average(own)]
-    best = {name: best_of({i: one.test[name] for i, one in enumerate(own) if name in one.test}) for name in shown}
-    on_test = [f"test {name}" + " " * 17 for name in shown]  # above the value, not the interval
-    rows = [["model", "validation", *on_test, "seeds", "complete", "pruned", "failed", "epochs", "time"]]
+    shown = _shown(own)
+    best = {
+        name: best_of({i: one.test.srcc[name] for i, one in enumerate(own) if name in one.test.srcc}) for name in shown
+    }
+    rows = [["model", "validation", *_headings(shown), "seeds", "complete", "pruned", "failed", "epochs", "time"]]
     for i, one in enumerate(own):
-        cells = [_cell(one.test.get(name), best[name] == i) for name in shown]
+        cells = [_cell(one.test.srcc.get(name), best[name] == i) for name in shown]
         count = [str(one.count[state]) for state in ("complete", "pruned", "failed")]
         value = None if one.best is None else one.best.value
         rows.append(
@@ -116,17 +132,73 @@ def _lines(own: Sequence[SearchFound]) -> list[list[str]]:
     return rows
 
 
-def _patterns(own: Sequence[SearchFound]) -> list[str]:
-    return list(dict.fromkeys(name for one in own for name in one.test))
+def _headings(patterns: Sequence[str]) -> list[str]:
+    return [f"test {name}" + " " * 17 for name in patterns]  # above the value, not the interval
 
 
-def _first_and_average(own: Sequence[SearchFound]) -> set[str]:
-    return {*_patterns(own)[:1], AVERAGE_OF_INCOMPLETE}
+def _shown(own: Sequence[SearchFound]) -> list[str]:
+    """The patterns of a table: the first, and the average of the incomplete ones."""
+    patterns = list(dict.fromkeys(name for one in own for name in one.test.srcc))
+    return [*patterns[:1], *(name for name in patterns[1:] if name == AVERAGE_OF_INCOMPLETE)]
+
+
+def _measures(own: Sequence[SearchFound]) -> list[str]:
+    return list(dict.fromkeys(measure for one in own for measure in one.test.measures))
+
+
+def _measure_table(own: Sequence[SearchFound], measure: str) -> str:
+    """A further measure on test, in the order of the table of SRCC."""
+    about, shown = METRICS.get(measure).about, _shown(own)
+    known = {i: one.test.measures.get(measure, {}) for i, one in enumerate(own)}
+    best = {
+        name: best_by_measure({i: of[name] for i, of in known.items() if name in of}, about["better"]) for name in shown
+    }
+    rows = [["model", *_headings(shown)]]
+    for i, one in enumerate(own):
+        cells = [_cell(known[i].get(name), best[name] == i) for name in shown]
+        rows.append([one.search.place["model"], *cells])
+    place = f"{own[0].search.place['experiment']}, {own[0].search.place['target']}"
+    return "\n".join([f"{place}: {about['title']} ({about['better']} is better), mean over seeds", *align(rows)])
+
+
+def _mean_table(experiment: str, targets: Sequence[Sequence[SearchFound]]) -> str:
+    """The means over targets of the validation value and of SRCC on test; of models that have all of them."""
+    models: dict[str, list[SearchFound]] = {}
+    for one in (one for own in targets for one in own if one.test.srcc and one.best is not None):
+        models.setdefault(one.search.place["model"], []).append(one)
+    whole = {model: own for model, own in models.items() if len(own) == len(targets)}
+    if not whole:
+        return ""
+    search = targets[0][0].search
+    values = {model: _mean_value([one.best.value for one in own if one.best], search) for model, own in whole.items()}
+    shown = _shown(targets[0])
+    tested = {
+        model: {name: mean(one.test.srcc[name] for one in own) for name in shown if _all_have(own, name)}
+        for model, own in whole.items()
+    }
+    best = {name: best_of({model: of[name] for model, of in tested.items() if name in of}) for name in shown}
+    rows = [["model", "validation", *_headings(shown)]]
+    for model in sorted(whole, key=lambda model: -values[model] if search.highest_is_best else values[model]):
+        cells = [_cell(tested[model].get(name), best[name] == model) for name in shown]
+        rows.append([model, number(values[model]), *cells])
+    title = f"{experiment}, mean over {len(targets)} targets, each with settings of its own"
+    return "\n".join([title, *align(rows)])
+
+
+def _mean_value(values: Sequence[float | None], search: Search) -> float:
+    known = [np.nan if value is None else float(value) for value in values]
+    return fisher_mean(known) if search.highest_is_best else float(np.mean(known))
+
+
+def _all_have(own: Sequence[SearchFound], pattern: str) -> bool:
+    return all(pattern in one.test.srcc for one in own)
 
 
 def _cell(found: Estimate | None, is_best: bool) -> str:
     if found is None:
         return ""
+    if not len(found.draws):
+        return number(None if np.isnan(found.value) else found.value)
     low, high = (None if np.isnan(end) else float(end) for end in found.interval[:2])
     value = None if np.isnan(found.value) else found.value
     text = f"{number(value)} {interval_text(low, high, found.interval.why_none)}"
@@ -135,7 +207,7 @@ def _cell(found: Estimate | None, is_best: bool) -> str:
 
 def _notes(own: Sequence[SearchFound]) -> list[str]:
     lines = [SELECTED_ON_TEST] if own[0].search.on_test else []
-    if any(one.test for one in own):
+    if any(one.test.srcc for one in own):
         lines.append(f"test: {ESTIMATES_NOTE}; *: above every other model by the paired test")
     lines += [f"{one.search.place['model']}: {repeats_text(one)}" for one in own if one.repeated]
     return lines
@@ -223,7 +295,6 @@ def results_numbers(found: Sequence[SearchFound], plan: Tune) -> pd.DataFrame:
         select = one.search.experiment.select
         row = {
             **one.search.place,
-            "target": one.search.experiment.data.target,
             "selected_on": select.split,
             "metric": select.metric,
             "pattern": select.pattern,
@@ -238,11 +309,21 @@ def results_numbers(found: Sequence[SearchFound], plan: Tune) -> pd.DataFrame:
             "sampler": plan.sampler,
             "seeds": " ".join(map(str, plan.seeds)),
         }
-        for name, estimate in one.test.items():
-            low, high = estimate.interval[:2]
-            row |= {f"test_{name}": estimate.value, f"test_{name}_low": low, f"test_{name}_high": high}
-        rows.append(row)
+        rows.append({**row, **_on_test(one.test)})
     return pd.DataFrame(rows)
+
+
+def _on_test(test: OnTest) -> dict[str, float]:
+    """What runs came to, by column: test_VA, test_VA_low, test_VA_mae ..."""
+    named = {f"test_{pattern}": found for pattern, found in test.srcc.items()}
+    for measure, by_pattern in test.measures.items():
+        named |= {f"test_{pattern}_{measure}": found for pattern, found in by_pattern.items()}
+    columns = {}
+    for name, found in named.items():
+        columns[name] = found.value
+        if len(found.draws):
+            columns |= {f"{name}_low": found.interval.low, f"{name}_high": found.interval.high}
+    return columns
 
 
 def importance_numbers(found: Sequence[SearchFound]) -> pd.DataFrame:
@@ -252,4 +333,4 @@ def importance_numbers(found: Sequence[SearchFound]) -> pd.DataFrame:
         for one in found
         for key, share in one.importance.items()
     ]
-    return pd.DataFrame(rows, columns=["experiment", "model", "setting", "importance"])
+    return pd.DataFrame(rows, columns=["experiment", "target", "model", "setting", "importance"])

@@ -63,7 +63,7 @@ def test_a_search_for_each_model_with_its_own_space(here):
 def test_the_model_of_the_experiment_and_one_space_for_all_are_the_defaults(here):
     text = "name: t\nexperiments: [base.yaml]\nspace: {train.epochs: {int: [1, 3]}}\n"
     (only,) = searches(here, text)
-    assert only.place == {"experiment": "base", "model": "zero_fill"}
+    assert only.place == {"experiment": "base", "target": "score", "model": "zero_fill"}
     both = searches(here, text + "models: [zero_fill, mean_fill]\n")
     assert [list(search.space) for search in both] == [["train.epochs"]] * 2
 
@@ -105,6 +105,15 @@ def test_a_model_without_a_space_has_the_default_one(here):
             r"t.yaml, line 4: train.learning_rate is both set and searched",
         ),
         ("train.epochs: 2", "data.target: scoer", r"no target 'scoer'.*did you mean 'score'"),
+        ("trials: 3", "targets: [score, scoer]", r"t.yaml, line 11: .*no target 'scoer'.*did you mean 'score'"),
+        ("trials: 3", "targets: [score, score]", r"t.yaml, line 11: targets: score is listed twice"),
+        ("trials: 3", "targets: []", r"t.yaml, line 11: targets: write a list of one or more targets, or `all`"),
+        ("trials: 3", "targets: every", r"t.yaml, line 11: targets: write a list of one or more targets, or `all`"),
+        (
+            "set: {train.epochs: 2}",
+            "set: {data.target: score}\ntargets: all",
+            r"t.yaml, line 4: data.target is set, and targets are listed; leave out one",
+        ),
         ("train.epochs: 2", "data.store: non.h5", r"no feature store at .*non.h5; did you mean 'tiny.h5'"),
         ("train.epochs: 2", "select.split: tset", r"no split 'tset': did you mean 'test'"),
         (

@@ -60,7 +60,7 @@ def folder_of(file):
 
 def told(trials):
     """What a search found, without how long it took."""
-    return trials.drop(columns="seconds").to_dict("list") | {"seconds": None}
+    return trials.drop(columns="seconds").astype(object).fillna("none").to_dict("list")
 
 
 def test_the_best_of_the_trials_is_run_and_scored_once(here):
@@ -131,16 +131,17 @@ def test_with_inner_folds_by_stratified_labels_those_of_the_test_split_change_no
     pd.testing.assert_frame_equal(after.trials.drop(columns="seconds"), before.trials.drop(columns="seconds"))
 
 
-def relabel(path, change):
-    """Give the test videos of a store other labels."""
+def relabel(path, change, target="score", splits=("test",)):
+    """Give videos of a store other labels, by default those of the test split."""
     with FeatureStore(path) as store:
-        rows = store.split("test")
+        parts = [store.split(name) for name in splits]
     with h5py.File(path, "r+") as file:
-        labels = file["targets/score"]
+        labels = file[f"targets/{target}"]
         values = labels[:]
-        values[rows] = change(values[rows])
+        for rows in parts:
+            values[rows] = change(values[rows])
         labels[:] = values
-        del labels.attrs["crc32"]
+        labels.attrs.pop("crc32", None)
 
 
 def weights_of(folder):
@@ -338,3 +339,69 @@ def test_a_trial_of_inner_folds_is_pruned_in_the_first_and_resumed_in_the_one_th
     found = aqa.tune(file)
     assert (here / "runs/t/trials/base-zero_fill/0001/fold0/metrics.json").stat().st_mtime_ns == first
     assert found.trials["epochs"][0] == 4  # two in each fold
+
+
+def rolled(values):
+    return np.roll(values, 1)
+
+
+@pytest.fixture
+def two_targets(here):
+    """The store has a second target, `other`, whose labels are those of other videos."""
+    with h5py.File(here / "tiny.h5", "r+") as file:
+        file.copy("targets/score", "targets/other")
+    relabel(here / "tiny.h5", rolled, "other", ("train", "valid", "test"))
+    return here
+
+
+def test_each_target_is_searched_by_itself(two_targets):
+    both = aqa.tune(write_fast(two_targets, targets="all", output="runs/both"))
+    assert sorted(both.numbers["target"]) == ["other", "score"]
+    folders = sorted(path.name for path in (two_targets / "runs/both/trials").iterdir())
+    assert folders == ["base-other-ridge", "base-score-ridge"]
+    relabel(two_targets / "tiny.h5", rolled, "other", ("train", "valid", "test"))
+    alone = aqa.tune(write_fast(two_targets, targets=["score"], output="runs/alone"))
+    mine = both.trials[both.trials["target"] == "score"].reset_index(drop=True)
+    assert told(mine) == told(alone.trials)
+    same = ["validation", "best_trial", "settings", "test_VA", "test_VA_low", "test_V"]
+    assert both.numbers[both.numbers["target"] == "score"][same].to_dict("list") == alone.numbers[same].to_dict("list")
+
+
+def test_there_is_a_table_for_each_target_and_one_of_the_means_over_them(two_targets):
+    spaces = {"ridge": {"model.alphas": [[1.0], [1e5]]}, "gaussian_process": {"model.kernel": [["linear"], ["rbf"]]}}
+    plan = {"space": None, "spaces": spaces, "models": list(spaces), "targets": ["score", "other"], "trials": 2}
+    found = aqa.tune(write(two_targets, **plan))
+    titles = [line for line in str(found).splitlines() if line.startswith("base, ")]
+    assert titles == [
+        "base, score: 2 trials of each model, chosen by SRCC (complete) on valid",
+        "base, other: 2 trials of each model, chosen by SRCC (complete) on valid",
+        "base, mean over 2 targets, each with settings of its own",
+    ]
+    of_means = str(found).split(titles[-1])[1].splitlines()[3:5]
+    numbers = found.numbers.groupby("model")
+    for model in spaces:
+        (line,) = [line for line in of_means if line.startswith(model)]
+        means = (np.tanh(np.arctanh(numbers.get_group(model)[name]).mean()) for name in ("validation", "test_VA"))
+        assert all(f" {mean:.3f} " in line for mean in means)
+
+
+def test_further_measures_of_the_experiment_are_shown_and_change_no_trial(here):
+    before = aqa.tune(write_fast(here, seeds=[0, 1]))
+    found = aqa.tune(write_fast(here, seeds=[0, 1], set={"evaluate.metrics": ["mae", "kendall"]}))
+    assert told(found.trials) == told(before.trials)
+    runs = [RunFolder(path) for path in (here / "runs/t/refits").iterdir() if path.name.startswith("tiny-")]
+    asked = [run.metrics for run in runs if run.config["evaluate"]["metrics"]]
+    (row,) = found.numbers.to_dict("records")
+    for measure in ("mae", "kendall"):
+        values = [each["patterns"]["V"]["measures"][measure]["value"] for each in asked]
+        assert row[f"test_V_{measure}"] == pytest.approx(np.mean(values))
+        assert row[f"test_V_{measure}_low"] < np.mean(values) < row[f"test_V_{measure}_high"]
+    assert "base, score: MAE (lower is better), mean over seeds\n" in str(found)
+    assert f"{row['test_VA_mae']:.3f} [{row['test_VA_mae_low']:.3f}, {row['test_VA_mae_high']:.3f}]" in str(found)
+
+
+def test_without_intervals_measures_are_values_alone(here):
+    found = aqa.tune(write_fast(here, set={"evaluate.metrics": ["mae"], "evaluate.intervals": False}))
+    assert "test_VA_mae" in found.numbers
+    assert "test_VA_mae_low" not in found.numbers
+    assert f"{found.numbers['test_VA_mae'][0]:.3f}" in str(found)
