@@ -12,6 +12,9 @@ from aqa.features.alignment import Alignment, Counted
 from aqa.store.checks import MUCH, Rows, cut_text, lost_to_shortest
 from aqa.store.store import Target
 
+ENOUGH_EPOCHS = 5  # after which a network should know more than the mean label
+UNLEARNED = 0.98
+
 
 def label_notes(target: Target, parts: Mapping[str, Rows]) -> list[str]:
     """Splits, of labelled videos alone, for which no rank correlation is defined whatever is predicted."""
@@ -52,3 +55,19 @@ def alignment_notes(streams: Alignment, modalities: Sequence[str], rows: Rows, a
         return [f"data.align: time leaves out, beyond the shortest stream of each training video, {cut}{advice}"]
     advice = "; use data.align=time, which averages over time instead" if much else ""
     return [f"data.align: shortest cuts off {cut} of the training videos{advice}"]
+
+
+def unlearned_notes(
+    history: Sequence[Mapping[str, float]], target: NDArray[np.float64], weight_decay: float
+) -> list[str]:
+    """Whether a network did no better than a constant, on the videos that it was trained on.
+
+    history: a row per epoch with "loss_mse", the squared error of labels in [0, 1]. target (n,): those labels.
+    """
+    errors = [row["loss_mse"] for row in history if "loss_mse" in row]
+    if len(errors) < ENOUGH_EPOCHS or min(errors) < UNLEARNED * target.var():
+        return []
+    advice = f"; a smaller train.weight_decay than {weight_decay:g} may help" if weight_decay else ""
+    return [
+        f"in no epoch was the training error below {UNLEARNED:.0%} of the labels' variance: little was learned{advice}"
+    ]

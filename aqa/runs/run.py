@@ -43,6 +43,7 @@ from aqa.runs.folder import (
 )
 from aqa.runs.load import Say, load, require_prepared, silent
 from aqa.runs.members import fit_members, is_combined
+from aqa.runs.notes import unlearned_notes
 from aqa.runs.predictions import FOLD, GROUP, save_predictions
 from aqa.runs.prepare import Prepared, learning_splits, make_store, prepare
 from aqa.runs.table import result_table
@@ -252,6 +253,9 @@ def fit(
         raise AqaError(f"{error}{keep_what_was_best(prepared, error.progress, folder)}") from None
     if not progress.best_epoch:
         report(f"select.metric {config.select.metric} was undefined in every epoch; the last epoch's weights are kept")
+    learned_from = prepared.target.normalize(truth[rowsets.train])
+    for note in unlearned_notes(progress.history, learned_from, config.train.weight_decay):
+        report(note)
     scorer.model.load_state_dict(progress.best_weights)
     return progress
 
