@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+import aqa.runs.cross_validation
 import aqa.runs.run
 from aqa.cli import main as aqa_main
 from aqa.store.store import Modality, Target
@@ -176,16 +177,16 @@ def _wrong_with_refusal(case: Case, outcome: Outcome, untouched: bool) -> str | 
 def workplace() -> Iterator[Path]:
     """A folder with the stores, in memory where that can be, without the drawing of figures, which takes a second."""
     place = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    before, draw = Path.cwd(), aqa.runs.run.draw
+    before, draw, draw_folds = Path.cwd(), aqa.runs.run.draw, aqa.runs.cross_validation.draw_out_of_fold
     with tempfile.TemporaryDirectory(dir=place) as folder, warnings.catch_warnings():
         warnings.simplefilter("always")
         make_stores(Path(folder))
         os.chdir(folder)
-        aqa.runs.run.draw = lambda *arguments: None
+        aqa.runs.run.draw = aqa.runs.cross_validation.draw_out_of_fold = lambda *arguments: None
         try:
             yield Path(folder)
         finally:
-            aqa.runs.run.draw = draw
+            aqa.runs.run.draw, aqa.runs.cross_validation.draw_out_of_fold = draw, draw_folds
             os.chdir(before)
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+import aqa.runs.cross_validation
 import aqa.runs.run
 import aqa.sweeps.sweep
 from aqa.store.store import Modality, Target
@@ -28,14 +29,18 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 settings.register_profile("busy", deadline=None)  # a machine that does other things is no fault
 settings.load_profile("busy")
 
-DRAW = aqa.runs.run.draw
+DRAWING = {
+    "aqa.runs.run.draw": aqa.runs.run.draw,
+    "aqa.runs.cross_validation.draw_out_of_fold": aqa.runs.cross_validation.draw_out_of_fold,
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_figures():
     """Runs draw nothing but where a test asks for it: figures are most of the time of runs this small."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aqa.runs.run, "draw", lambda *arguments: None)
+        for name in DRAWING:
+            patch.setattr(name, lambda *arguments: None)
         yield
 
 
@@ -46,7 +51,8 @@ def drawing(_no_figures):
     @contextlib.contextmanager
     def drawn():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(aqa.runs.run, "draw", DRAW)
+            for name, draw in DRAWING.items():
+                patch.setattr(name, draw)
             yield
 
     return drawn

@@ -1,7 +1,8 @@
 """A cross-validation: a run for each fold, one after another, and the out-of-fold scores of all of them together.
 
-Its folder holds fold0, fold1 ..., each an ordinary run's folder, and beside them config.yaml, metrics.json and
-predictions.csv of all folds. What is finished is not run again, whoever ran it: a sweep, or a process for each fold.
+Its folder holds fold0, fold1 ..., each an ordinary run's folder, and beside them config.yaml, metrics.json,
+predictions.csv and figures of all folds. What is finished is not run again, whoever ran it: a sweep, or a process for
+each fold.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from aqa.evaluation.measures import Ranges, measured_by_repeat
 from aqa.evaluation.scorer import Predictions, completed, incomplete, missing_rate
 from aqa.missing import MissingPattern, parse_test_patterns
 from aqa.runs.calibration import add_pooled_intervals
-from aqa.runs.folder import PREDICTIONS, RunFolder
+from aqa.runs.folder import FIGURES, PREDICTIONS, RunFolder
 from aqa.runs.folds import Folds, make_folds
 from aqa.runs.load import Say
 from aqa.runs.predictions import FOLD, GROUP, read_predictions, save_predictions
 from aqa.runs.prepare import chosen_modalities, labelled
 from aqa.runs.table import result_table
+from aqa.runs.tracking import tracked
 from aqa.store.store import FeatureStore, Target
 from aqa.system.files import plain
 
@@ -91,7 +93,15 @@ def cross_validate(
             except KeyboardInterrupt as stop:
                 stop.args = (f"{place}: {stop}",)
                 raise
-        return gather(config, folder, fingerprint)
+        metrics = gather(config, folder, fingerprint)
+
+        def report(line: str) -> None:
+            say(line)
+            folder.log(line)
+
+        with tracked(config.tracking, config.title, config.resolved(), folder.path, report) as tracker:
+            tracker.result(metrics, folder.path)
+        return metrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +156,8 @@ def gather(config: Experiment, folder: RunFolder, fingerprint: str) -> dict[str,
         }
     )
     save_out_of_fold(folder.path / PREDICTIONS, found, ids, config.data.target)
+    if config.figures:
+        draw_out_of_fold(folder.path / FIGURES, result, found)
     folder.log(result_table(result))
     return folder.finish(result)
 
@@ -233,6 +245,21 @@ def save_out_of_fold(path: Path, found: OutOfFold, ids: Sequence[str], target: s
     rows, truth = np.tile(found.rows, repeats), np.tile(found.tested.truth, repeats)
     beside = {name: {p: values.ravel() for p, values in each.items()} for name, each in found.beside.items()}
     save_predictions(path, ids, rows, truth, target, flat, further, beside)
+
+
+def draw_out_of_fold(folder: Path, result: Mapping[str, Any], found: OutOfFold) -> None:
+    """The figures of all folds; of several repeats every score is shown."""
+    from aqa.runs import figures  # matplotlib takes a second to import
+
+    folder.mkdir(exist_ok=True)
+    flat: Predictions = {name: scores.ravel() for name, scores in found.predictions.items()}
+    truth = np.tile(found.tested.truth, len(found.tested.folds))
+    figures.srcc_by_pattern(result, folder / "srcc_by_pattern.png")
+    figures.srcc_by_fold(result, folder / "srcc_by_fold.png")
+    figures.predicted_against_true(result, flat, truth, folder / "predicted_against_true.png")
+    if result["router_weights"]:
+        weights = {name: np.array(each) for name, each in result["router_weights"].items()}
+        figures.router_weights(weights, result["modalities"], folder / "router_weights.png")
 
 
 def _selection(config: Experiment, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -63,6 +63,31 @@ def srcc_by_pattern(metrics: Mapping[str, Any], path: Path) -> None:
 
 
 @_plain_text()
+def srcc_by_fold(metrics: Mapping[str, Any], path: Path) -> None:
+    """Of a cross-validation: points for the SRCC in each fold, a bar for their Fisher-z mean, a line for all pooled."""
+    patterns, folds = metrics["patterns"], metrics["folds"]
+    figure, axes = plt.subplots(figsize=(max(5.0, 0.8 * len(patterns) + 1.5), 3.6), layout="constrained")
+    for i, (name, s) in enumerate(patterns.items()):
+        known = [each["srcc"][name] for each in folds["each"] if each["srcc"][name] is not None]
+        beside = np.linspace(-0.25, 0.25, len(known)) if len(known) > 1 else np.zeros(len(known))
+        axes.scatter(i + beside, known, s=14, color=COMPLETE, label="in a fold" if i == 0 else "_", zorder=3)
+        if s["srcc_folds"] is not None:
+            axes.bar(i, s["srcc_folds"], 0.7, color=INCOMPLETE, alpha=0.5, label="mean of folds" if i == 0 else "_")
+        if s["srcc"] is not None:
+            label = "all folds pooled" if i == 0 else "_"
+            axes.hlines(s["srcc"], i - 0.42, i + 0.42, color=CEILING, linewidth=1.5, label=label, zorder=2)
+    axes.set_xticks(range(len(patterns)), list(patterns), fontsize=8)
+    if any(len(name) > 8 for name in patterns):
+        axes.tick_params(axis="x", labelrotation=40)
+    axes.set_ylabel("SRCC")
+    axes.axhline(0, color="black", linewidth=0.8)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, frameon=False)
+    axes.set_title(f"{metrics['model']}, {metrics['target']}; {folds['description']}", fontsize=8)
+    _save(figure, path)
+
+
+@_plain_text()
 def predicted_against_true(
     metrics: Mapping[str, Any],
     predictions: Mapping[str, NDArray[np.float64]],

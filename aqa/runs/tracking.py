@@ -119,6 +119,8 @@ def _send_files(run: Any, folder: Path) -> None:
 
     media = {f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted((folder / FIGURES).glob("*.png"))}
     run.log({**media, "predictions": wandb.Table(dataframe=read_table(folder / PREDICTIONS))})
+    if not (folder / CHECKPOINT).is_file():  # of a cross-validation: its folds have theirs
+        return
     artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", run.name or "run"), type="model")
     artifact.add_file(str(folder / CHECKPOINT))
     run.log_artifact(artifact)

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.text import Text
 
 from aqa.runs import figures
@@ -43,6 +44,24 @@ def test_srcc_by_pattern_has_a_bar_a_defined_pattern_its_n_and_its_ceiling(tmp_p
     assert [t.get_text() for t in axes.get_xticklabels()] == ["VAF\nn=30", "VA\nn=30", "F\nn=30"]
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["best possible"]
     assert "selected on valid" in axes.get_title()
+
+
+def test_srcc_by_fold_has_a_point_a_defined_fold_its_mean_and_all_pooled(tmp_path, kept):
+    patterns = {"VA": {"srcc": 0.5, "srcc_folds": 0.6}, "V": {"srcc": 0.3, "srcc_folds": None}}
+    each = [{"srcc": {"VA": 0.4, "V": 0.2}}, {"srcc": {"VA": 0.7, "V": None}}]
+    folds = {"description": "2 folds by patient", "each": each}
+    figures.srcc_by_fold({**METRICS, "patterns": patterns, "folds": folds}, tmp_path / "figure.png")
+    (axes,) = kept[0].axes
+    drawn = [each for each in axes.collections if isinstance(each, PathCollection)]
+    points = [each.get_offsets()[:, 1].tolist() for each in drawn]
+    assert points == [[0.4, 0.7], [0.2]]
+    assert [bar.get_height() for bar in axes.patches] == [0.6]
+    assert sorted(t.get_text() for t in axes.get_legend().get_texts()) == [
+        "all folds pooled",
+        "in a fold",
+        "mean of folds",
+    ]
+    assert axes.get_title() == "mcmoe, TES; 2 folds by patient"
 
 
 def test_predicted_against_true_leaves_out_nothing_it_can_show(tmp_path, kept):

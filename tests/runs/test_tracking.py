@@ -126,6 +126,30 @@ def test_wandb_reads_the_predictions_the_figures_and_the_checkpoint_back(config,
     assert server.artifacts["model"] == hashlib.md5(manifest.encode()).hexdigest()
 
 
+def test_a_cross_validation_is_a_run_of_its_own_beside_its_folds(config, sync, figures, tmp_path):
+    pytest.importorskip("wandb")
+    changes = {"data.folds": {"count": 2}, "model": {"name": "ridge"}, "missing.test": ["VA", "V"]}
+    said = []
+    result = aqa.run(config, {**changes, "output": str(tmp_path / "cv")}, say=said.append)
+    assert [line for line in said if line.startswith("tracked offline")] == [
+        f"tracked offline: wandb sync {tmp_path}/cv{fold}/wandb/offline-run-*" for fold in ("/fold0", "/fold1", "")
+    ]
+    server = sync(result.folder)
+    assert server.run["displayName"] == "tracked"
+    assert server.config["data"]["folds"]["count"] == 2
+    summary = json.loads(server.files["wandb-summary.json"])
+    for name in ("srcc", "srcc_folds", "mse", "n"):
+        assert summary[f"test/V/{name}"] == pytest.approx(result.metrics["patterns"]["V"][name])
+    step = server.lines["wandb-history.jsonl"][-1]
+    table = json.loads(server.files[step["predictions"]["path"]])
+    pooled = pd.read_csv(result.folder / "predictions.csv", dtype={"id": str, "fold": str})
+    pd.testing.assert_frame_equal(pd.DataFrame(table["data"], columns=table["columns"]), pooled)
+    drawn = sorted((result.folder / "figures").glob("*.png"))
+    assert {figure.stem for figure in drawn} == {"srcc_by_pattern", "srcc_by_fold", "predicted_against_true"}
+    for figure in drawn:
+        assert server.files[step[f"figures/{figure.stem}"]["path"]] == figure.read_bytes()
+
+
 def test_without_a_key_a_run_is_tracked_offline_and_says_how_to_send_it_later(tmp_path):
     pytest.importorskip("wandb")
     said = []
