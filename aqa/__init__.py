@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aqa.reporting.card import Card, card
     from aqa.reporting.report import report
     from aqa.runs.evaluate import Result, evaluate, predict
+    from aqa.runs.loaded import ScoreInterval, VideoScorer, load
     from aqa.runs.run import run
     from aqa.store.inspect import Inspection, inspect
     from aqa.store.store import FeatureStore, Modality, Target
@@ -30,13 +31,16 @@ _HOME = {
     "Inspection": "aqa.store.inspect",
     "Modality": "aqa.store.store",
     "Result": "aqa.runs.evaluate",
+    "ScoreInterval": "aqa.runs.loaded",
     "SweepResult": "aqa.sweeps.sweep",
     "Target": "aqa.store.store",
     "TuneResult": "aqa.sweeps.tune",
+    "VideoScorer": "aqa.runs.loaded",
     "card": "aqa.reporting.card",
     "evaluate": "aqa.runs.evaluate",
     "inspect": "aqa.store.inspect",
     "inspect_store": "aqa.store.inspect",  # as `inspect` was called in 0.1
+    "load": "aqa.runs.loaded",
     "load_published": "aqa.models.published",
     "load_published_mcmoe": "aqa.models.published",
     "predict": "aqa.runs.evaluate",
@@ -55,12 +59,15 @@ __all__ = [
     "Inspection",
     "Modality",
     "Result",
+    "ScoreInterval",
     "SweepResult",
     "Target",
     "TuneResult",
+    "VideoScorer",
     "card",
     "evaluate",
     "inspect",
+    "load",
     "load_published",
     "load_published_mcmoe",
     "models",

@@ -319,10 +319,13 @@ def evaluate(
     epilog=examples(
         "aqa predict runs/quickstart --store unjudged.h5 --out scores.csv",
         "aqa predict runs/own --stream rgb='new/{id}.npy' --out scores.csv",
+        "aqa predict runs/seed0 runs/seed1 --store unjudged.h5 --out scores.csv",
     )
 )
 def predict(
-    run: RunArgument,
+    run: Annotated[
+        list[Path], typer.Argument(help="The folder of a finished run, or several to average.", metavar="RUNS...")
+    ],
     out: Annotated[Path, typer.Option(help="The file to write (CSV): id, visible, score, low, high.")],
     store: Annotated[
         Path | None, typer.Option(help="A feature store. Labels are not needed, and modalities may be missing.")
@@ -336,7 +339,7 @@ def predict(
     overwrite: Overwrite = False,
     plugin: Plugin = None,
 ) -> None:
-    """Predict the scores of videos, labelled or not."""
+    """Predict the scores of videos, labelled or not. Scores of several runs are averaged."""
     from aqa.runs.evaluate import predict as predict_store
 
     predict_store(

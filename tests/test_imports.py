@@ -93,6 +93,7 @@ TWICE = {
     "Floats": "a short name of one type, where the modules may not import each other",
     "R": "a type variable",
     **dict.fromkeys(("COLUMNS", "LOOK_SECONDS", "ROUNDING", "SHOWN", "TEMPLATES"), "a constant of its own module"),
+    "load": "an experiment for a run, and a run for a program",
     **dict.fromkeys(("predicted_against_true", "router_weights", "srcc_by_pattern"), "a figure of a run, of a report"),
     "markdown": "escaping for Markdown, and writing it",
     "runs_table": "a table of a report, of a sweep",

@@ -15,6 +15,7 @@ PUBLIC = {
     *("AqaError", "Card", "FeatureStore", "Inspection", "Modality", "Result", "SweepResult", "Target"),
     *("TuneResult", "tune"),
     *("card", "evaluate", "inspect", "models", "predict", "prepare", "report", "run", "sweep"),
+    *("ScoreInterval", "VideoScorer", "load"),
     *("load_published", "load_published_mcmoe", "write_store"),
 }
 

@@ -6,15 +6,17 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import pandas as pd
 import scipy
 from numpy.typing import ArrayLike
 
 from aqa.evaluation import metrics
 from aqa.evaluation.bootstrap import RESAMPLES, Bools, Floats, Interval, ResampledTarget, interval, resamples
+
+if TYPE_CHECKING:
+    import pandas as pd  # longer to import than a model to load
 
 K = TypeVar("K", bound=Hashable)
 

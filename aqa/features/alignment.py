@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aqa.features.loading import Source
 from aqa.store.checks import Rows
-from aqa.store.store import FeatureStore
 from aqa.system.devices import on_device
 
 Align = Literal["shortest", "none", "time"]
@@ -53,7 +53,7 @@ class Alignment:
     fill: bool = False
 
     @classmethod
-    def of(cls, store: FeatureStore, modalities: Sequence[str], kind: Align, clips: int | None = None) -> Alignment:
+    def of(cls, store: Source, modalities: Sequence[str], kind: Align, clips: int | None = None) -> Alignment:
         """Of a store's modalities, absent ones among them. clips: `data.clips`, None if it is not given."""
         absent = np.zeros(len(store), np.int64)
         lengths = [np.diff(store.offsets[m]) if m in store.modalities else absent for m in modalities]

@@ -20,10 +20,9 @@ from torch import Tensor
 
 from aqa.errors import AqaError, nearest
 from aqa.features.alignment import Align, Alignment, Counted, Rows, resampled
-from aqa.features.loading import allocate, disk_type, fill, shaped
+from aqa.features.loading import Source, allocate, disk_type, fill, shaped
 from aqa.features.statistics import Moments, Statistics, standardized
 from aqa.missing import Draws, MissingPattern, sample_keys
-from aqa.store.store import FeatureStore
 from aqa.system.devices import on_device
 
 Window = tuple[dict[str, Tensor], dict[str, Tensor]]  # modality -> (B, T, D), modality -> (B,)
@@ -63,7 +62,7 @@ class Features:
 
     def __init__(
         self,
-        store: FeatureStore,
+        store: Source,
         *,
         modalities: Sequence[str] | None = None,
         widths: dict[str, int] | None = None,
@@ -84,7 +83,7 @@ class Features:
         self.available: NDArray[np.bool_] = self.stored > 0
         self.values = self._load(store)
 
-    def _load(self, store: FeatureStore) -> dict[str, Tensor]:
+    def _load(self, store: Source) -> dict[str, Tensor]:
         """All clips by modality (sum of lengths, D), in one contiguous read each."""
         values = {}
         for m in self.modalities:
@@ -95,7 +94,7 @@ class Features:
                 fill(store, m, 0, values[m])
         return values
 
-    def _widths(self, store: FeatureStore, widths: dict[str, int]) -> dict[str, int]:
+    def _widths(self, store: Source, widths: dict[str, int]) -> dict[str, int]:
         found = {}
         for m in self.modalities:
             if m not in store.modalities and m not in widths:

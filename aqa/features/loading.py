@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,12 +15,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aqa.errors import AqaError
-from aqa.store.store import FeatureStore
 
 BYTES_AT_ONCE = 2**20  # bytes that are read, and then checked while they are in the processor's cache
 STAGING = 16 * 2**20  # bytes of pinned memory through which a GPU is fed, twice
 THREADS = 4
 ALIGNMENT = 64  # bytes: what any type of number needs, and a line of the cache
+
+
+class Source(Protocol):
+    """Where features come from: what a `FeatureStore` says of its streams, and how they are read from it."""
+
+    @property
+    def path(self) -> object: ...
+    @property
+    def ids(self) -> Sequence[str]: ...
+    @property
+    def modalities(self) -> tuple[str, ...]: ...
+    @property
+    def widths(self) -> Mapping[str, int]: ...
+    @property
+    def dtypes(self) -> Mapping[str, str]: ...
+    @property
+    def offsets(self) -> Mapping[str, NDArray[np.int64]]: ...
+    def __len__(self) -> int: ...
+    def clip_seconds(self, modality: str) -> float: ...
+    def chunk(self, modality: str) -> int: ...
+    def read_into(self, modality: str, first: int, out: NDArray[np.floating[Any]]) -> None: ...
 
 
 def allocate(count: int, device: torch.device) -> Tensor:
@@ -49,12 +69,12 @@ def shaped(memory: Tensor, place: int, clips: int, width: int, dtype: torch.dtyp
     return memory[place : place + clips * width * dtype.itemsize].view(dtype).view(clips, width)
 
 
-def disk_type(store: FeatureStore, modality: str) -> torch.dtype:
+def disk_type(store: Source, modality: str) -> torch.dtype:
     """float16 or float32, as the store gives a modality; float32 for one that it lacks."""
     return torch.float16 if store.dtypes.get(modality) == "float16" else torch.float32
 
 
-def fill(store: FeatureStore, modality: str, first: int, out: Tensor, threads: int = THREADS) -> None:
+def fill(store: Source, modality: str, first: int, out: Tensor, threads: int = THREADS) -> None:
     """Read the clips from number `first` on into out (n, D), on any device, of the store's type or wider.
 
     threads: at most so many, and no more than there are processors. AqaError, naming the video, where one holds NaN or
@@ -105,7 +125,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _step(store: FeatureStore, modality: str, clips: int) -> int:
+def _step(store: Source, modality: str, clips: int) -> int:
     """About so many clips, at least one, in whole chunks of the file."""
     chunk = store.chunk(modality)
     return max(clips // chunk, 1) * chunk
@@ -129,7 +149,7 @@ def _through_pinned_memory(
         done.synchronize()
 
 
-def _check(store: FeatureStore, modality: str, first: int, part: NDArray[np.floating[Any]]) -> None:
+def _check(store: Source, modality: str, first: int, part: NDArray[np.floating[Any]]) -> None:
     """AqaError if part (n, D), the clips from number `first` on, holds NaN or infinity."""
     if not all_finite(part):
         clip = first + int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])

@@ -22,7 +22,7 @@ from torch import Tensor
 from aqa.errors import AqaError
 from aqa.features.alignment import Align, Counted, Rows
 from aqa.features.batches import Features, Held
-from aqa.features.loading import ALIGNMENT, disk_type, fill, mapped, shaped
+from aqa.features.loading import ALIGNMENT, Source, disk_type, fill, mapped, shaped
 from aqa.features.statistics import Statistics, standardized
 from aqa.store.store import FeatureStore
 from aqa.system.memory import GIB, free_memory
@@ -112,7 +112,7 @@ class StreamedFeatures(Features):
                 f"batches leave {self._capacity / GIB:.3g} GiB of the memory that is allowed"
             )
 
-    def _load(self, store: FeatureStore) -> dict[str, Tensor]:
+    def _load(self, store: Source) -> dict[str, Tensor]:
         return {}
 
     def copy(self) -> StreamedFeatures:

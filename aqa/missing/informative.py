@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-import pandas as pd
 import scipy
 from numpy.typing import NDArray
 from pydantic import Field
 
 from aqa.errors import AqaError, nearest
 from aqa.missing.base import PATTERNS, Draws, MissingPattern, Videos, Visibility
+
+if TYPE_CHECKING:
+    import pandas as pd  # longer to import than a model to load
 
 Floats = NDArray[np.float64]
 Rate = Annotated[float, Field(ge=0, le=1)]
@@ -63,14 +65,17 @@ class Informative(MissingPattern):
                     f"{(has & others).sum() / has.sum():.3g}"
                 )
             chance[has & others] = chances(self.known(videos)[has & others], wanted, self.strength)
+        import pandas as pd
+
         made = copy.copy(self)
         made.videos, made.chances = pd.Index(videos.keys), chance
         return made
 
     def visible(self, available: Visibility, draws: Draws) -> Visibility:
-        place = (
-            np.full(len(draws.sample), -1) if self.videos is None else self.videos.get_indexer(pd.Index(draws.sample))
-        )
+        import pandas as pd
+
+        asked = pd.Index(draws.sample)
+        place = np.full(len(asked), -1) if self.videos is None else self.videos.get_indexer(asked)
         if (place < 0).any():
             raise AqaError(f"missing pattern '{self.name}' does not know these videos: see MissingPattern.informed")
         missing = draws.uniform(f"{self.kind} {self.modality}")[:, 0] < self.chances[place]
@@ -86,6 +91,8 @@ def chances(values: Floats, rate: float, strength: float) -> Floats:
     """
     if rate in (0.0, 1.0):
         return np.full(len(values), rate)
+    import pandas as pd
+
     place = (pd.Series(values).rank() - 0.5) / max(int(np.isfinite(values).sum()), 1) - 0.5
     slope = -strength * place.fillna(0.0).to_numpy()
     reach = abs(scipy.special.logit(rate)) + abs(strength) + 1

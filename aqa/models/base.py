@@ -77,6 +77,8 @@ class AQAModel(nn.Module):
     learns_also = False
     #: Whether `loss`, where it is compiled, takes the same steps on the same shapes whatever is visible.
     fixed_shapes = False
+    #: Whether several threads may ask for scores at once: scoring changes nothing that others see.
+    concurrent = True
     #: How many epochs the training has; the training loop sets it.
     epochs = 100
 

@@ -120,6 +120,7 @@ class Ensemble(AQAModel):
         self.learns_also = any(model.learns_also for model in everyone)
         self.takes_unaligned = all(model.takes_unaligned for model in everyone)
         self.numbers_rows = any(model.numbers_rows for model in everyone)
+        self.concurrent = all(model.concurrent for model in everyone)
         sets, count = 2 ** len(widths), len(self.members)
         self.register_buffer("weights", torch.full((sets, count), 1 / count, dtype=torch.double))
         self.register_buffer("middle", torch.zeros((), dtype=torch.double))

@@ -98,6 +98,7 @@ class GaussianProcess(AQAModel):
     closed_form = True
     takes_unaligned = True
     learns_also = True
+    concurrent = False  # predictors are fitted when they are first asked for, with torch's threads set to one
 
     # N training videos, M modalities, P numbers per video, S visible sets that have a predictor,
     # C components of the labels, K numbers of the kernel.

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from aqa.models.base import AQAModel, PatternScores
 
+TRAITS = ("takes_unaligned", "shares_patterns", "numbers_rows", "mask_padding", "fixed_shapes", "concurrent")
+
 
 class SeedEnsemble(AQAModel):
     """The mean of models of one kind. members: two or more."""
@@ -22,7 +24,7 @@ class SeedEnsemble(AQAModel):
         first = members[0]
         super().__init__(first.widths)
         self.members = nn.ModuleList(members)
-        for trait in ("takes_unaligned", "shares_patterns", "numbers_rows", "mask_padding", "fixed_shapes"):
+        for trait in TRAITS:
             setattr(self, trait, getattr(first, trait))
 
     @property

@@ -35,6 +35,7 @@ from aqa.modalities import subset_name
 from aqa.runs.folder import HELD_OUT, RunFolder
 from aqa.runs.predictions import HIGH, LOW, SPREAD
 
+CUT_FROM_TRAIN = "videos cut from train"  # by the run's seed, where a store has no split `valid`
 LEFT_OUT = "the training videos, each left out"
 OLDER = "this run was made before scores had intervals; run it again to have them"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from aqa.config.schema import Experiment
 from aqa.errors import AqaError, first_line, needed
 from aqa.evaluation.scorer import Scorer
+from aqa.features.batches import Features
 from aqa.features.streaming import load_features
 from aqa.models import MODELS, AQAModel, build, check, options_of_run
 from aqa.models.ensemble import Ensemble
@@ -49,6 +51,7 @@ def describe_checkpoint(
         "clips": scorer.clips,
         "align": config.data.align,
         "data_clips": config.data.clips,
+        "clip_seconds": known_seconds(scorer.features),
         "statistics": dict(statistics),
         "target": {"name": config.data.target, "low": target.low, "high": target.high},
         "label_range": (float(known.min()), float(known.max())),
@@ -63,6 +66,12 @@ def describe_checkpoint(
         "seed": scorer.seed,
         **(further or {}),
     }
+
+
+def known_seconds(features: Features) -> dict[str, float]:
+    """How long a clip of each modality takes, of those of which it is known."""
+    seconds = zip(features.modalities, features.alignment.seconds.tolist(), strict=True)
+    return {m: clip for m, clip in seconds if not math.isnan(clip)}
 
 
 def parts_of_model(model: AQAModel) -> dict[str, int]:
@@ -90,6 +99,7 @@ class _CheckpointForm(pydantic.BaseModel):
     clips: pydantic.PositiveInt
     align: Literal["shortest", "none", "time"]
     data_clips: pydantic.PositiveInt | None = None  # as the experiment gives them; to "time" that is another window
+    clip_seconds: dict[str, pydantic.PositiveFloat] = {}  # of the store that it was trained on
     statistics: dict[str, tuple[torch.Tensor, torch.Tensor]]
     target: _TargetForm
     label_range: tuple[pydantic.FiniteFloat, pydantic.FiniteFloat]
@@ -171,6 +181,12 @@ def load_scorer(
         window=checkpoint["clips"],
     )
     features.standardize(checkpoint["statistics"])
+    return scorer_of(checkpoint, load_model(checkpoint, device), features)
+
+
+def load_model(checkpoint: Mapping[str, Any], device: torch.device) -> AQAModel:
+    """The model of a checkpoint; AqaError where its weights are not of that model."""
+    widths = checkpoint["widths"]
     options = options_of_run(checkpoint["model"], checkpoint["options"])
     with no_larger_than(checkpoint["weights"]):
         seeds = [build(checkpoint["model"], widths=widths, **options) for _ in range(checkpoint.get("ensemble", 1))]
@@ -180,9 +196,14 @@ def load_scorer(
     except RuntimeError as error:  # of torch: a heading, then what differs
         what = " ".join(str(error).split("\n\t")[1:2]) or first_line(error)
         raise AqaError(f"the checkpoint's weights do not fit model '{checkpoint['model']}': {what}") from None
+    return model.to(device)
+
+
+def scorer_of(checkpoint: Mapping[str, Any], model: AQAModel, features: Features) -> Scorer:
+    """The model of a checkpoint with features, standardized as it takes them."""
     target = checkpoint["target"]
     return Scorer(
-        model.to(device),
+        model,
         features,
         target["low"],
         target["high"],

@@ -13,16 +13,17 @@ import numpy as np
 import pandas as pd
 
 from aqa.config.load import load_experiment
-from aqa.config.schema import Experiment
 from aqa.errors import AqaError
 from aqa.evaluation.intervals import RELIABILITY_LEVELS
 from aqa.evaluation.measures import require_metrics
 from aqa.evaluation.scorer import summary
 from aqa.missing import parse_pattern, parse_test_patterns
 from aqa.modalities import subset_name
+from aqa.runs.averages import asked_level, finished_run, finished_runs, mean_of_runs
 from aqa.runs.calibration import add_intervals
+from aqa.runs.checkpoint import load_scorer
 from aqa.runs.cross_validation import is_cross_validation
-from aqa.runs.fold_models import checkpoints_of, evaluate_folds, mean_scores
+from aqa.runs.fold_models import evaluate_folds
 from aqa.runs.folder import RunFolder, unrecorded_text
 from aqa.runs.informing import informed, videos_of
 from aqa.runs.load import Say, silent
@@ -86,7 +87,7 @@ def evaluate(
     further = config.evaluate.metrics if metrics is None else metrics
     require_metrics(further, "metrics")
     with_intervals = config.evaluate.intervals if intervals is None else intervals
-    level = asked_level(level, config)
+    level = asked_level(level, config.evaluate.level)
     if store is None and is_cross_validation(config):
         if split != "test":
             raise AqaError(f"--split {split}: {folder.path} has tested every video in its fold; leave the option out")
@@ -94,7 +95,8 @@ def evaluate(
             found = evaluate_folds(folder, config, opened, asked, further, with_intervals, chosen_device, memory, level)
             fingerprint = fingerprint_of(opened)
         return _kept(folder, found, split, fingerprint, [], out, overwrite)
-    checkpoints = checkpoints_of(folder)
+    finished = finished_run(run)
+    checkpoints = finished.checkpoints
     checkpoint = checkpoints[0]
     with FeatureStore(path) as opened:
         target = opened.target(checkpoint["target"]["name"])
@@ -107,7 +109,8 @@ def evaluate(
         modalities = tuple(checkpoint["widths"])
         chosen = parse_test_patterns(asked, modalities, "patterns")
         chosen = informed(chosen, videos_of(opened, modalities, rows, target))
-        said = mean_scores(folder, checkpoints, opened, rows, chosen, chosen_device, memory, level, RELIABILITY_LEVELS)
+        scorers = [(load_scorer(each, opened, chosen_device, memory) for each in checkpoints)]
+        said = mean_of_runs([finished], scorers, rows, chosen, level, RELIABILITY_LEVELS)
     truth, label_range, seed = target.values[rows], checkpoint["label_range"], checkpoint["seed"]
     found = summary(said.scores, truth, chosen, target, label_range, seed, further=further, intervals=with_intervals)
     found = add_intervals(found, truth, said.bounds, said.about)
@@ -137,15 +140,6 @@ def _kept(
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         write_text(Path(out), json.dumps(result.metrics, indent=2) + "\n", overwrite)
     return result
-
-
-def asked_level(level: float | None, config: Experiment) -> float:
-    """The level of intervals that a user asks for, the run's own by default; AqaError where it is no probability."""
-    if level is None:
-        return config.evaluate.level
-    if not 0 < level < 1:
-        raise AqaError(f"--level {level:g}: a share between 0 and 1 is needed, such as 0.9")
-    return level
 
 
 def own_store(folder: RunFolder) -> Path:
@@ -178,7 +172,7 @@ def what_differs(
 
 
 def predict(
-    run: str | os.PathLike[str],
+    run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     store: str | os.PathLike[str] | None = None,
     *,
     stream: Mapping[str, str] | Sequence[str] | None = None,
@@ -193,28 +187,27 @@ def predict(
 ) -> pd.DataFrame:
     """Scores of a finished run's model for the videos of a store, labelled or not, by whichever modalities they have.
 
-    Of a cross-validation: the mean of the scores of all folds' models.
+    Of a cross-validation: the mean of the scores of all folds' models. Of several runs of one target: their mean.
 
     stream, rate: files of features in the place of a store, in the words of `aqa prepare table` or as mappings.
     Returns a row per video: id; visible, the modalities that were there, such as "VA"; score in the target's units, NaN
     where there was none; low and high, an interval that holds the label at `level`, by default the run's
     `evaluate.level`: NaN where there is none, infinite where too few videos were kept to make it; spread, the model's
-    own standard deviation, of models that state one. out: a CSV file to write them to; nothing is written by default.
-    split: only this one; all videos by default. memory: GiB that features may take; `data.memory` of the run by
-    default. AqaError for any mistake, and where `out` exists, unless `overwrite`.
+    own standard deviation, of models that state one, or that of the scores of several runs. out: a CSV file to
+    write them to; nothing is written by default. split: only this one; all videos by default. memory: GiB that features
+    may take; `data.memory` of the run by default. AqaError for any mistake, and where `out` exists, unless `overwrite`.
     """
     if out is not None:
         refuse_existing(out, overwrite)
     chosen_device = pick_device(device)
-    folder = RunFolder.existing(run)
-    checkpoints = checkpoints_of(folder)
-    widths = checkpoints[0]["widths"]
-    config = load_experiment(folder.config)
-    memory, level = config.data.memory if memory is None else memory, asked_level(level, config)
+    runs = finished_runs(run)
+    widths, level = runs[0].widths, asked_level(level, runs[0].level)
+    memory = runs[0].memory if memory is None else memory
     with store_to_predict(store, stream, rate, widths) as path, FeatureStore(path) as opened:
         rows = np.arange(len(opened)) if split is None else opened.split(split)
         pattern = {"available": parse_pattern("none", tuple(widths), "patterns")}
-        said = mean_scores(folder, checkpoints, opened, rows, pattern, chosen_device, memory, level)
+        scorers = ((load_scorer(each, opened, chosen_device, memory) for each in one.checkpoints) for one in runs)
+        said = mean_of_runs(runs, scorers, rows, pattern, level)
     features, (low, high) = said.features, said.bounds[level]["available"]
     visible = [subset_name(features.modalities, features.available[row].tolist()) for row in rows]
     ids, scores = [features.ids[row] for row in rows], said.scores["available"]

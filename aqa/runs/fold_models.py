@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +13,12 @@ from aqa.config.schema import Experiment
 from aqa.evaluation.bootstrap import Floats
 from aqa.evaluation.cross_validation import HeldOut
 from aqa.evaluation.intervals import RELIABILITY_LEVELS, Bounds, Residuals, cross_validated, within
-from aqa.evaluation.scorer import Predictions, own_key
+from aqa.evaluation.scorer import Predictions, Scorer, own_key
 from aqa.features.batches import Features, Rows
 from aqa.missing import MissingPattern, parse_test_patterns
 from aqa.runs.calibration import (
     OLDER,
+    Calibration,
     Key,
     ScoredPatterns,
     add_intervals,
@@ -43,8 +45,40 @@ def checkpoints_of(folder: RunFolder) -> list[dict[str, Any]]:
     return [read_checkpoint(run) for run in runs]
 
 
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """What CV+ intervals are made from: residuals of the videos that each fold of the first repeat tested."""
+
+    folds: tuple[Mapping[Key, Residuals], ...]
+
+    def summary(self, level: float, modalities: Sequence[str]) -> dict[str, Any]:
+        """What metrics.json says of CV+ intervals."""
+        counts = [sum(len(one[key].residuals) for one in self.folds if key in one) for key in self.folds[0]]
+        return {
+            "level": level,
+            "calibrated_on": ["the videos that the folds tested (CV+)"],
+            "videos": [min(counts, default=0), max(counts, default=0)],
+            "selected_on_them": False,
+            "normalized": [],
+        }
+
+
+Basis = Calibration | Tested  # what the intervals of a run's scores are made from
+
+
+def basis_of(folder: RunFolder, checkpoints: Sequence[Mapping[str, Any]]) -> Basis:
+    """What the intervals of a finished run are made from."""
+    folds = folder.metrics.get("folds")
+    if folds is None:
+        return calibration_in(checkpoints[0])
+    modalities = len(checkpoints[0]["widths"])
+    in_folds = [held_out_in(folder.fold(number), modalities) for number in range(folds["count"])]
+    tested = [residuals for residuals in in_folds if residuals is not None]
+    return Tested(tuple(tested)) if len(tested) == len(in_folds) else Calibration(why_none=OLDER)
+
+
 class MeanScores(NamedTuple):
-    """What the models of a run say of some videos, by pattern (n,): the mean score, its interval, its deviation.
+    """What some models say of some videos, by pattern (n,): the mean score, its interval, its deviation.
 
     bounds: intervals at several levels. spreads: the model's own deviations, where there is one model and it states
     them. about: the intervals, as metrics.json has it. features: as the last of the models takes them.
@@ -57,41 +91,27 @@ class MeanScores(NamedTuple):
     features: Features
 
 
-def mean_scores(
-    folder: RunFolder,
-    checkpoints: Sequence[Mapping[str, Any]],
-    store: FeatureStore,
-    rows: Rows,
-    patterns: Mapping[str, MissingPattern],
-    device: torch.device,
-    memory: float | None,
-    level: float,
-    levels: Collection[float] = (),
-) -> MeanScores:
-    """Scores of some rows by the models of a run, and their intervals at `level` and `levels`.
+def scored(scorer: Scorer, rows: Rows, patterns: Mapping[str, MissingPattern]) -> ScoredPatterns:
+    """What a model says of some rows."""
+    said = scorer.predict_and_diagnose(rows, patterns)
+    return ScoredPatterns(scorer, rows, patterns, said.predictions, said.spreads)
 
-    Of the models of folds the intervals are CV+ ones, made from the folds of the first repeat.
-    """
-    found: list[ScoredPatterns] = []
-    for checkpoint in checkpoints:
-        scorer = load_scorer(checkpoint, store, device, memory)
-        said = scorer.predict_and_diagnose(rows, patterns)
-        found.append(ScoredPatterns(scorer, rows, patterns, said.predictions, said.spreads))
-    asked, modalities = {*levels, level}, scorer.features.modalities
-    folds = folder.metrics.get("folds")
-    if folds is None:
-        calibration = calibration_in(checkpoints[0])
-        bounds = {each: found[0].bounds(calibration, each) for each in asked}
-        about = calibration.summary(level, modalities)
-        return MeanScores(found[0].scores, bounds, found[0].spreads, about, scorer.features)
-    scores = {name: np.mean([one.scores[name] for one in found], axis=0) for name in patterns}
-    in_folds = [held_out_in(folder.fold(number), len(modalities)) for number in range(folds["count"])]
-    tested = [residuals for residuals in in_folds if residuals is not None]
-    if len(tested) < len(in_folds):
-        none = {name: Bounds(*np.full((2, len(rows)), np.nan)) for name in patterns}
-        return MeanScores(scores, dict.fromkeys(asked, none), {}, {"level": level, "why_none": OLDER}, scorer.features)
-    bounds = {each: {name: fold_bounds(found, tested, name, scores[name], each) for name in patterns} for each in asked}
-    return MeanScores(scores, bounds, {}, fold_summary(tested, level), scorer.features)
+
+def mean_scores(
+    found: Sequence[ScoredPatterns], basis: Basis, level: float, levels: Collection[float] = ()
+) -> MeanScores:
+    """The mean of what models said of the same rows, and its intervals at `level` and `levels`."""
+    first = found[0]
+    scores = {name: np.mean([one.scores[name] for one in found], axis=0) for name in first.patterns}
+    whole = first if len(found) == 1 else ScoredPatterns(first.scorer, first.rows, first.patterns, scores, {})
+    bounds: dict[float, dict[str, Bounds]] = {}
+    for each in {*levels, level}:
+        if isinstance(basis, Tested):
+            bounds[each] = {name: fold_bounds(found, basis.folds, name, scores[name], each) for name in scores}
+        else:
+            bounds[each] = whole.bounds(basis, each)
+    about = basis.summary(level, first.scorer.features.modalities)
+    return MeanScores(scores, bounds, whole.spreads, about, found[-1].scorer.features)
 
 
 def fold_bounds(
@@ -119,18 +139,6 @@ def fold_bounds(
         bounds = cross_validated(by_fold[numbers], np.concatenate(parts), level)
         low[rows], high[rows] = np.minimum(bounds.low, scores[rows]), np.maximum(bounds.high, scores[rows])
     return within(Bounds(low, high), scorer.low, scorer.high)
-
-
-def fold_summary(tested: Sequence[Mapping[Key, Residuals]], level: float) -> dict[str, Any]:
-    """What metrics.json says of CV+ intervals."""
-    counts = [sum(len(one[key].residuals) for one in tested if key in one) for key in tested[0]]
-    return {
-        "level": level,
-        "calibrated_on": ["the videos that the folds tested (CV+)"],
-        "videos": [min(counts, default=0), max(counts, default=0)],
-        "selected_on_them": False,
-        "normalized": [],
-    }
 
 
 def evaluate_folds(

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import numpy as np
-import pandas as pd
 import yaml
 
 from aqa import plugins
@@ -388,6 +387,8 @@ class RunFolder:
 
     def save_history(self, history: Sequence[Mapping[str, float]]) -> None:
         """Write history.csv, a row an epoch."""
+        import pandas as pd
+
         write_table(self.path / HISTORY, pd.DataFrame(list(history)).astype({"epoch": int}))
 
     def log(self, line: str) -> None:

@@ -21,6 +21,7 @@ from aqa.features.statistics import Statistics
 from aqa.missing import Draws, MissingPattern, parse_pattern, parse_test_patterns, sample_keys
 from aqa.models import AQAModel, build, check
 from aqa.models.seeds import SeedEnsemble
+from aqa.runs.calibration import CUT_FROM_TRAIN
 from aqa.runs.cost import attention_note
 from aqa.runs.folds import Fold, Folds, Groups, cut_by_group, fold_of, make_folds, whose_videos
 from aqa.runs.informing import informed, videos_of
@@ -345,7 +346,7 @@ def calibrating_videos(splits: Mapping[str, Rows], rowsets: Rowsets, target: Tar
     Never a video that is tested, or that the model learns from.
     """
     split, learned = config.select.split, learning_splits(config)
-    rows, source = rowsets.select, split if split in splits else "videos cut from train"
+    rows, source = rowsets.select, split if split in splits else CUT_FROM_TRAIN
     if split in ("test", *learned):
         rows, source = splits["valid"] if "valid" in splits and "valid" not in learned else rows[:0], "valid"
     rows = np.setdiff1d(labelled(rows, target), np.concatenate([rowsets.train, rowsets.test]))
