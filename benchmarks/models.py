@@ -82,6 +82,10 @@ def learning(model: AQAModel, batch: Example) -> Any:
     stages = [model.stage_length(value) for name, value in vars(model).items() if name.endswith("_epochs")]
     for epoch in range(1, max(stages, default=0) + 2):
         model.start_epoch(epoch)
+        if model.surveys(epoch):
+            with torch.no_grad():
+                model.eval().survey([batch])
+            model.train()
         step()
     return step
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import pydantic
 
@@ -185,10 +185,14 @@ def _path(mistake: Mapping[str, Any], content: Any) -> list[str]:
 def _keys(kind: type[pydantic.BaseModel], path: Sequence[str]) -> list[str]:
     """The keys that a section may have, below a file of the given kind."""
     section: Any = kind
+    named_freely = False  # whether what comes next is a key of a mapping, which has the section that the mapping is of
     for part in path:
-        if not part.isdigit():  # an item of a list has the section that the list is of
+        if not part.isdigit() and not named_freely:  # an item of a list has the section that the list is of
             annotation = section.model_fields[part].annotation
             section = next((inner for inner in get_args(annotation) if _is_section(inner)), annotation)
+            named_freely = get_origin(annotation) is dict
+        else:
+            named_freely = False
     return list(section.model_fields)
 
 

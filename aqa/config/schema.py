@@ -145,16 +145,64 @@ class MissingConfig(StrictConfig):
         return _finite(pattern)
 
 
+class PartConfig(StrictConfig):
+    """How a part of the model learns that learns in its own way."""
+
+    learning_rate_factor: float = Field(1.0, gt=0)  # times train.learning_rate
+    weight_decay: float | None = Field(None, ge=0)  # train.weight_decay where it is not given
+
+
+Optimizer = Literal["adam", "adamw", "sgd"]
+Schedule = Literal["cosine", "step", "constant"]
+
+
+def _epochs(given: Any) -> Any:
+    numbers = given if isinstance(given, list) else [given]
+    if given is None:
+        return None
+    if not numbers or any(type(number) is not int or not 1 <= number < MOST for number in numbers):
+        raise ValueError(f"a whole number of epochs is needed, or a list of them, 1 or more each, got {brief(given)}")
+    return given
+
+
+Steps = Annotated[int | list[int] | None, pydantic.BeforeValidator(_epochs)]
+
+
+class StageConfig(StrictConfig):
+    """A stage of training, which begins with a new optimizer. What is not given is as under `train`."""
+
+    epochs: float | None = Field(None, gt=0, lt=MOST)  # below 1 a share of all; the last stage has what is left
+    optimizer: Optimizer | None = None
+    momentum: float | None = Field(None, ge=0, lt=1)
+    nesterov: bool | None = None
+    learning_rate: float | None = Field(None, gt=0)
+    schedule: Schedule | None = None
+    final_learning_rate: float | None = Field(None, ge=0, le=1)
+    warmup: int | None = Field(None, ge=0, lt=MOST)
+    steps: Steps = None
+    step_factor: float | None = Field(None, gt=0, le=1)
+    weight_decay: float | None = Field(None, ge=0)
+    gradient_clip: float | None = Field(None, gt=0)
+
+
 class TrainConfig(StrictConfig):
     """The training loop. The defaults are those of MCMoE as published for Fis-V."""
 
     epochs: int = Field(100, ge=1, lt=MOST)
     batch_size: int = Field(32, ge=1, lt=MOST)
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Optimizer = "adam"
+    momentum: float = Field(0.9, ge=0, lt=1)  # of sgd
+    nesterov: bool = False  # of sgd
     learning_rate: float = Field(2e-4, gt=0)
+    schedule: Schedule = "cosine"  # of the learning rate over the epochs
     final_learning_rate: float = Field(0.01, ge=0, le=1)  # where cosine decay ends, as a share of learning_rate
+    warmup: int = Field(0, ge=0, lt=MOST)  # epochs in which the rate rises, before the schedule begins
+    steps: Steps = None  # of schedule step: after which epochs, or every so many
+    step_factor: float = Field(0.1, gt=0, le=1)  # of schedule step: what the rate is multiplied by
     weight_decay: float = Field(1e-4, ge=0)
+    parts: dict[str, PartConfig] = {}  # parts of the model with a rate or weight decay of their own
     gradient_clip: float | None = Field(None, gt=0)  # largest norm of the gradient
+    stages: list[StageConfig] = []  # each begins with a new optimizer and its own schedule
     patience: int | None = Field(None, ge=1, lt=MOST)  # stop after so many epochs without a better selection metric
     seed: int = Field(0, ge=0, lt=SEEDS)
     ensemble: int = Field(1, ge=1, le=100)  # so many models, from seeds `seed` and up, whose mean score is the score
@@ -163,12 +211,55 @@ class TrainConfig(StrictConfig):
     precision: Literal["float32", "tf32", "bf16"] = "float32"  # of training; scoring is in float32
     compile: bool = False  # the loss by torch.compile, on a GPU as a CUDA graph
 
+    def by_stage(self) -> list[TrainConfig]:
+        """The settings of each stage, its own number of epochs among them; ValueError where they do not fit."""
+        lengths = []
+        for stage in self.stages[:-1]:
+            if stage.epochs is None:
+                raise ValueError("every stage but the last needs `epochs`")
+            lengths.append(round(stage.epochs * self.epochs) if stage.epochs < 1 else round(stage.epochs))
+        if self.stages and self.stages[-1].epochs is not None:
+            raise ValueError("the last stage has the epochs that are left; leave out its `epochs`")
+        lengths.append(self.epochs - sum(lengths))
+        if min(lengths) < 1:
+            raise ValueError(f"stages of {lengths[:-1]} epochs and a last one do not fit into {self.epochs} epochs")
+        given = [stage.model_dump(exclude_none=True) for stage in self.stages] or [{}]
+        return [
+            self.model_copy(update={**own, "epochs": length, "stages": []})
+            for own, length in zip(given, lengths, strict=True)
+        ]
+
+    @pydantic.model_validator(mode="after")
+    def _keys_that_go_together(self) -> TrainConfig:
+        each = self.by_stage()
+        for stage in each:
+            if stage.schedule == "step" and not stage.steps:
+                raise ValueError("schedule step needs `steps`: after which epochs, or every so many")
+            if stage.optimizer == "sgd" and stage.nesterov and not stage.momentum:
+                raise ValueError("nesterov needs a momentum")
+        needs = {"momentum": "sgd", "nesterov": "sgd", "steps": "step", "step_factor": "step"}
+        for key, what in {**needs, "final_learning_rate": "cosine"}.items():
+            kind = "optimizer" if what == "sgd" else "schedule"
+            for stage in each:
+                default = type(self).model_fields[key].default
+                if getattr(stage, key) != default and all(getattr(other, kind) != what for other in each):
+                    raise ValueError(f"{key} goes with {kind} {what} only")
+        return self
+
 
 #: Keys that came after runs were made, and what those runs did: they are not to be taken for other experiments.
 DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {
     "train.precision": "float32",
     "train.compile": False,
     "train.ensemble": 1,
+    "train.momentum": 0.9,
+    "train.nesterov": False,
+    "train.schedule": "cosine",
+    "train.warmup": 0,
+    "train.steps": None,
+    "train.step_factor": 0.1,
+    "train.parts": {},
+    "train.stages": [],
     "data.folds": None,
     "data.learn_also": None,
     "evaluate.metrics": [],

@@ -172,6 +172,17 @@ class AQAModel(nn.Module):
         What a later stage needs to know of an earlier one belongs in buffers, so that a resumed run has it.
         """
 
+    def surveys(self, epoch: int) -> bool:
+        """Whether `survey` is to look at the training set before an epoch; asked after `start_epoch`."""
+        return False
+
+    def survey(self, batches: Iterable[Example]) -> None:
+        """Look once at the training set, in evaluation mode and without gradients; what is found belongs in buffers."""
+
+    def stage_starts(self) -> Sequence[int]:
+        """Epochs, counted from 1, before which optimizer and learning rate begin anew; `train.stages` comes first."""
+        return []
+
     def stage_length(self, length: float) -> int:
         """The epochs of a stage: so many, or below 1 that share of all."""
         return round(length * self.epochs) if length < 1 else round(length)

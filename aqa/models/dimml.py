@@ -9,29 +9,35 @@ effective in one modality and not in another are taught to the other by contrast
 fixed. A last head sees the features joined, held fixed too. At inference the outputs of all heads, the modalities' own
 and the joined one, are weighed sample by sample by how certain they are.
 
+The joined head is one linear layer, learned in a stage of its own once the encoders are done, with dropout off in them.
+`joined_epochs` is its length, below 1 a share of all epochs: 20 of 170, as published. Optimizer and learning rate begin
+anew there. Until it has begun, scores come from the modalities' own heads. Dimensions are ranked once, after the
+warm-up, in a pass over the training set in evaluation mode.
+
 What regression from clip features with missing streams asks for:
 
 - The classes are grades, quantile bins of the training targets (`n_grade`), where dimensions are ranked.
 - A head's logits are a distribution over score levels linspace(0, 1, n_query), taught by the cross-entropy to the two
-  levels around the target; the score is its mean. Certainty, there the largest class probability, is the inverse spread
-  (standard deviation): neighbouring levels are not rivals, as classes are.
+  levels around the target; the score is its mean. As published, certainty is the largest probability, here of a level,
+  and weights are its softmax: as it lies in [0, 1], the weights of heads differ by a factor of e at most at temperature
+  1. A score between two levels counts as less certain than one on a level, though neighbouring levels are not rivals as
+  classes are; `certainty: spread` goes by the inverse standard deviation instead, to which weights are in proportion.
 - An encoder is a small transformer over clips and the mean over time, in place of a ResNet. A layer norm ends it, for
   the contrast compares features by their inner product.
 - With more than two modalities the contrast is summed over ordered pairs; a pair learns from the rows that have both.
 - A modality's own objective counts every row in which it is available, since it needs no other; only the joined head,
   which has to live with missing streams, sees the visible ones alone, with zeros and a flag for the others.
-- The official code trains the joined head once the encoders are done. Here it learns beside them, from features through
-  which it passes no gradient, so that one run is enough.
-- The official code ranks dimensions once, in an extra pass over the training set after the warm-up. Here the batches of
-  the warm-up are counted as they pass: boundaries of the grades in one epoch, with these the centroids in the next,
-  with these the hits in a third. Each is thus an epoch behind, and `warmup_epochs` is at least 3.
+
+`joined_epochs: 0` lets the joined head learn beside the encoders, from features through which it passes no gradient,
+and `joined_layers: 2` makes it two layers: what this model did before, with `contrast_temperature` 1 and
+`certainty: spread`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import permutations
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,11 +49,11 @@ from aqa.layers.clips import clip_mean, scatter_rows
 from aqa.layers.grade_decoder import xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Loss
+from aqa.models.base import AQAModel, Example, Loss
 from aqa.registry import Natural, Positive, Several, Share
 
-#: Steps of the cumulative histogram of targets from which quantiles are read.
-EDGES = 1000
+#: Buffers in which runs of before counted during the warm-up.
+GONE = ("below", "rows", "boundaries", "sums", "counts", "centroids", "known", "hit_sums", "hit_rows")
 
 
 def level_weights(target: Tensor, n_query: int) -> Tensor:
@@ -56,25 +62,30 @@ def level_weights(target: Tensor, n_query: int) -> Tensor:
     return (1 - (place - torch.arange(n_query, device=target.device)).abs()).clamp(min=0)
 
 
-def grades_of(target: Tensor, boundaries: Tensor) -> Tensor:
-    """The grade of each target (B,): how many of the boundaries (n_grade - 1,) it has reached."""
+def grades_of(target: Tensor, n_grade: int) -> Tensor:
+    """The grade of each target (N,): quantile bins, equal targets in one."""
+    share = torch.arange(1, n_grade, device=target.device) / n_grade
+    boundaries = target.quantile(share.to(target.dtype), interpolation="higher")
     return (target.unsqueeze(1) >= boundaries).sum(dim=1)
 
 
-def hits(feature: Tensor, grade: Tensor, centroids: Tensor, known: Tensor) -> Tensor:
-    """In how many rows the nearest centroid along a single dimension is that of the right grade, (H,).
+def separability(feature: Tensor, grade: Tensor, n_grade: int) -> Tensor:
+    """How often the nearest of the grades' centroids along a single dimension is the right one, (H,).
 
-    feature (B, H), grade (B,), centroids (n_grade, H), known (n_grade,) bool: the grades that have a centroid.
-    The mean over rows is a dimension's separability, as `get_indices` of the official code has it.
+    feature (N, H), grade (N,). Grades without a row have no centroid.
     """
-    distance = (feature.unsqueeze(1) - centroids).abs()  # (B, n_grade, H)
-    nearest = distance.masked_fill(~known.view(1, -1, 1), torch.inf).argmin(dim=1)
-    return (nearest == grade.unsqueeze(1)).sum(dim=0).to(feature.dtype)
+    member = F.one_hot(grade, n_grade).to(feature.dtype)  # (N, n_grade)
+    rows = member.sum(dim=0)
+    centroids = (member.T @ feature) / rows.clamp(min=1).unsqueeze(1)
+    centroids = centroids.masked_fill(rows.unsqueeze(1) == 0, torch.inf)
+    some = (rows.unsqueeze(1) - centroids for rows in feature.split(1024))  # not all at once: (N, n_grade, H) is large
+    nearest = torch.cat([distance.abs().argmin(dim=1) for distance in some])  # (N, H)
+    return (nearest == grade.unsqueeze(1)).to(feature.dtype).mean(dim=0)
 
 
-def effective_dimensions(separability: Tensor) -> Tensor:
-    """Which dimensions separate better than a modality's average: (M, H) -> (M, H) bool."""
-    return separability > separability.mean(dim=1, keepdim=True)
+def effective_dimensions(separable: Tensor) -> Tensor:
+    """Which dimensions separate better than a modality's average: (..., H) -> (..., H) bool."""
+    return separable > separable.mean(dim=-1, keepdim=True)
 
 
 def one_way_contrast(taught: Tensor, teacher: Tensor, dimensions: Tensor, temperature: float) -> Tensor:
@@ -87,18 +98,20 @@ def one_way_contrast(taught: Tensor, teacher: Tensor, dimensions: Tensor, temper
     return F.cross_entropy(similarity, torch.arange(len(taught), device=taught.device))
 
 
-def certainty_weights(logits: Tensor, present: Tensor, temperature: float) -> Tensor:
+def certainty_weights(logits: Tensor, present: Tensor, temperature: float, certainty: str = "probability") -> Tensor:
     """How much each head counts in each row: logits (B, heads, n_query), present (B, heads) bool -> (B, heads).
 
-    A softmax over the heads that are present of the logarithm of their certainty, the inverse spread of what they say;
-    at temperature 1 weights are in proportion to the certainty.
+    A softmax, over the heads that are present, of the largest probability, as published, or, for "spread", of the
+    logarithm of the inverse spread of what a head says; at temperature 1 weights are then in proportion to that.
     """
-    levels = torch.linspace(0, 1, logits.shape[-1], device=logits.device)
     probability = logits.softmax(dim=-1)
-    mean = (probability * levels).sum(dim=-1, keepdim=True)
-    variance = (probability * (levels - mean).square()).sum(dim=-1)
-    log_certainty = -0.5 * (variance + 1e-6).log()
-    return (log_certainty / temperature).masked_fill(~present, -torch.inf).softmax(dim=1)
+    if certainty == "probability":
+        certain = probability.amax(dim=-1)
+    else:
+        levels = torch.linspace(0, 1, logits.shape[-1], device=logits.device)
+        mean = (probability * levels).sum(dim=-1, keepdim=True)
+        certain = -0.5 * ((probability * (levels - mean).square()).sum(dim=-1) + 1e-6).log()
+    return (certain / temperature).masked_fill(~present, -torch.inf).softmax(dim=1)
 
 
 class ClipEncoder(nn.Module):
@@ -123,21 +136,15 @@ class DIMML(AQAModel):
     """Encoders trained apart, ineffective dimensions taught one way, heads weighed by their certainty.
 
     widths: modality -> channels D. feedforward_dim: 2 * hidden_dim where None. n_query: score levels of a head.
-    n_grade: grades that dimensions are ranked by. warmup_epochs: 20 in the official code. shared_weight,
-    contrast_weight: the weights of the shared head's objective and of the contrast, 1 there, as are both temperatures.
+    n_grade: grades that dimensions are ranked by. warmup_epochs: before the contrast, 20 in the official code.
+    joined_epochs: length of the last stage, in which the joined head learns alone; below 1 a share of all epochs, 0 for
+    none. shared_weight, contrast_weight: the weights of the shared head's objective and of the contrast, 1 there.
+    contrast_temperature: 10 or 50 there. certainty: what a head's weight goes by.
     """
 
     takes_unaligned = True
-    below: Tensor
-    rows: Tensor
-    boundaries: Tensor
-    sums: Tensor
-    counts: Tensor
-    centroids: Tensor
-    known: Tensor
-    hit_sums: Tensor
-    hit_rows: Tensor
     effective: Tensor
+    joined_counts: Tensor
 
     def __init__(
         self,
@@ -150,18 +157,24 @@ class DIMML(AQAModel):
         n_grade: Several = 5,
         feedforward_dim: Positive | None = None,
         dropout: Share = 0.3,
-        warmup_epochs: Annotated[int, Field(ge=3)] = 20,
+        warmup_epochs: Positive = 20,
+        joined_epochs: Annotated[float, Field(ge=0)] = 20 / 170,
+        joined_layers: Literal[1, 2] = 1,
         shared_weight: float = 1.0,
         contrast_weight: float = 1.0,
-        contrast_temperature: Annotated[float, Field(gt=0)] = 1.0,
+        contrast_temperature: Annotated[float, Field(gt=0)] = 10.0,
+        certainty: Literal["probability", "spread"] = "probability",
         certainty_temperature: Annotated[float, Field(gt=0)] = 1.0,
         mask_padding: bool = True,
     ):
         super().__init__(widths)
         check_heads("model 'dimml'", hidden_dim, n_head)
-        self.warmup_epochs, self.contrasting = warmup_epochs, False
+        self.warmup_epochs, self.joined_epochs = warmup_epochs, joined_epochs
+        self.stage: Literal["warm-up", "contrast", "joined"] = "warm-up"
+        self.joined_beside = True  # whether the joined head learns beside the encoders
         self.shared_weight, self.contrast_weight = shared_weight, contrast_weight
-        self.contrast_temperature, self.certainty_temperature = contrast_temperature, certainty_temperature
+        self.contrast_temperature = contrast_temperature
+        self.certainty, self.certainty_temperature = certainty, certainty_temperature
         self.mask_padding, self.n_query, self.n_grade = mask_padding, n_query, n_grade
         feedforward = feedforward_dim or 2 * hidden_dim
 
@@ -170,41 +183,56 @@ class DIMML(AQAModel):
         )
         self.own_heads = ByModality({m: nn.Linear(hidden_dim, n_query) for m in widths})
         self.shared_head = nn.Linear(hidden_dim, n_query)
-        self.joined_head = nn.Sequential(
-            nn.Linear(len(widths) * (hidden_dim + 1), hidden_dim),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_dim, n_query),
-        )
-        self._make_buffers(len(widths), hidden_dim)
+        joined = len(widths) * (hidden_dim + 1)
+        self.joined_head: nn.Module = nn.Linear(joined, n_query)
+        if joined_layers == 2:
+            hidden = nn.Linear(joined, hidden_dim)
+            self.joined_head = nn.Sequential(hidden, nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden_dim, n_query))
+        self.register_buffer("effective", torch.zeros(len(widths), hidden_dim, dtype=torch.bool))
+        self.register_buffer("joined_counts", torch.ones((), dtype=torch.bool))  # whether the joined head has learned
+        self.register_load_state_dict_pre_hook(_as_now)
 
-    def _make_buffers(self, modalities: int, hidden_dim: int) -> None:
-        """What the warm-up counts, and what the second stage needs to know of it."""
-        by_grade = (modalities, self.n_grade)
-        self.register_buffer("below", torch.zeros(EDGES))  # targets below each edge, this epoch
-        self.register_buffer("rows", torch.zeros(()))
-        self.register_buffer("boundaries", torch.linspace(0, 1, self.n_grade + 1)[1:-1].clone())
-        self.register_buffer("sums", torch.zeros(*by_grade, hidden_dim))  # of features by grade, this epoch
-        self.register_buffer("counts", torch.zeros(by_grade))
-        self.register_buffer("centroids", torch.zeros(*by_grade, hidden_dim))
-        self.register_buffer("known", torch.zeros(by_grade, dtype=torch.bool))
-        self.register_buffer("hit_sums", torch.zeros(modalities, hidden_dim))
-        self.register_buffer("hit_rows", torch.zeros(modalities, 1))
-        self.register_buffer("effective", torch.zeros(modalities, hidden_dim, dtype=torch.bool))
+    @classmethod
+    def options_of_older_runs(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        before = {"contrast_temperature": 1.0, "certainty": "spread", "joined_epochs": 0.0, "joined_layers": 2}
+        return {**before, **options}
+
+    @property
+    def joined_starts(self) -> int | None:
+        """The first epoch of the joined head's own stage; None where it has none and learns beside the encoders."""
+        length = self.stage_length(self.joined_epochs)
+        return self.epochs - length + 1 if length else None
+
+    def stage_starts(self) -> list[int]:
+        return [] if self.joined_starts is None else [max(1, self.joined_starts)]
 
     def start_epoch(self, epoch: int) -> None:
-        """Turn what the last epoch of the warm-up counted into what the next one, or the contrast, goes by."""
-        self.contrasting = epoch > self.warmup_epochs
-        if epoch > self.warmup_epochs + 1 or not self.rows:
-            return
-        self.effective.copy_(effective_dimensions(self.hit_sums / self.hit_rows.clamp(min=1)))
-        self.known.copy_(self.counts > 0)
-        self.centroids.copy_(self.sums / self.counts.clamp(min=1).unsqueeze(-1))
-        share = torch.arange(1, self.n_grade, device=self.below.device) / self.n_grade
-        first = (self.below.unsqueeze(0) < (share * self.rows).unsqueeze(1)).sum(dim=1)
-        self.boundaries.copy_((first + 1) / EDGES)
-        for counter in (self.below, self.rows, self.sums, self.counts, self.hit_sums, self.hit_rows):
-            counter.zero_()
+        joined = self.joined_starts
+        self.stage = "warm-up" if epoch <= self.warmup_epochs else "contrast"
+        if joined is not None and epoch >= joined:
+            self.stage = "joined"
+        self.joined_beside = joined is None
+        self.joined_counts.fill_(joined is None or epoch >= joined)
+
+    def surveys(self, epoch: int) -> bool:
+        """The dimensions are ranked before the first epoch after the warm-up, unless that is of the last stage."""
+        return epoch == self.warmup_epochs + 1 and self.stage == "contrast"
+
+    def survey(self, batches: Iterable[Example]) -> None:
+        """Find the effective dimensions of each modality, from the training videos in which it is available."""
+        seen, targets = [], []
+        features: dict[str, list[Tensor]] = {m: [] for m in self.modalities}
+        for batch in batches:
+            for m, feature in self.encode(batch.features, batch.available, batch.lengths).items():
+                features[m].append(feature)
+            seen.append(batch.available)
+            targets.append(batch.target)
+        available, grade = torch.cat(seen), grades_of(torch.cat(targets), self.n_grade)
+        for i, m in enumerate(self.modalities):
+            rows = available[:, i]
+            if rows.any():
+                separable = separability(torch.cat(features[m])[rows], grade[rows], self.n_grade)
+                self.effective[i] = effective_dimensions(separable)
 
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
@@ -227,24 +255,37 @@ class DIMML(AQAModel):
         available: Tensor,
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Loss:
-        encoded = self.encode(features, available, lengths)
         levels = level_weights(target, self.n_query)
         zero = torch.zeros((), device=target.device)
         parts = {f"own_{m}": zero for m in self.modalities}
-        shared = contrast = zero
+        if self.stage == "joined":
+            joined = F.cross_entropy(self.join(self.frozen(features, visible, lengths), visible), levels)
+            return Loss(joined, {**parts, "shared": zero, "joined": joined, "contrast": zero})
+        encoded = self.encode(features, available, lengths)
+        shared = joined = contrast = zero
         for i, m in enumerate(self.modalities):
             rows = available[:, i]
             if rows.any():
                 feature = encoded[m][rows]
                 parts[f"own_{m}"] = F.cross_entropy(self.own_heads[m](feature), levels[rows])
                 shared = shared + F.cross_entropy(self.shared_head(feature), levels[rows])
-        joined = F.cross_entropy(self.join(encoded, visible), levels)
-        if self.contrasting:
+        if self.joined_beside:
+            joined = F.cross_entropy(self.join(encoded, visible), levels)
+        if self.stage == "contrast":
             contrast = self.contrast(encoded, available)
-        elif self.training:
-            self._count(encoded, target, available)
         total = sum(parts.values(), zero) + self.shared_weight * shared + joined + self.contrast_weight * contrast
         return Loss(total, {**parts, "shared": shared, "joined": joined, "contrast": contrast})
+
+    @torch.no_grad()
+    def frozen(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None
+    ) -> dict[str, Tensor]:
+        """What `encode` gives in evaluation mode, without gradients."""
+        training = self.encoders.training
+        self.encoders.eval()
+        encoded = self.encode(features, seen, lengths)
+        self.encoders.train(training)
+        return encoded
 
     def encode(
         self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None
@@ -282,21 +323,13 @@ class DIMML(AQAModel):
         encoded = self.encode(features, visible, lengths)
         heads = [self.own_heads[m](encoded[m]) for m in self.modalities]
         logits = torch.stack([*heads, self.join(encoded, visible)], dim=1)
-        present = F.pad(visible, (0, 1), value=True)
-        return logits, certainty_weights(logits, present, self.certainty_temperature)
+        present = torch.cat([visible, self.joined_counts.expand(len(visible), 1)], dim=1)
+        return logits, certainty_weights(logits, present, self.certainty_temperature, self.certainty)
 
-    @torch.no_grad()
-    def _count(self, encoded: Mapping[str, Tensor], target: Tensor, available: Tensor) -> None:
-        """Count a batch of the warm-up: targets below each edge, features by grade, hits of the known centroids."""
-        edges = torch.arange(1, EDGES + 1, device=target.device) / EDGES
-        self.below += (target.unsqueeze(1) < edges).sum(dim=0)
-        self.rows += len(target)
-        grade = grades_of(target, self.boundaries)
-        for i, m in enumerate(self.modalities):
-            rows = available[:, i]
-            feature, member = encoded[m][rows], F.one_hot(grade[rows], self.n_grade).to(encoded[m].dtype)
-            self.sums[i] += member.T @ feature
-            self.counts[i] += member.sum(dim=0)
-            if self.known[i].any():
-                self.hit_sums[i] += hits(feature, grade[rows], self.centroids[i], self.known[i])
-                self.hit_rows[i] += len(feature)
+
+def _as_now(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Weights of runs from before the joined head had a stage of its own: it had always learned."""
+    if prefix + "joined_counts" not in state:
+        state[prefix + "joined_counts"] = torch.ones((), dtype=torch.bool)
+    for name in GONE:
+        state.pop(prefix + name, None)

@@ -34,6 +34,7 @@ from aqa.store.synthetic import make_synthetic
 from aqa.system.devices import pick_device
 from aqa.system.precision import require_precision
 from aqa.training.compiling import require_compiling
+from aqa.training.optimizers import parameter_groups
 
 
 def build_model(config: Experiment, widths: Mapping[str, int]) -> AQAModel:
@@ -210,6 +211,8 @@ def require_training_options(config: Experiment, model: AQAModel, rows: int, dev
     if model.closed_form and (config.train.compile or config.train.precision != "float32"):
         key = "compile" if config.train.compile else "precision"
         raise AqaError(f"train.{key}: model '{config.model.name}' is fitted in closed form; leave it out")
+    for part in model.trained_apart if config.train.parts else []:
+        parameter_groups(part, config.train.learning_rate, config.train.parts)
     if config.train.compile:
         require_compiling(model, config.model.name, rows, config.train.batch_size, device)
 

@@ -19,8 +19,9 @@ from aqa.features.batches import Batch
 from aqa.models import AQAModel
 from aqa.models.base import Example
 from aqa.system.signals import uninterrupted
-from aqa.training.optimizers import Adam, AdamW
+from aqa.training.optimizers import optimizer_of
 from aqa.training.random_state import random_state, set_random_state
+from aqa.training.schedules import scheduler_of, stage_of, stages_of
 from aqa.training.step import TrainingStep
 
 BAR = "{desc} {bar} {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
@@ -75,10 +76,11 @@ def train(
     if model.closed_form:
         return _fitted(model, batches, target, others, measure, metric, measured_on, on_epoch)
     model.epochs = settings.epochs
-    step = training_step(model, settings)
-    optimizer, lowest = step.optimizer, settings.learning_rate * settings.final_learning_rate
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=lowest)
-    progress = Progress() if saved is None else _resumed(saved, model, optimizer, scheduler)
+    stages = stages_of(model, settings)
+    stage = stage_of(stages, _epochs_done(saved))
+    step = training_step(model, stage.settings)
+    scheduler = scheduler_of(step.optimizer, stage.settings)
+    progress = Progress() if saved is None else _resumed(saved, model, step.optimizer, scheduler)
 
     interval = SECONDS_BETWEEN_SAVES if save_every is None else save_every
     last_save, saved_epoch = time.monotonic(), progress.epoch
@@ -87,13 +89,15 @@ def train(
     def keep() -> None:
         nonlocal saved_epoch, last_save
         if save is not None and progress.epoch > saved_epoch:
-            save(_state(model, optimizer, scheduler, progress, random))
+            save(_state(model, step.optimizer, scheduler, progress, random))
             saved_epoch, last_save = progress.epoch, time.monotonic()
 
     try:
         with _bar(progress.epoch, settings.epochs, show_progress) as bar:
             while not _is_over(progress, settings, f"{measured_on}_{metric}", stop):
                 in_order = False
+                if (ahead := stage_of(stages, progress.epoch + 1)) != stage:
+                    stage, scheduler = ahead, _begin(step, ahead.settings)
                 with uninterrupted() if progress.epoch > saved_epoch else nullcontext():
                     try:
                         row = _epoch(step, progress.epoch + 1, batches, target, scheduler)
@@ -116,6 +120,19 @@ def train(
     if not progress.best_epoch:
         progress.best_weights = model.state_dict()
     return progress
+
+
+def _begin(step: TrainingStep, settings: TrainConfig) -> torch.optim.lr_scheduler.LRScheduler:
+    """Go on with the optimizer of another stage, as new; returns its schedule."""
+    step.optimizer, step.gradient_clip = optimizer_of(step.model, settings), settings.gradient_clip
+    return scheduler_of(step.optimizer, settings)
+
+
+def _epochs_done(saved: Mapping[str, Any] | None) -> int:
+    """How many epochs a saved state has; 0 where there is none, or one of something else."""
+    progress = saved.get("progress") if isinstance(saved, Mapping) else None
+    done = progress.get("epoch") if isinstance(progress, Mapping) else None
+    return done if isinstance(done, int) else 0
 
 
 def _resumed(
@@ -164,6 +181,10 @@ def _epoch(
     """Train for an epoch; returns its row of the history, except for what is measured. NotANumber where it diverged."""
     learning_rate = float(scheduler.get_last_lr()[0])
     step.model.start_epoch(epoch)
+    if step.model.surveys(epoch):
+        step.model.eval()
+        with torch.no_grad():
+            step.model.survey(_example(batch, target) for batch in batches(epoch))
     losses = train_epoch(step, batches(epoch), target)
     if not math.isfinite(losses["loss"]):
         raise NotANumber(f"the loss is {losses['loss']}")
@@ -188,8 +209,7 @@ def train_epoch(step: TrainingStep, batches: Iterator[Batch], target: Tensor) ->
     sums: dict[str, Tensor] = {}
     count = 0
     for batch in batches:
-        example = Example(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
-        loss = step(example, step.model.idle_parts(*batch.on_host))
+        loss = step(_example(batch, target), step.model.idle_parts(*batch.on_host))
         # Summed on the device: reading a number here would stop the queue of work.
         for name, value in {"": loss.total, **loss.parts}.items():
             key = f"loss_{name}" if name else "loss"
@@ -198,6 +218,10 @@ def train_epoch(step: TrainingStep, batches: Iterator[Batch], target: Tensor) ->
     if not count:
         raise AqaError("missing.train leaves no training sample with a visible modality")
     return {name: float(value) / count for name, value in sums.items()}
+
+
+def _example(batch: Batch, target: Tensor) -> Example:
+    return Example(batch.features, target[batch.rows], batch.visible, batch.available, batch.lengths)
 
 
 def weights_are_finite(model: torch.nn.Module) -> bool:
@@ -236,31 +260,14 @@ def _fitted(
 
 
 def training_step(model: AQAModel, settings: TrainConfig) -> TrainingStep:
-    """A step of Adam or AdamW as the settings have it."""
-    make = {"adam": Adam, "adamw": AdamW}[settings.optimizer]
-    optimizer = make(
-        parameter_groups(model, settings.learning_rate),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    """A step with the optimizer that the settings ask for."""
     return TrainingStep(
         model,
-        optimizer,
+        optimizer_of(model, settings),
         gradient_clip=settings.gradient_clip,
         precision=settings.precision,
         compiled_rows=settings.batch_size if settings.compile else None,
     )
-
-
-def parameter_groups(model: AQAModel, learning_rate: float) -> list[dict[str, Any]]:
-    """The parameters that learn at the given rate, then a group for each part that learns at another."""
-    factors = dict(model.learning_rate_factors)
-    parts = {part: list(model.get_submodule(part).parameters()) for part in factors}
-    apart = {parameter for parameters in parts.values() for parameter in parameters}
-    rest = [parameter for parameter in model.parameters() if parameter not in apart]
-    own = [{"params": parts[part], "lr": factor * learning_rate} for part, factor in factors.items()]
-    return [{"params": rest, "lr": learning_rate}, *own]
 
 
 def _better(value: float, best: float, metric: str) -> bool:

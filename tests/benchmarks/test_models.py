@@ -18,7 +18,7 @@ def test_every_model_is_given_settings_and_the_wide_ones_the_same_width():
 @pytest.mark.parametrize(
     ("name", "in_last_stage"),
     [
-        ("dimml", lambda model: model.contrasting and bool(model.known.any())),
+        ("dimml", lambda model: model.stage == "contrast"),
         ("momke", lambda model: model.mixing),
         ("pamfn", lambda model: model.stage == "mixed"),
         ("simmlm", lambda model: not model.experts_alone),

@@ -503,6 +503,49 @@ def test_keys_that_came_later_leave_the_names_of_earlier_runs():
         assert getattr(defaults[section], name) == before
 
 
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("{optimizer: sdg}", "train.optimizer is 'sdg', not one of adam, adamw, sgd; did you mean 'sgd'"),
+        ("{schedule: cosin}", "train.schedule is 'cosin', not one of cosine, step, constant; did you mean 'cosine'"),
+        ("{schedule: step}", "train: schedule step needs `steps`: after which epochs, or every so many"),
+        ("{steps: 5}", "train: steps goes with schedule step only"),
+        ("{schedule: step, steps: [3, 0]}", "train.steps: a whole number of epochs is needed, or a list of them, 1"),
+        ("{momentum: 0.8}", "train: momentum goes with optimizer sgd only"),
+        ("{schedule: constant, final_learning_rate: 0.1}", "train: final_learning_rate goes with schedule cosine only"),
+        ("{optimizer: sgd, nesterov: true, momentum: 0}", "train: nesterov needs a momentum"),
+        ("{parts: {head: {learning_rate: 1}}}", "unknown key 'train.parts.head.learning_rate': did you mean"),
+        (
+            "{parts: {mixed.head: {learning_rate_factor: 0}}}",
+            "train.parts.mixed.head.learning_rate_factor: must be more",
+        ),
+        ("{stages: [{}, {}]}", "train: every stage but the last needs `epochs`"),
+        ("{stages: [{epochs: 2}]}", "train: the last stage has the epochs that are left; leave out its `epochs`"),
+        (
+            "{epochs: 5, stages: [{epochs: 5}, {}]}",
+            "train: stages of [5] epochs and a last one do not fit into 5 epochs",
+        ),
+        ("{stages: [{epochs: 2, batch_size: 3}, {}]}", "unknown key 'train.stages.0.batch_size'"),
+        ("{stages: [{epochs: 2, momentum: 0.8}, {}]}", "train: momentum goes with optimizer sgd only"),
+    ],
+)
+def test_a_mistake_in_how_to_train_is_one_line(file, train, message):
+    assert message in mistake(file(f"{MINIMAL}train: {train}\n"))
+
+
+def test_stages_and_parts_are_kept_and_a_key_may_be_of_one_stage():
+    content = {"name": "s", "data": {"store": "tiny.h5", "target": "score"}}
+    stages = [{"epochs": 0.5, "optimizer": "sgd", "momentum": 0.8}, {"schedule": "step", "steps": 5}]
+    parts = {"mixed.head": {"learning_rate_factor": 0.1}}
+    loaded = load_experiment({**content, "train": {"epochs": 10, "stages": stages, "parts": parts}})
+    again = load_experiment(loaded.resolved())
+    assert again.train == loaded.train
+    first, second = again.train.by_stage()
+    assert (first.epochs, first.optimizer, first.momentum, first.schedule) == (5, "sgd", 0.8, "cosine")
+    assert (second.epochs, second.optimizer, second.steps) == (5, "adam", 5)
+    assert again.train.parts["mixed.head"].learning_rate_factor == 0.1
+
+
 @pytest.mark.parametrize("name", ["../../outside", "/abs", "..", ".", "''", "' '", "'~'", "'{target}/../..'", "a\\b"])
 def test_a_name_that_is_a_path_or_nothing_is_refused(file, name):
     with pytest.raises(AqaError, match=r"^name: .*(is a path; a name has no '/'|is empty)"):

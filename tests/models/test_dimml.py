@@ -9,14 +9,15 @@ import aqa
 from aqa.config.schema import TrainConfig
 from aqa.errors import AqaError
 from aqa.features.batches import Batch
-from aqa.models import build
+from aqa.models import build, options_of_run
+from aqa.models.base import Example
 from aqa.models.dimml import (
     certainty_weights,
     effective_dimensions,
     grades_of,
-    hits,
     level_weights,
     one_way_contrast,
+    separability,
 )
 from aqa.store.synthetic import make_synthetic
 from aqa.training.loop import train
@@ -38,8 +39,8 @@ def inputs(rows=6, clips=5, seed=0):
 
 
 def contrasting(**effective):
-    """A model in its second stage, in which the named modalities have the given effective dimensions."""
-    staged = model()
+    """A model after its warm-up, in which the named modalities have the given effective dimensions."""
+    staged = model(contrast_temperature=1.0)
     for i, m in enumerate(staged.modalities):
         staged.effective[i, effective.get(m, [])] = True
     staged.start_epoch(staged.warmup_epochs + 1)
@@ -140,16 +141,17 @@ def test_contrast_equals_its_written_out_form():
     assert torch.allclose(found, expected)
 
 
-def test_hits_equal_a_search_by_hand_and_skip_grades_without_a_centroid():
+def test_separability_equals_a_search_by_hand_and_skips_grades_without_a_video():
     torch.manual_seed(0)
-    feature, grade, centroids = torch.randn(20, 3), torch.randint(0, 4, (20,)), torch.randn(4, 3)
-    known = torch.tensor([True, True, False, True])
+    feature, grade = torch.randn(20, 3), torch.randint(0, 3, (20,))
+    grade[grade == 1] = 3  # of four grades one has no video
+    centroids = {g: feature[grade == g].mean(0) for g in (0, 2, 3)}
     expected = [0, 0, 0]
     for row, right in zip(feature.tolist(), grade.tolist(), strict=True):
         for d in range(3):
-            nearest = min((0, 1, 3), key=lambda g, d=d, row=row: abs(row[d] - float(centroids[g, d])))
+            nearest = min((0, 2, 3), key=lambda g, d=d, row=row: abs(row[d] - float(centroids[g][d])))
             expected[d] += nearest == right
-    assert hits(feature, grade, centroids, known).tolist() == expected
+    assert (separability(feature, grade, 4) * 20).tolist() == pytest.approx(expected)
 
 
 def test_separability_is_one_where_a_dimension_tells_the_grade_and_chance_where_it_is_noise():
@@ -157,41 +159,112 @@ def test_separability_is_one_where_a_dimension_tells_the_grade_and_chance_where_
     grade = torch.arange(4).repeat(500)
     half = grade // 2  # tells two grades from the other two, and no more
     feature = torch.stack([grade + 0.1 * torch.rand(2000), half + 0.1 * torch.rand(2000), torch.rand(2000)], dim=1)
-    centroids = torch.stack([feature[grade == g].mean(0) for g in range(4)])
-    separability = hits(feature, grade, centroids, torch.ones(4, dtype=torch.bool)) / 2000
-    assert separability.tolist() == pytest.approx([1.0, 0.5, 0.25], abs=0.03)
-    assert effective_dimensions(separability.unsqueeze(0)).tolist() == [[True, False, False]]
+    found = separability(feature, grade, 4)
+    assert found.tolist() == pytest.approx([1.0, 0.5, 0.25], abs=0.03)
+    assert effective_dimensions(found.unsqueeze(0)).tolist() == [[True, False, False]]
 
 
-def test_the_warm_up_finds_boundaries_centroids_and_effective_dimensions_in_turn():
-    """Compared with quantiles, means and hits over all rows at once; no step is taken meanwhile."""
-    ranked = model(n_grade=4, warmup_epochs=3)
+def test_grades_are_quantile_bins_of_the_targets():
+    target = torch.rand(64, generator=torch.Generator().manual_seed(3)).square()
+    grade = grades_of(target, 4)
+    assert grade.bincount().tolist() == [16, 16, 16, 16]
+    assert torch.equal(grade[target.argsort()], torch.arange(4).repeat_interleave(16))
+    assert grades_of(torch.ones(5), 4).unique().numel() == 1  # equal targets are one grade
+
+
+def example(rows, available, target, features):
+    return Example({m: x[rows] for m, x in features.items()}, target[rows], available[rows], available[rows], None)
+
+
+def test_dimensions_are_ranked_once_after_the_warm_up_by_all_training_videos():
+    ranked = model(n_grade=4, warmup_epochs=3, dropout=0.5)
     target = torch.rand(64, generator=torch.Generator().manual_seed(3)).square()
     available = torch.rand(64, 3, generator=torch.Generator().manual_seed(4)) < 0.8
     features = inputs(64)
-    for epoch in (1, 2, 3):
+    asked = []
+    for epoch in range(1, 7):
         ranked.start_epoch(epoch)
-        for rows in torch.randperm(64).split(16):
-            ranked.loss({m: x[rows] for m, x in features.items()}, target[rows], available[rows], available[rows])
-    ranked.start_epoch(4)
-
-    quantiles = target.sort().values[[15, 31, 47]]  # a quarter, a half, three quarters lie at or below these
-    assert torch.allclose(ranked.boundaries, quantiles, atol=2e-3)
-    assert (ranked.boundaries > quantiles).all()
-    grade = grades_of(target, ranked.boundaries)
-    assert grade.bincount().tolist() == pytest.approx([16, 16, 16, 16], abs=1)  # the histogram has 1000 steps
-    encoded = ranked.encode(features, available, None)
+        asked.append(ranked.surveys(epoch))
+    assert asked == [False, False, False, True, False, False]
+    ranked.eval()  # as the training loop has it
+    with torch.no_grad():
+        encoded = ranked.encode(features, available, None)
+        ranked.survey(example(rows, available, target, features) for rows in torch.randperm(64).split(16))
     for i, m in enumerate(WIDTHS):
-        seen, own = grade[available[:, i]], encoded[m][available[:, i]].detach()
-        centroids = torch.stack([own[seen == g].mean(0) for g in range(4)])
-        assert torch.allclose(ranked.centroids[i], centroids, atol=1e-5)
-        separability = hits(own, seen, centroids, torch.ones(4, dtype=torch.bool)) / len(own)
-        assert torch.equal(ranked.effective[i], separability > separability.mean())
+        rows = available[:, i]
+        found = separability(encoded[m][rows], grades_of(target, 4)[rows], 4)
+        assert torch.equal(ranked.effective[i], found > found.mean())
     assert ranked.effective.any(dim=1).all()
-    fixed = ranked.effective.clone()
-    ranked.loss(features, 1 - target, available, available)
-    ranked.start_epoch(5)
-    assert torch.equal(ranked.effective, fixed)
+
+
+def test_what_is_not_available_has_no_say_in_the_ranking():
+    target, features = torch.rand(32, generator=torch.Generator().manual_seed(3)), inputs(32)
+    available = torch.rand(32, 3, generator=torch.Generator().manual_seed(4)) < 0.6
+    hidden = {m: x.clone() for m, x in features.items()}
+    for i, m in enumerate(WIDTHS):
+        hidden[m][~available[:, i]] = float("nan")
+    found = []
+    for each in (features, hidden):
+        ranked = model().eval()
+        with torch.no_grad():
+            ranked.survey([example(torch.arange(32), available, target, each)])
+        found.append(ranked.effective)
+    assert torch.equal(*found)
+    assert found[0].any()
+
+
+def test_the_last_stage_teaches_the_joined_head_alone_on_features_without_dropout():
+    staged = model(dropout=0.5)
+    staged.epochs = 170
+    assert staged.stage_starts() == [151]
+    staged.start_epoch(151)
+    losses = [staged.train().loss(inputs(), TARGET, MIXED, ALL) for _ in range(2)]
+    assert torch.equal(losses[0].total, losses[1].total)
+    assert torch.equal(losses[0].total, losses[0].parts["joined"])
+    assert staged.encoders.training
+    losses[0].total.backward()
+    taught = {name for name, p in staged.named_parameters() if p.grad is not None}
+    assert taught == {"joined_head.weight", "joined_head.bias"}
+
+
+def test_the_joined_head_counts_once_it_has_begun_to_learn():
+    staged = model()
+    staged.epochs, weights = 170, {}
+    for epoch in (1, 150, 151):
+        staged.start_epoch(epoch)
+        weights[epoch] = staged.eval().diagnostics(inputs(), MIXED)["certainty_weights"]
+        again = model()
+        again.load_state_dict(staged.state_dict())
+        assert torch.equal(again.eval().score(inputs(), MIXED), staged.score(inputs(), MIXED))
+    assert (weights[1][:, 3] == 0).all()
+    assert (weights[150][:, 3] == 0).all()
+    assert (weights[151][:, 3] > 0).all()
+    assert torch.allclose(weights[1].sum(1), torch.ones(6))
+
+
+def test_no_stage_of_its_own_lets_the_joined_head_learn_beside_the_encoders():
+    beside = model(joined_epochs=0)
+    assert beside.stage_starts() == []
+    beside.start_epoch(1)
+    assert beside.joined_counts
+    beside.loss(inputs(), TARGET, MIXED, ALL).total.backward()
+    assert all(p.grad is not None for p in beside.parameters())
+
+
+def test_weights_of_a_run_from_before_are_taken():
+    """It had counters of the warm-up among its weights, a joined head of two layers, and nothing of stages."""
+    options = options_of_run("dimml", {"hidden_dim": 16, "dropout": 0.0})
+    assert options["contrast_temperature"] == 1.0
+    assert options["certainty"] == "spread"
+    older = build("dimml", widths=WIDTHS, **options)
+    state = older.state_dict()
+    del state["joined_counts"]
+    state |= {"below": torch.zeros(1000), "rows": torch.zeros(()), "centroids": torch.zeros(3, 5, 16)}
+    again = build("dimml", widths=WIDTHS, **options)
+    again.joined_counts.fill_(False)
+    again.load_state_dict(state)
+    assert again.joined_counts
+    assert torch.equal(again.eval().score(inputs(), MIXED), older.eval().score(inputs(), MIXED))
 
 
 def test_level_weights_have_the_target_as_their_mean_on_two_neighbours():
@@ -209,15 +282,15 @@ def test_weights_sum_to_one_over_the_heads_that_are_there():
     assert torch.equal(weights[:, :3] > 0, MIXED)
 
 
-def test_a_weight_is_in_proportion_to_the_inverse_spread():
+def test_by_spread_a_weight_is_in_proportion_to_its_inverse():
     probability = torch.tensor([[[0.5, 0.0, 0.5], [0.1, 0.8, 0.1], [0.05, 0.9, 0.05]]])  # spreads 0.5, 0.2236, 0.1581
     logits = (probability + 1e-12).log()
     inverse = 1 / torch.tensor([0.5, 0.05**0.5, 0.025**0.5])
     present = torch.ones(1, 3, dtype=torch.bool)
-    assert torch.allclose(certainty_weights(logits, present, 1.0)[0], inverse / inverse.sum(), atol=1e-4)
+    assert torch.allclose(certainty_weights(logits, present, 1.0, "spread")[0], inverse / inverse.sum(), atol=1e-4)
     squared = inverse.square()
-    assert torch.allclose(certainty_weights(logits, present, 0.5)[0], squared / squared.sum(), atol=1e-4)
-    two = certainty_weights(logits, torch.tensor([[True, False, True]]), 1.0)[0]
+    assert torch.allclose(certainty_weights(logits, present, 0.5, "spread")[0], squared / squared.sum(), atol=1e-4)
+    two = certainty_weights(logits, torch.tensor([[True, False, True]]), 1.0, "spread")[0]
     assert torch.allclose(two, inverse * torch.tensor([1, 0, 1]) / (inverse[0] + inverse[2]), atol=1e-4)
 
 
@@ -255,7 +328,8 @@ def test_streams_need_not_be_aligned():
     ("options", "message"),
     [
         ({"hidden_dim": 15}, "hidden_dim 15 must be a multiple of n_head 2"),
-        ({"warmup_epochs": 2}, "'warmup_epochs': must be 3 or more, got 2"),
+        ({"warmup_epochs": 0}, "'warmup_epochs': must be 1 or more, got 0"),
+        ({"joined_layers": 3}, "'joined_layers': must be 1 or 2, got 3"),
         ({"n_grade": 1}, "'n_grade': must be 2 or more, got 1"),
         ({"contrast_temperature": 0.0}, "'contrast_temperature': must be more than 0, got 0.0"),
     ],
@@ -266,8 +340,8 @@ def test_options_that_cannot_be_are_refused(options, message):
 
 
 def fitted(saved=None, save=None, stop_after=None):
-    """Seven epochs, four of them warm-up, with dropout, whose random state has to be resumed."""
-    staged, features, target = model(warmup_epochs=4, dropout=0.2), inputs(24), torch.rand(24)
+    """Eight epochs, four of warm-up and two of the last stage, with dropout, whose random state has to be resumed."""
+    staged, features, target = model(warmup_epochs=4, joined_epochs=2, dropout=0.2), inputs(24), torch.rand(24)
     available = torch.rand(24, 3) < 0.8
     available[:, 0] = True
 
@@ -281,7 +355,7 @@ def fitted(saved=None, save=None, stop_after=None):
         if row["epoch"] == stop_after:
             raise KeyboardInterrupt
 
-    settings, measured = TrainConfig(epochs=7, learning_rate=1e-3), {"srcc": 0.5, "mse": 0.5}
+    settings, measured = TrainConfig(epochs=8, learning_rate=1e-3), {"srcc": 0.5, "mse": 0.5}
     progress = train(
         staged,
         batches,
@@ -298,11 +372,13 @@ def fitted(saved=None, save=None, stop_after=None):
     return staged, progress
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3, 4, 5, 6])
-def test_a_run_stopped_in_either_stage_goes_on_to_the_same_bits(monkeypatch, epoch):
+@pytest.mark.parametrize("epoch", [1, 3, 4, 5, 6, 7])
+def test_a_run_stopped_in_any_stage_goes_on_to_the_same_bits(monkeypatch, epoch):
     monkeypatch.setattr("aqa.training.loop.SECONDS_BETWEEN_SAVES", -1.0)
     whole, expected = fitted()
-    assert [row["loss_contrast"] > 0 for row in expected.history] == [False] * 4 + [True] * 3
+    assert [row["loss_contrast"] > 0 for row in expected.history] == [False] * 4 + [True] * 2 + [False] * 2
+    assert [row["loss_joined"] > 0 for row in expected.history] == [False] * 6 + [True] * 2
+    assert expected.history[6]["learning_rate"] == 1e-3  # which begins anew
     states = []
 
     def save(state):

@@ -16,7 +16,7 @@ from aqa.models.mea import GraphFusion, PredictiveEncoder, ReverseGradient, mask
 from aqa.store.store import FeatureStore, Modality
 from aqa.store.synthetic import make_synthetic
 from aqa.store.write import write_store
-from aqa.training.loop import parameter_groups
+from aqa.training.optimizers import parameter_groups
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 CLIPS = {"visual": 10, "audio": 20, "flow": 7}

@@ -14,7 +14,8 @@ from aqa.layers.convolutions import pool
 from aqa.models import build
 from aqa.models.pamfn import AdaptiveFusion
 from aqa.store.synthetic import make_synthetic
-from aqa.training.loop import parameter_groups, train
+from aqa.training.loop import train
+from aqa.training.optimizers import parameter_groups
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 ALL = torch.ones(6, 3, dtype=torch.bool)

@@ -17,6 +17,10 @@ MODELS = {
         {"hidden_dim": 8, "n_temporal": 1, "n_encoder": 1, "n_decoder": 1, "n_fusion": 1},
         {"fusion": "transformer", "fusion_norm": True, "position": "sinusoid", "norm_eps": 1e-5},
     ),
+    "dimml": (
+        {"hidden_dim": 8, "n_encoder": 1},
+        {"joined_epochs": 0.0, "joined_layers": 2, "certainty": "spread", "contrast_temperature": 1.0},
+    ),
     "momke": ({"hidden_dim": 8, "n_encoder": 1}, {"stage_epochs": 10.0}),
     "simmlm": ({"hidden_dim": 8, "n_encoder": 1}, {"pairs": "visible"}),
     "grade_decoder": ({"hidden_dim": 8, "n_decoder": 1}, {"position": "query"}),

@@ -11,7 +11,7 @@ from aqa.config.schema import TrainConfig
 from aqa.errors import AqaError, NotANumber
 from aqa.features.batches import Batch
 from aqa.models import AQAModel, Loss
-from aqa.training.loop import BAR, Diverged, parameter_groups, shown_values, train
+from aqa.training.loop import BAR, Diverged, shown_values, train
 
 
 class Line(AQAModel):
@@ -219,26 +219,6 @@ def test_a_model_in_closed_form_is_fitted_once():
     assert (progress.epoch, progress.best_epoch, progress.best_value) == (1, 1, 0.5)
     assert len(progress.history) == 1
     assert float(progress.best_weights["mean"]) == pytest.approx(0.9)
-
-
-class TwoRates(torch.nn.Module):
-    def __init__(self, part="fast"):
-        super().__init__()
-        self.slow, self.fast = torch.nn.Linear(2, 1), torch.nn.Linear(3, 1)
-        self.learning_rate_factors = {part: 10.0}
-
-
-def test_a_part_learns_at_its_own_rate():
-    model = TwoRates()
-    slow, fast = parameter_groups(model, 0.01)
-    assert (slow["lr"], fast["lr"]) == (0.01, pytest.approx(0.1))
-    assert [id(p) for p in slow["params"]] == [id(p) for p in model.slow.parameters()]
-    assert [id(p) for p in fast["params"]] == [id(p) for p in model.fast.parameters()]
-
-
-def test_a_rate_for_a_part_that_is_not_there_is_a_mistake():
-    with pytest.raises(AttributeError, match="fats"):
-        parameter_groups(TwoRates("fats"), 0.01)
 
 
 def test_the_progress_bar_can_be_read_at_100_columns_with_loss_and_validation():
