@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 
 from aqa.evaluation.comparison import Estimate, Ranking
 from aqa.evaluation.metrics import srcc
-from aqa.modalities import initials
+from aqa.modalities import find_subset, initials
+from aqa.reporting.intervals import PatternIntervals
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import AVERAGE, ReportSection, Row, missing_curve
 from aqa.runs.table import number
@@ -136,27 +137,94 @@ def predicted_against_true(section: ReportSection) -> Drawing | None:
     rows = [(i, row, shown) for i, row, shown in rows if not np.isnan(shown).all()][:MOST_PANELS]
     if not rows:
         return None
-    columns = min(4, len(rows))
-    lines, side = -(-len(rows) // columns), 2.4
     with plt.rc_context(STYLE):
-        size = (0.7 + columns * side, 0.6 + lines * (side + 0.35))
-        figure = plt.figure(figsize=size)
+        figure, panels = _panels(len(rows), 2.4, 0.35, below=0.5)
         ends = [section.truth.min(), section.truth.max()]
-        first: Axes | None = None
-        for place, (i, row, shown) in enumerate(rows):
-            line, column = divmod(place, columns)
-            left, bottom = 0.6 + column * side, 0.5 + (lines - 1 - line) * (side + 0.35)
-            box = (left / size[0], bottom / size[1], (side - 0.25) / size[0], (side - 0.25) / size[1])
-            axes = first = figure.add_axes(box, sharex=first, sharey=first)
+        for axes, (i, row, shown) in zip(panels, rows, strict=True):
             axes.plot(ends, ends, color=GREY, linewidth=0.8)
             axes.scatter(section.truth, shown, s=7, alpha=0.55, color=_colour(i), linewidths=0)
             scored = ~np.isnan(shown)
             value = number(plain(srcc(shown[scored], section.truth[scored])))
             axes.set_title(f"{_short(_name(row))}\nseed {row.seeds[0]}, SRCC {value}", fontsize=8)
-            axes.tick_params(labelleft=column == 0, labelbottom=place + columns >= len(rows))
         figure.supxlabel(f"true {_short(str(section.target))}", fontsize=9)
         figure.supylabel("predicted", fontsize=9)
         return _finished(figure, "predicted", *_key(section))
+
+
+def reliability_by_pattern(section: ReportSection) -> Drawing | None:
+    """A panel a pattern: the share of labels that intervals hold over the level asked for, a line per model."""
+    rows = [(i, row, row.intervals.by_pattern) for i, row in enumerate(section.rows) if row.intervals is not None]
+    rows = [(i, row, found) for i, row, found in rows if found]
+    patterns = [name for name in section.patterns if any(_is_bounded(found.get(name)) for _, _, found in rows)]
+    if not patterns:
+        return None
+    patterns = patterns[:MOST_PANELS]
+    with plt.rc_context(STYLE):
+        legend = _legend_height([_name(row) for _, row, _ in rows])
+        figure, panels = _panels(len(patterns), 1.9, 0.15, below=0.5 + legend)
+        for axes, pattern in zip(panels, patterns, strict=True):
+            axes.plot([0.4, 1], [0.4, 1], color=GREY, linewidth=0.8)
+            for place, (i, row, found) in enumerate(rows):
+                known = [one for one in found[pattern].reliability if one.n] if pattern in found else []
+                levels, shares = [one.level for one in known], [one.share for one in known]
+                style = "--" if row.on_test else "-"
+                axes.plot(levels, shares, style, marker="o", markersize=3, color=_colour(i), label=_name(row))
+                beside = [level + 0.004 * (place - (len(rows) - 1) / 2) for level in levels]
+                axes.vlines(beside, [o.low for o in known], [o.high for o in known], color=_colour(i), linewidth=0.8)
+            axes.set_title(_short(pattern), fontsize=8)
+            axes.set_xticks([0.5, 0.7, 0.9])
+        panels[0].set_yticks([0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+        panels[0].set_ylim(0.35, 1.02)
+        figure.supxlabel("level asked for", fontsize=9, y=(legend + 0.03) / figure.get_figheight())
+        figure.supylabel("labels in their interval", fontsize=9)
+        _legend(panels[0])
+        return _finished(figure, "reliability", *_key(section))
+
+
+def interval_widths(section: ReportSection) -> Drawing | None:
+    """The mean width of intervals under each pattern, a line per model; patterns by how many streams are missing."""
+    if section.target is None:
+        return None  # widths are in the units of a target
+    rows = [(i, row, row.intervals.by_pattern) for i, row in enumerate(section.rows) if row.intervals is not None]
+    rows = [(i, row, found) for i, row, found in rows if any(map(_is_bounded, found.values()))]
+    if not rows:
+        return None
+    patterns = section.patterns
+    missing = [_missing(section, name) for name in patterns]
+    with plt.rc_context(STYLE):
+        long = max(map(len, patterns)) > 10 or len(patterns) > 16
+        names = [_name(row) for _, row, _ in rows]
+        figure, axes = _axes(max(5.0, 0.45 * len(patterns) + 1.5), names, below=1.1 if long else 0.35)
+        for i, row, found in rows:
+            for count in dict.fromkeys(missing):
+                known = [(x, found[p]) for x, p in enumerate(patterns) if missing[x] == count and p in found]
+                places, widths = [x for x, _ in known], [one.width for _, one in known]
+                label = _name(row) if count == missing[0] else "_"
+                style = "o--" if row.on_test else "o-"
+                axes.plot(places, widths, style, markersize=4, linewidth=0.8, color=_colour(i), label=label)
+        top = axes.get_xaxis_transform()
+        for x, count in enumerate(missing):
+            if x == 0 or count != missing[x - 1]:
+                axes.axvline(x - 0.5, color=GREY, linewidth=0.5)
+                axes.text(x - 0.45, 1.0, count, fontsize=7, va="top", transform=top)
+        axes.set_xlim(-0.5, len(patterns) - 0.5)
+        axes.margins(y=0.15)
+        axes.set_xticks(range(len(patterns)), patterns, rotation=40 if long else 0, ha="right" if long else "center")
+        axes.set_ylabel("mean width of intervals")
+        _legend(axes)
+        return _finished(figure, "widths", *_key(section))
+
+
+def _is_bounded(found: PatternIntervals | None) -> bool:
+    return found is not None and any(one.n for one in found.reliability)
+
+
+def _missing(section: ReportSection, pattern: str) -> str:
+    """How many streams a pattern hides, in words."""
+    subset = find_subset(section.modalities, pattern)
+    if subset is None:
+        return "other"
+    return "complete" if all(subset) else f"{len(subset) - sum(subset)} missing"
 
 
 def router_weights(section: ReportSection) -> Drawing | None:
@@ -219,8 +287,24 @@ def critical_difference(ranking: Ranking, title: str) -> Drawing:
 
 def _axes(width: float, names: Sequence[str], below: float = 0.5) -> tuple[Figure, Axes]:
     """Axes 3 inches high in a figure with room below for tick labels and for a legend of the names."""
-    lines = -(-len(names) // _legend_columns(names)) if len(names) > 1 else 0
-    return _laid_out(min(width, 14.0), 3.0, below=below + 0.19 * lines + 0.1 * (lines > 0))
+    return _laid_out(min(width, 14.0), 3.0, below=below + _legend_height(names))
+
+
+def _panels(count: int, side: float, title: float, below: float) -> tuple[Figure, list[Axes]]:
+    """Square panels that share their axes, four in a line. side, title, below: inches, of each and below all."""
+    columns = min(4, count)
+    lines = -(-count // columns)
+    size = (0.7 + columns * side, below + 0.1 + lines * (side + title))
+    figure = plt.figure(figsize=size)
+    panels: list[Axes] = []
+    for place in range(count):
+        line, column = divmod(place, columns)
+        left, bottom = 0.6 + column * side, below + (lines - 1 - line) * (side + title)
+        box = (left / size[0], bottom / size[1], (side - 0.25) / size[0], (side - 0.25) / size[1])
+        first = panels[0] if panels else None
+        panels.append(figure.add_axes(box, sharex=first, sharey=first))
+        panels[-1].tick_params(labelleft=column == 0, labelbottom=place + columns >= count)
+    return figure, panels
 
 
 def _laid_out(
@@ -264,6 +348,12 @@ def _short(text: str) -> str:
 def _legend_columns(names: Sequence[str]) -> int:
     longest = max(map(len, names))
     return 1 if longest > 45 else 2 if longest > 22 else 3
+
+
+def _legend_height(names: Sequence[str]) -> float:
+    """Inches for a legend of the names below axes; one name needs none."""
+    lines = -(-len(names) // _legend_columns(names)) if len(names) > 1 else 0
+    return 0.19 * lines + 0.1 * (lines > 0)
 
 
 def _legend(axes: Axes) -> None:

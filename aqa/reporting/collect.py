@@ -15,8 +15,10 @@ import pydantic
 import yaml
 
 from aqa.config.dialect import in_one_line
+from aqa.config.schema import DEFAULTS_OF_OLDER_RUNS
 from aqa.errors import AqaError, needed, printable
 from aqa.evaluation import metrics as measures
+from aqa.reporting.forms import Reported
 from aqa.runs.folder import CONFIG, ERRORS, METRICS, PREDICTIONS, TRIAL, RunFolder, flat
 from aqa.runs.predictions import RecordedScores, read_predictions
 from aqa.runs.selection import badness, is_validated, mean_selection
@@ -157,7 +159,7 @@ def _read_run(path: Path) -> FinishedRun | str | None:
     if missing:
         return f"{METRICS} has no {missing[0]} (another version wrote it), left out"
     try:
-        _Reported.model_validate(metrics)
+        Reported.model_validate(metrics)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = printable(".".join(map(str, first["loc"])))
@@ -166,71 +168,6 @@ def _read_run(path: Path) -> FinishedRun | str | None:
     if run.settings.get("data.folds.fold") is not None:
         return "one fold of a cross-validation, left out; report the folder of all folds"
     return run
-
-
-class _MeasureForm(pydantic.BaseModel):
-    value: float | None
-
-
-class _RangesForm(pydantic.BaseModel):
-    target: tuple[float, float]
-    labels: tuple[float, float]
-
-
-class _AreaForm(pydantic.BaseModel):
-    rates: list[float] = pydantic.Field(min_length=2)
-    patterns: list[str] = pydantic.Field(min_length=2)
-
-
-class _PatternForm(pydantic.BaseModel):
-    srcc: float | None
-    mse: float | None
-    rl2: float | None
-    n: int
-    ceiling: float | None = None
-    measures: dict[str, _MeasureForm] = {}
-
-
-class _AverageForm(pydantic.BaseModel):
-    srcc: float | None
-    patterns: int
-
-
-class _SelectionForm(pydantic.BaseModel):
-    split: str
-    epoch: int | None  # None of a cross-validation, whose folds have their own
-    epochs: int | None
-    metric: str = ""
-    pattern: str = ""
-    value: float | None = None
-
-
-class _FoldsForm(pydantic.BaseModel):
-    description: str
-    group: str | None
-    groups: int | None
-
-
-class _DataForm(pydantic.BaseModel):
-    fingerprint: str | None = None
-
-
-class _Reported(pydantic.BaseModel):
-    """metrics.json, as far as a report needs it."""
-
-    patterns: dict[str, _PatternForm] = pydantic.Field(min_length=1)
-    average_incomplete: _AverageForm
-    selection: _SelectionForm
-    data_set: str
-    target: str
-    model: str
-    seed: int
-    modalities: list[str] = pydantic.Field(min_length=1)
-    router_weights: dict[str, list[list[float]]] = {}
-    data: _DataForm = _DataForm()
-    folds: _FoldsForm | None = None
-    ranges: _RangesForm | None = None
-    area_under_rates: _AreaForm | None = None
 
 
 def escaped(value: Any) -> Any:
@@ -244,7 +181,9 @@ def escaped(value: Any) -> Any:
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """By dotted key; the training pattern as one, the store by its file's name."""
-    settings = {key: value for key, value in flat(config).items() if not key.startswith("missing.train")}
+    known = flat(config)
+    known |= {key: value for key, value in DEFAULTS_OF_OLDER_RUNS.items() if key not in known}
+    settings = {key: value for key, value in known.items() if not key.startswith("missing.train")}
     store, pattern = settings.get("data.store"), config.get("missing", {}).get("train")
     return {**settings, "missing.train": pattern, "data.store": Path(str(store)).stem}
 

@@ -103,6 +103,11 @@ FIGURE_KINDS: dict[str, tuple[Callable[[ReportSection], charts.Drawing | None], 
     "missing": (charts.srcc_by_missing, "SRCC against the missing rate in testing"),
     "worth": (charts.worth_of_modalities, "What each modality is worth: SRCC lost when it goes"),
     "predicted": (charts.predicted_against_true, "Predicted against true scores, nothing missing, lowest seed"),
+    "reliability": (
+        charts.reliability_by_pattern,
+        "How often intervals hold the label (bars: 95 % binomial intervals)",
+    ),
+    "widths": (charts.interval_widths, "Mean width of the intervals by what is visible"),
     "router": (charts.router_weights, "Router weights by pattern: which expert (column) each stream (row) listens to"),
 }
 

@@ -21,6 +21,7 @@ from aqa.evaluation.cross_validation import pooled
 from aqa.modalities import find_subset, initials, subset_name
 from aqa.reporting.collect import NOT_OF_THE_MODEL, ModelRuns, Place, read_scores
 from aqa.reporting.folds import FoldNumbers, fold_numbers
+from aqa.reporting.intervals import RowIntervals, mean_intervals, row_intervals
 from aqa.reporting.measures import MEAN, MeasureNumbers, area_over_rates, mean_measures, measure_numbers
 from aqa.runs.predictions import RecordedScores
 
@@ -58,6 +59,7 @@ class Row:
     folds: FoldNumbers | None = None  # of a cross-validation
     measures: dict[str, MeasureNumbers] = field(default_factory=dict)  # by name, those that were asked for
     area: Estimate | None = None  # under SRCC against missing rates, where several were tested
+    intervals: RowIntervals | None = None  # of single scores; None of runs of older versions
 
     def deviation(self, pattern: str) -> float:
         """The standard deviation of SRCC over seeds; NaN for one seed, or where it is undefined for one."""
@@ -259,6 +261,7 @@ def _row(
         fold_numbers(list(scores.values()), resampled, columns),
         measure_numbers(own, scores, resampled.counts, patterns, averaged),
         area_over_rates(own, srcc),
+        row_intervals(own, scores, patterns, _complete(modalities)),
     )
 
 
@@ -376,6 +379,7 @@ def _mean_row(rows: Sequence[Row], columns: Sequence[str]) -> Row:
         },
         _mean_selected_value([row.selected_value for row in rows]),
         measures=mean_measures([row.measures for row in rows], columns, seeds),
+        intervals=mean_intervals([row.intervals for row in rows], columns),
     )
 
 

@@ -12,6 +12,7 @@ from aqa.errors import printable
 from aqa.evaluation.comparison import Estimate, best_by_measure
 from aqa.reporting.collect import FinishedRun
 from aqa.reporting.folds import FoldNumbers
+from aqa.reporting.intervals import PatternIntervals
 from aqa.reporting.measures import MeasureNumbers
 from aqa.reporting.sections import AVERAGE, ReportSection, Row, differences, verdict
 from aqa.runs.table import UNDEFINED, interval_text, number
@@ -38,6 +39,11 @@ class PlainTable:
     headings: list[str]
     lines: list[list[Cell]]
 
+    @property
+    def of_words(self) -> list[bool]:
+        """Which columns hold words alone."""
+        return [all(line[i].value is None for line in self.lines) for i in range(len(self.headings))]
+
 
 def heading(column: str) -> str:
     """A column's name."""
@@ -56,6 +62,9 @@ def further_tables(section: ReportSection) -> list[PlainTable]:
         folds_table(section),
         *measure_tables(section),
         area_table(section),
+        coverage_table(section),
+        width_table(section),
+        widest_table(section),
         errors_table(section),
         settings_table(section),
     )
@@ -175,6 +184,71 @@ def area_table(section: ReportSection) -> PlainTable:
             lines.append([Cell(marked(row)), Cell(text, value), Cell(_bounds(row.area), row.area.interval.low)])
     caption = "Area under SRCC against the missing rate, over the width of the rates that were tested"
     return PlainTable("Area under missing rates", caption, ["model", "area", "95 % interval"], lines)
+
+
+def coverage_table(section: ReportSection) -> PlainTable:
+    """How often the intervals of scores hold the label, by pattern; or why a model's scores have none."""
+    lines = []
+    for row in section.rows:
+        if row.intervals is not None:
+            by_pattern = row.intervals.by_pattern
+            cells = [_covered(by_pattern[p]) if p in by_pattern else Cell("-", np.nan) for p in section.patterns]
+            made_from = row.intervals.made_from or row.intervals.why_none
+            lines.append([Cell(marked(row)), Cell(f"{row.intervals.level:g}", row.intervals.level), *cells])
+            lines[-1] += [Cell(made_from)] if section.target is not None else []
+    caption = "The share of test videos whose label is in the interval of the score, "
+    if section.target is None:
+        caption += "mean over targets ± standard deviation over targets"
+        return PlainTable("Coverage of intervals", caption, ["model", "level", *section.patterns], lines)
+    caption += "mean over seeds, with its 95 % binomial interval over videos, and on which side of the level that lies"
+    return PlainTable("Coverage of intervals", caption, ["model", "level", *section.patterns, "made from"], lines)
+
+
+def _covered(found: PatternIntervals) -> Cell:
+    one = found.asked
+    if np.isnan(one.share):
+        return Cell("none bounded" if found.unbounded else "-", one.share)
+    if np.isnan(one.low):
+        return Cell(number(one.share), one.share, f"± {found.deviation:.3f}")
+    unbounded = f"{found.unbounded} unbounded" if found.unbounded else ""
+    ends = interval_text(one.low, one.high)
+    return Cell(number(one.share), one.share, " ".join(filter(None, [ends, one.verdict, unbounded])))
+
+
+def width_table(section: ReportSection) -> PlainTable:
+    """The mean width of the intervals of scores, by pattern."""
+    lines = []
+    for row in section.rows if section.target is not None else ():
+        if row.intervals is not None and row.intervals.by_pattern:
+            found = {name: one.width for name, one in row.intervals.by_pattern.items()}
+            cells = [_number(found.get(name, np.nan)) for name in section.patterns]
+            lines.append([Cell(marked(row)), Cell(f"{row.intervals.level:g}", row.intervals.level), *cells])
+    caption = "Mean width of the intervals that are bounded, in the target's units, mean over seeds"
+    return PlainTable("Width of intervals", caption, ["model", "level", *section.patterns], lines)
+
+
+def _number(value: float) -> Cell:
+    return Cell("-" if np.isnan(value) else number(value), value)
+
+
+def widest_table(section: ReportSection) -> PlainTable:
+    """The videos with the widest intervals, model by model; those of a model that gives all the same width say so."""
+    lines = []
+    for row in section.rows:
+        found = row.intervals
+        if found is None or not found.widest:
+            continue
+        if found.as_wide > len(found.widest):
+            alike = Cell(f"{found.as_wide} videos, all as wide")
+            lines.append([Cell(marked(row)), alike, *[Cell("")] * 4, _number(found.widest[0].width), Cell("")])
+            continue
+        for video in found.widest:
+            ends = (video.score, video.label, video.low, video.high, video.width)
+            holds = Cell("yes" if video.holds else "no")
+            lines.append([Cell(marked(row)), Cell(video.id), *map(_number, ends), holds])
+    caption = "Test videos with the widest intervals, nothing hidden, by the run of the lowest seed"
+    headings = ["model", "video", "score", "label", "low", "high", "width", "holds the label"]
+    return PlainTable("Widest intervals", caption, headings, lines)
 
 
 def _difference(found: Estimate) -> list[Cell]:

@@ -212,6 +212,11 @@ def _numbers(section: ReportSection, row: Row, place: int) -> dict[str, object]:
             about = {"": estimate.value, "_sd": measure.deviation(column)}
             about |= dict(zip(("_low", "_high"), estimate.interval[:2], strict=True))
             found |= {f"{column}_{name}{end}": value for end, value in about.items()}
+    if row.intervals is not None:
+        found["interval_level"] = row.intervals.level
+        for column, one in row.intervals.by_pattern.items():
+            found |= {f"{column}_coverage": one.asked.share, f"{column}_width": one.width}
+            found |= {f"{column}_coverage_low": one.asked.low, f"{column}_coverage_high": one.asked.high}
     if row.area is not None:
         low, high = row.area.interval[:2]
         found |= {"area_under_rates": row.area.value, "area_under_rates_low": low, "area_under_rates_high": high}

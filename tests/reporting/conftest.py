@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from aqa.config.load import load_experiment
+from aqa.evaluation.intervals import Bounds
 from aqa.evaluation.measures import Ranges, measured
 from aqa.evaluation.metrics import summarize
 from aqa.modalities import subsets
+from aqa.runs.calibration import add_intervals, columns_beside
 from aqa.runs.folder import PREDICTIONS, RunFolder
 from aqa.runs.predictions import save_predictions
 from aqa.system.files import plain
@@ -36,6 +38,7 @@ def write_finished():
     noise: how far its predictions are from the truth. absent: videos without flow. settings: dotted keys of the
     experiment. predictions, truth, ids: instead of made-up ones. metrics: changes to metrics.json. tested:
     the patterns that it was tested under, all subsets of its modalities by default. measures: further ones by name.
+    level, half: intervals of the scores at this level, of so much to either side (a number, or one per video).
     """
 
     def write(
@@ -57,6 +60,8 @@ def write_finished():
         modalities=MODALITIES,
         tested=None,
         measures=(),
+        level=None,
+        half=10.0,
     ):
         content = {
             "name": "{target}-{seed}",
@@ -80,7 +85,18 @@ def write_finished():
             found["patterns"][name] |= {"measures": values} if values else {}
         found |= {"ranges": ranges._asdict()} if measures else {}
         ids = [f"{data_set} {i}" for i in range(len(truth))] if ids is None else ids
-        save_predictions(folder.path / PREDICTIONS, ids, np.arange(len(truth)), truth, target, predictions)
+        bounds = {k: Bounds(values - half, values + half) for k, values in predictions.items()}
+        beside = {} if level is None else columns_beside(bounds, {})
+        save_predictions(
+            folder.path / PREDICTIONS, ids, np.arange(len(truth)), truth, target, predictions, beside=beside
+        )
+        if level is not None:
+            levels = {
+                each: {k: Bounds(v - each / level * half, v + each / level * half) for k, v in predictions.items()}
+                for each in (0.5, 0.8)
+            }
+            calibrated = {"level": level, "calibrated_on": ["valid"], "videos": [30, 40], "selected_on_them": True}
+            found = add_intervals(found, truth, {**levels, level: bounds}, {**calibrated, "normalized": []})
         about = {"data_set": data_set, "target": target, "model": model, "seed": seed, "modalities": modalities}
         selection = {"split": split, "metric": "srcc", "pattern": "complete", "epoch": 3, "value": 0.5, "epochs": 9}
         weights = (
