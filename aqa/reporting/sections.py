@@ -23,6 +23,7 @@ from aqa.reporting.collect import NOT_OF_THE_MODEL, ModelRuns, Place, read_score
 from aqa.reporting.folds import FoldNumbers, fold_numbers
 from aqa.reporting.intervals import RowIntervals, mean_intervals, row_intervals
 from aqa.reporting.measures import MEAN, MeasureNumbers, area_over_rates, mean_measures, measure_numbers
+from aqa.reporting.seed_ensembles import seed_ensemble
 from aqa.runs.predictions import RecordedScores
 
 AVERAGE = MEAN  # the mean over the incomplete subsets, beside the patterns
@@ -60,6 +61,7 @@ class Row:
     measures: dict[str, MeasureNumbers] = field(default_factory=dict)  # by name, those that were asked for
     area: Estimate | None = None  # under SRCC against missing rates, where several were tested
     intervals: RowIntervals | None = None  # of single scores; None of runs of older versions
+    ensemble: dict[str, Estimate] = field(default_factory=dict)  # SRCC of the mean scores of its seeds, by column
 
     def deviation(self, pattern: str) -> float:
         """The standard deviation of SRCC over seeds; NaN for one seed, or where it is undefined for one."""
@@ -262,6 +264,7 @@ def _row(
         measure_numbers(own, scores, resampled.counts, patterns, averaged),
         area_over_rates(own, srcc),
         row_intervals(own, scores, patterns, _complete(modalities)),
+        seed_ensemble(scores, resampled, modalities, patterns, averaged, AVERAGE),
     )
 
 

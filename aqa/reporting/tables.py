@@ -59,6 +59,7 @@ def further_tables(section: ReportSection) -> list[PlainTable]:
     """What a section has beside its main table; tables without lines are left out."""
     found = (
         differences_table(section),
+        ensembles_table(section),
         folds_table(section),
         *measure_tables(section),
         area_table(section),
@@ -94,6 +95,31 @@ def differences_table(section: ReportSection) -> PlainTable:
         caption += "; t test p: of SRCC by fold, by the corrected resampled t test (Nadeau and Bengio, 2003)"
     headings = ["models", *(h for column in columns for h in (heading(column), *words))]
     return PlainTable("Model against model", caption, headings, lines)
+
+
+def ensembles_table(section: ReportSection) -> PlainTable:
+    """The mean scores of each model's seeds as one model, and what it has over single seeds."""
+    columns = [c for c in (section.complete, AVERAGE) if any(c in row.ensemble for row in section.rows)]
+    lines = []
+    for row in section.rows:
+        if row.ensemble:
+            cells = [cell for column in columns for cell in _over_single_seeds(row, column)]
+            lines.append([Cell(f"{marked(row)}: ensemble of seeds"), Cell(str(len(row.seeds)), len(row.seeds)), *cells])
+    words = ("SRCC", "over single seeds", "95 % interval", "verdict")
+    caption = (
+        "SRCC of the mean of the seeds' scores, and its difference from the mean SRCC of single seeds, paired on the "
+        "same test videos: 95 % interval, and whether the ensemble is higher, lower or not told apart by it"
+    )
+    headings = ["model", "seeds", *(f"{heading(column)}, {word}" for column in columns for word in words)]
+    return PlainTable("Ensembles of seeds", caption, headings, lines)
+
+
+def _over_single_seeds(row: Row, column: str) -> list[Cell]:
+    if column not in row.ensemble:
+        return [Cell("")] * 4
+    found = row.ensemble[column]
+    text = UNDEFINED if np.isnan(found.value) else number(found.value)
+    return [Cell(text, found.value), *_difference(found - row.srcc[column])]
 
 
 def _t_test(one: Row, other: Row, column: str) -> Cell:
