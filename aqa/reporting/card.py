@@ -18,6 +18,7 @@ from aqa.config.schema import Experiment
 from aqa.errors import AqaError
 from aqa.models import MODELS
 from aqa.reporting import escaping
+from aqa.reporting.learned import learned_text
 from aqa.runs.folder import RunFolder
 from aqa.runs.table import interval_of, no_interval_lines, number, selection_text
 from aqa.system.files import refuse_existing, write_text
@@ -115,6 +116,8 @@ def limits(metrics: Mapping[str, Any]) -> list[str]:
             "**The epoch was selected on the test split.** The numbers are too good, and compare with published ones "
             "that were selected so and with nothing else.",
         )
+    if learned := learned_text(metrics):
+        found.append(escaping.markdown(f"It {learned}: models that did not had less to learn from."))
     if metrics["data_set"].startswith("synthetic"):
         found.append("The data are synthetic: nothing here says how the model does on real performances.")
     chance = [

@@ -338,7 +338,7 @@ def _hatch(row: Row) -> dict[str, Any]:
 
 
 def _name(row: Row) -> str:
-    return row.label + (" †" if row.on_test else "")
+    return row.label + row.marks
 
 
 def _short(text: str) -> str:

@@ -22,6 +22,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "†": r"$\dagger$",
+    "‡": r"$\ddagger$",
     "±": r"$\pm$",
 }
 BREAK = r"\allowbreak{}"

@@ -96,4 +96,6 @@ class Reported(pydantic.BaseModel):
     folds: _FoldsForm | None = None
     ranges: _RangesForm | None = None
     area_under_rates: _AreaForm | None = None
+    learned_from: list[str] | None = None
+    learned_also: int | None = None
     intervals: _IntervalsForm | None = None

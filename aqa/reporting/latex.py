@@ -103,7 +103,7 @@ def _heads(sections: Sequence[ReportSection]) -> list[str]:
 
 def _block(sections: Sequence[ReportSection], title: str, column: str | None) -> Iterator[str]:
     """The lines of all models, those that were selected on the test split last. column: the complete one if None."""
-    by_key = [{(row.on_test, row.label): (place, row) for place, row in enumerate(s.rows)} for s in sections]
+    by_key = [{(row.on_test, marked(row)): (place, row) for place, row in enumerate(s.rows)} for s in sections]
     keys = sorted(dict.fromkeys(key for own in by_key for key in own), key=lambda key: key[0])
     yield r"\midrule"
     yield rf"\multicolumn{{{len(sections) + 1}}}{{l}}{{\emph{{{title}}}}} \\"
@@ -113,7 +113,7 @@ def _block(sections: Sequence[ReportSection], title: str, column: str | None) ->
             name = column or section.complete
             found = own.get((on_test, label))
             cells.append(NOT_TESTED if found is None else _cell(section, found[1], found[0], name))
-        yield f"{_name(label + (' †' if on_test else ''))} & {' & '.join(cells)} \\\\"
+        yield f"{_name(label)} & {' & '.join(cells)} \\\\"
 
 
 def _floating(caption: str, columns: str, body: Sequence[str]) -> str:

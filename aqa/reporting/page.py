@@ -79,6 +79,7 @@ def render(
         title=title,
         summary=f"{len(runs)} runs; {targets} target{'s' * (targets > 1)} of {', '.join(names)}",
         on_test=any(row.on_test for section, _ in sections for row in section.rows),
+        learned=any(row.learned for section, _ in sections for row in section.rows),
         warnings=list(map(printable, warnings)),
         data_sets=_data_sets(names, sections, published),
         rankings=[{"title": r.title, "text": _ranking_text(r.ranking), "svg": _inline(r.figure.svg)} for r in rankings],
@@ -158,6 +159,7 @@ def _row(section: ReportSection, row: Row) -> dict[str, Any]:
     return {
         "label": row.label,
         "on_test": row.on_test,
+        "marks": row.marks,
         "selected_on": row.selected_on,
         "selected_value": selected_value(row),
         "seeds": writers.seeds(row),

@@ -22,6 +22,7 @@ from aqa.modalities import find_subset, initials, subset_name
 from aqa.reporting.collect import NOT_OF_THE_MODEL, ModelRuns, Place, read_scores
 from aqa.reporting.folds import FoldNumbers, fold_numbers
 from aqa.reporting.intervals import RowIntervals, mean_intervals, row_intervals
+from aqa.reporting.learned import learned_of
 from aqa.reporting.measures import MEAN, MeasureNumbers, area_over_rates, mean_measures, measure_numbers
 from aqa.reporting.seed_ensembles import seed_ensemble
 from aqa.runs.predictions import RecordedScores
@@ -62,6 +63,7 @@ class Row:
     area: Estimate | None = None  # under SRCC against missing rates, where several were tested
     intervals: RowIntervals | None = None  # of single scores; None of runs of older versions
     ensemble: dict[str, Estimate] = field(default_factory=dict)  # SRCC of the mean scores of its seeds, by column
+    learned: str = ""  # what it learned from beside its target's labels in `train`
 
     def deviation(self, pattern: str) -> float:
         """The standard deviation of SRCC over seeds; NaN for one seed, or where it is undefined for one."""
@@ -72,6 +74,11 @@ class Row:
     def on_test(self) -> bool:
         """Whether its epochs were selected on the test split."""
         return self.selected_on == "test"
+
+    @property
+    def marks(self) -> str:
+        """The signs behind its label: that epochs were selected on the test split; that it learned from more."""
+        return " †" * self.on_test + " ‡" * bool(self.learned)
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,6 +272,7 @@ def _row(
         area_over_rates(own, srcc),
         row_intervals(own, scores, patterns, _complete(modalities)),
         seed_ensemble(scores, resampled, modalities, patterns, averaged, AVERAGE),
+        learned=learned_of(own),
     )
 
 
@@ -383,6 +391,7 @@ def _mean_row(rows: Sequence[Row], columns: Sequence[str]) -> Row:
         _mean_selected_value([row.selected_value for row in rows]),
         measures=mean_measures([row.measures for row in rows], columns, seeds),
         intervals=mean_intervals([row.intervals for row in rows], columns),
+        learned="; ".join(dict.fromkeys(row.learned for row in rows if row.learned)),
     )
 
 

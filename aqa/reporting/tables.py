@@ -51,8 +51,8 @@ def heading(column: str) -> str:
 
 
 def marked(row: Row) -> str:
-    """A row's label, with a sign where its epochs were selected on the test split."""
-    return row.label + (" †" if row.on_test else "")
+    """A row's label with its signs."""
+    return row.label + row.marks
 
 
 def further_tables(section: ReportSection) -> list[PlainTable]:

@@ -137,8 +137,9 @@ def notes_of(section: ReportSection, published: PublishedNumbers) -> list[str]:
     others = of_section(published, section)
     notes = [f"{other.label}: {other.source}" + (f"; {other.note}" if other.note else "") for other in others]
     on_test = [ON_TEST] if _any_on_test(section.rows) or _any_on_test(others) else []
+    learned = [f"{marked(row)}: {row.learned}" for row in section.rows if row.learned]
     of_folds = [section.note] if section.note else []
-    return [*on_test, *of_folds, *_average_notes(section), *untested_notes(section), *notes]
+    return [*on_test, *learned, *of_folds, *_average_notes(section), *untested_notes(section), *notes]
 
 
 def _average_notes(section: ReportSection) -> list[str]:
@@ -181,7 +182,7 @@ def table(sections: Sequence[ReportSection], published: PublishedNumbers) -> pd.
     for section in sections:
         for place, row in enumerate(section.rows):
             selected = {f"selection_{name}": value for name, value in asdict(row.selected_value).items()}
-            about = {**_about(section, row, "aqa"), **selected, "seeds": seeds(row)}
+            about = {**_about(section, row, "aqa"), "learned": row.learned, **selected, "seeds": seeds(row)}
             lines.append({**about, **_numbers(section, row, place)})
         for other in of_section(published, section):
             lines.append(

@@ -152,7 +152,7 @@ def gather(config: Experiment, folder: RunFolder, fingerprint: str) -> dict[str,
             "parameters": first["parameters"],
             "modalities": first["modalities"],
             "router_weights": _router_weights(found.metrics),
-            **{key: first[key] for key in ("learned_also",) if key in first},
+            **{key: first[key] for key in ("learned_from", "learned_also") if key in first},
         }
     )
     save_out_of_fold(folder.path / PREDICTIONS, found, ids, config.data.target)
