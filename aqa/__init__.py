@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aqa.errors import AqaError
     from aqa.models.published import load_published, load_published_mcmoe
     from aqa.reporting.card import Card, card
+    from aqa.reporting.explanation import explain
     from aqa.reporting.report import report
     from aqa.runs.evaluate import Result, evaluate, predict
     from aqa.runs.loaded import ScoreInterval, VideoScorer, load
@@ -38,6 +39,7 @@ _HOME = {
     "VideoScorer": "aqa.runs.loaded",
     "card": "aqa.reporting.card",
     "evaluate": "aqa.runs.evaluate",
+    "explain": "aqa.reporting.explanation",
     "inspect": "aqa.store.inspect",
     "inspect_store": "aqa.store.inspect",  # as `inspect` was called in 0.1
     "load": "aqa.runs.loaded",
@@ -66,6 +68,7 @@ __all__ = [
     "VideoScorer",
     "card",
     "evaluate",
+    "explain",
     "inspect",
     "load",
     "load_published",

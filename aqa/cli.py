@@ -359,6 +359,59 @@ def predict(
 
 @app.command(
     epilog=examples(
+        "aqa explain runs/quickstart --out explained",
+        "aqa explain runs/quickstart --ids clip7,clip12 --out two",
+        "aqa explain runs/seed0 --beside runs/seed1 --beside runs/seed2 --visible VA --out explained",
+    )
+)
+def explain(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="The folder to write: a page, and a table for each kind.")],
+    ids: Annotated[
+        list[str] | None, typer.Option(help="Videos by id: a,b. Default: those that were tested.", metavar="IDS")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Another feature store, with or without labels.")] = None,
+    split: Annotated[str | None, typer.Option(help="The videos of this split.")] = None,
+    visible: Annotated[
+        str | None, typer.Option(help="Explain the scores when no more than this subset is shown, such as VA.")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Clips that are replaced together. Default: a stream in 32 parts.")
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="A run with another seed, whose disagreement is shown. May be repeated.", metavar="RUN"),
+    ] = None,
+    level: Level = None,
+    form: Annotated[str, typer.Option("--format", help="Of the tables: csv or parquet.")] = "csv",
+    device: Device = "auto",
+    memory: Memory = None,
+    overwrite: Overwrite = False,
+    plugin: Plugin = None,
+) -> None:
+    """Explain scores: which streams and moments make them, and what if."""
+    from aqa.reporting.explanation import explain as explain_run
+
+    explain_run(
+        run,
+        ids=None if ids is None else [name.strip() for given in ids for name in given.split(",")],
+        store=store,
+        split=split,
+        visible=visible,
+        window=window,
+        beside=beside or (),
+        level=level,
+        out=out,
+        form=form,
+        device=device,
+        memory=memory,
+        overwrite=overwrite,
+        say=_say,
+    )
+
+
+@app.command(
+    epilog=examples(
         "aqa prepare fisv --source downloads/Fis-V --out data/fisv.h5",
         "aqa prepare synthetic --preset tiny --out data/tiny.h5",
         "aqa prepare table --labels a.csv --stream rgb='rgb/{id}.npy' --target score --out own.h5",
@@ -479,7 +532,7 @@ def _show(text: str, err: bool = False) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status. A user's mistake is one line and status 2; see also `signals`."""
     from aqa.system.signals import stoppable
-    from aqa.usage import explain
+    from aqa.usage import explain_error
 
     command = typer.main.get_command(app)
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -488,7 +541,7 @@ def main(arguments: list[str] | None = None) -> int:
             status = command.main(args=arguments or ["--help"], prog_name="aqa", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except Exception as error:
-        message = explain(error, arguments)
+        message = explain_error(error, arguments)
         if message is None:  # a fault of the program
             raise
     lines = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..." for line in message.splitlines()]

@@ -12,7 +12,7 @@ from aqa.config.yaml import split_by_shell
 from aqa.errors import AqaError, first_line, out_of_memory
 
 
-def explain(error: Exception, arguments: Sequence[str]) -> str | None:
+def explain_error(error: Exception, arguments: Sequence[str]) -> str | None:
     """What a user is told of an error of a command with these arguments; None if it is a fault of the program."""
     if isinstance(error, AqaError):
         return str(error)

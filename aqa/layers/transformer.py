@@ -64,20 +64,26 @@ class FewQueryAttention(nn.MultiheadAttention):
         heads, size, count = self.num_heads, self.head_dim, queries.shape[1]
         if count * (heads - 1) > self.embed_dim and (padding is None or padding.dim() == 2):  # many queries: as usual
             return super().forward(queries, context, context, key_padding_mask=padding, need_weights=False)[0]
-        query_weight, key_weight, value_weight = self.in_proj_weight.chunk(3)
-        query_bias, _, value_bias = self.in_proj_bias.chunk(3)
-        asked = F.linear(queries, query_weight, query_bias).unflatten(-1, (heads, size)).transpose(1, 2)
-        # By einsum, which joins rows and queries: a weight's gradient is then one product, not one per row and a sum.
-        asked = torch.einsum("bhqd,hdc->bhqc", asked, key_weight.unflatten(0, (heads, size)) / math.sqrt(size))
-        logits = (asked.flatten(1, 2) @ context.transpose(1, 2)).unflatten(1, (heads, count))  # (B, h, Q, S)
-        if padding is not None:
-            logits = logits.masked_fill(padding.view(len(padding), 1, -1, padding.shape[-1]), -torch.inf)
-        weights = dropout(logits.softmax(dim=-1), self.dropout, self.training)
+        value_weight, value_bias = self.in_proj_weight.chunk(3)[2], self.in_proj_bias.chunk(3)[2]
+        weights = dropout(self.attention(queries, context, padding), self.dropout, self.training)
         found = (weights.flatten(1, 2) @ context).unflatten(1, (heads, count))  # (B, h, Q, H)
         values = torch.einsum("bhqc,hdc->bhqd", found, value_weight.unflatten(0, (heads, size)))  # (B, h, Q, H / h)
         # Dropped weights do not sum to one, so that what the bias of V adds is not the bias itself.
         values = values + weights.sum(dim=-1, keepdim=True) * value_bias.view(heads, 1, size)
         return self.out_proj(values.transpose(1, 2).flatten(2))
+
+    def attention(self, queries: Tensor, context: Tensor, padding: Tensor | None = None) -> Tensor:
+        """How much each query looks at each place of the context, by head: (B, h, Q, S), summing to 1 over S."""
+        heads, size, count = self.num_heads, self.head_dim, queries.shape[1]
+        query_weight, key_weight, _ = self.in_proj_weight.chunk(3)
+        asked = F.linear(queries, query_weight, self.in_proj_bias.chunk(3)[0])
+        asked = asked.unflatten(-1, (heads, size)).transpose(1, 2)
+        # By einsum, which joins rows and queries: a weight's gradient is then one product, not one per row and a sum.
+        asked = torch.einsum("bhqd,hdc->bhqc", asked, key_weight.unflatten(0, (heads, size)) / math.sqrt(size))
+        logits = (asked.flatten(1, 2) @ context.transpose(1, 2)).unflatten(1, (heads, count))
+        if padding is not None:
+            logits = logits.masked_fill(padding.view(len(padding), 1, -1, padding.shape[-1]), -torch.inf)
+        return logits.softmax(dim=-1)
 
 
 class EncoderLayer(nn.Module):

@@ -79,6 +79,8 @@ class AQAModel(nn.Module):
     fixed_shapes = False
     #: Whether several threads may ask for scores at once: scoring changes nothing that others see.
     concurrent = True
+    #: Whether torch can follow a score back to the features, as integrated gradients do.
+    differentiable = True
     #: How many epochs the training has; the training loop sets it.
     epochs = 100
 
@@ -208,6 +210,15 @@ class AQAModel(nn.Module):
         """Named (B, ...) tensors worth knowing, such as router weights; none by default.
 
         "deviation" (B,) is the standard deviation that the model itself states of a score, in [0, 1].
+        """
+        return {}
+
+    def clip_weights(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """How a router weighs its experts clip by clip: by stream (B, T, K), NaN where hidden; none by default.
+
+        The K experts are those of the modalities, in their order.
         """
         return {}
 

@@ -119,6 +119,7 @@ class Ensemble(AQAModel):
         everyone = self.trained_apart
         self.learns_also = any(model.learns_also for model in everyone)
         self.takes_unaligned = all(model.takes_unaligned for model in everyone)
+        self.differentiable = all(model.differentiable for model in everyone)
         self.numbers_rows = any(model.numbers_rows for model in everyone)
         self.concurrent = all(model.concurrent for model in everyone)
         sets, count = 2 ** len(widths), len(self.members)

@@ -99,6 +99,7 @@ class GaussianProcess(AQAModel):
     takes_unaligned = True
     learns_also = True
     concurrent = False  # predictors are fitted when they are first asked for, with torch's threads set to one
+    differentiable = False  # covariance functions work in place
 
     # N training videos, M modalities, P numbers per video, S visible sets that have a predictor,
     # C components of the labels, K numbers of the kernel.

@@ -293,6 +293,16 @@ class MCMoE(AQAModel):
         weights = [self.mean_router_weights(stream, clips) for stream in streams.values()]
         return {"router_weights": torch.stack(weights, dim=1)}
 
+    def clip_weights(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """By stream, how much each of its clips listens to each expert; streams that are made up have weights too."""
+        if not self.use_experts:
+            return {}
+        clips = self.real_clips(features, lengths, visible)
+        streams = self.complete(self.encode(features, visible, clips), visible, clips)
+        return {m: self.router(stream).softmax(dim=-1) for m, stream in streams.items()}
+
     def mean_router_weights(self, stream: Tensor, clips: Tensor | None) -> Tensor:
         """How much a stream (B, T, H) listens to each expert, the mean over its clips: (B, M)."""
         return clip_mean(self.router(stream).softmax(dim=-1), clips)

@@ -225,6 +225,16 @@ class MoMKE(AQAModel):
             weights[visible[:, i], i] = clip_mean(said.weights, self._of(clips, visible, m))
         return {"router_weights": weights}
 
+    def clip_weights(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        mixed = self.mix(features, visible, self.real_clips(features, lengths, visible))
+        found = {}
+        for m, said in mixed.items():
+            rows = visible[:, self.modalities.index(m)]
+            found[m] = scatter_rows(said.weights, rows).masked_fill(~rows.view(-1, 1, 1), torch.nan)
+        return found
+
     def _of(self, clips: Tensor | None, seen: Tensor, m: str) -> Tensor | None:
         """The real clips of the rows that have modality m."""
         return None if clips is None else clips[seen[:, self.modalities.index(m)]]

@@ -14,7 +14,10 @@ from torch import Tensor, nn
 
 from aqa.models.base import AQAModel, PatternScores
 
-TRAITS = ("takes_unaligned", "shares_patterns", "numbers_rows", "mask_padding", "fixed_shapes", "concurrent")
+TRAITS = (
+    *("takes_unaligned", "shares_patterns", "numbers_rows", "mask_padding", "fixed_shapes", "concurrent"),
+    "differentiable",
+)
 
 
 class SeedEnsemble(AQAModel):

@@ -88,18 +88,19 @@ def render(
         resamples=RESAMPLES,
         version=__version__,
         date=datetime.date.today().isoformat(),
-        css=Markup(_asset("report.css")),
-        js=Markup(_asset("report.js")),
-        policy=_policy(_asset("report.js")),
+        css=Markup(asset("report.css")),
+        js=Markup(asset("report.js")),
+        policy=policy(asset("report.js")),
     )
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file beside the templates."""
     assert TEMPLATES.loader is not None
     return TEMPLATES.loader.get_source(TEMPLATES, name)[0]
 
 
-def _policy(script: str) -> str:
+def policy(script: str) -> str:
     """What the page may do: run its own script alone, show what is in it, and ask the network for nothing."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = {"script-src": f"'sha256-{digest}'", "style-src": "'unsafe-inline'", "img-src": "data:"}
