@@ -19,7 +19,7 @@ from aqa.config.load import load_experiment, validated
 from aqa.config.schema import SEEDS, Experiment, FoldsConfig, StrictConfig, TrackingConfig
 from aqa.config.text_keys import Answer, experiment_takes_text, takes_text
 from aqa.config.yaml import read_yaml
-from aqa.errors import AqaError, brief
+from aqa.errors import AqaError, brief, nearest
 from aqa.models import MODELS
 from aqa.names import as_file_name, check_file_name
 from aqa.runs.cross_validation import require_no_folds
@@ -47,7 +47,8 @@ class Tune(StrictConfig):
     the experiment, of its store where it lists none. models: each is searched on each experiment and target. Both are
     the experiment's own where not given. set: settings of every trial, by dotted key. space: what is searched, by
     dotted key; spaces: the same for one model, or the tune file that has it. A model without either has its default
-    space, experiments/tune/MODEL.yaml. trials: of each search. seed: of the search; seeds: train.seed of the runs of
+    space, experiments/tune/MODEL.yaml. replace: what is searched in place of what the spaces say that have the key.
+    trials: of each search. seed: of the search; seeds: train.seed of the runs of
     the best settings. prune_after: epochs that every trial is trained at least. folds: inner folds of the videos that
     otherwise train and select, whose mean is the objective then.
     """
@@ -59,6 +60,7 @@ class Tune(StrictConfig):
     set: Settings = Field(default_factory=dict)
     space: dict[str, Any] | None = Field(None, min_length=1)
     spaces: dict[str, str | dict[str, Any]] = Field(default_factory=dict)
+    replace: dict[str, Any] = Field(default_factory=dict)
     trials: int = Field(20, ge=1, le=10**4)
     sampler: Literal["tpe", "random"] = "tpe"
     pruner: Literal["median", "halving", "none"] = "median"
@@ -206,9 +208,9 @@ def load_tune(path: str | os.PathLike[str]) -> TuneFile:
 def tune_takes_text(path: Sequence[str]) -> Answer:
     """Which keys of a tune file are text: its own, and the dotted keys of an experiment."""
     match list(path):
-        case ["space", key, index, *rest] | ["spaces", _, key, index, *rest] if index.isdigit():
+        case ["space" | "replace", key, index, *rest] | ["spaces", _, key, index, *rest] if index.isdigit():
             return experiment_takes_text([*key.split("."), *rest])
-        case ["space", _, *_] | ["spaces", _, _, *_]:
+        case ["space" | "replace", _, *_] | ["spaces", _, _, *_]:
             return "no"
         case ["set", key, *rest]:
             return experiment_takes_text([*key.split("."), *rest])
@@ -232,6 +234,10 @@ def searches_of(file: TuneFile, make: bool = True, say: Say = silent) -> list[Se
     for model in file.plan.spaces:
         if model not in {search.place["model"] for search in found.values()}:
             raise AqaError(f"{file.place(f'spaces.{model}')}: spaces: no model '{model}' is searched")
+    for key in file.plan.replace:
+        known = {key for search in found.values() for key in search.space}
+        if key not in known:
+            raise AqaError(f"{file.place(f'replace.{key}')}: replace: no space has {brief(key)}: {nearest(key, known)}")
     return list(found.values())
 
 
@@ -255,6 +261,7 @@ def _search(file: TuneFile, path: Path, target: str | None, model: str | None, m
         raise AqaError(f"{file.place('models')}: {_unknown_model(model)}")
     name = model or str(file.plan.set.get("model.name", own.model.name))
     space, settings = _space_of(file, name)
+    space = {**space, **{key: span for key, span in _replacing(file).items() if key in space}}
     fixed = {"tracking.group": file.plan.name, **settings, **file.plan.set, **of_target}
     if model is not None:
         fixed["model.name"] = model
@@ -310,6 +317,10 @@ def _space_of(file: TuneFile, model: str) -> tuple[Space, Settings]:
     return _space_in(shipped)
 
 
+def _replacing(file: TuneFile) -> Space:
+    return parse_space(file.plan.replace, lambda key: file.place(f"replace.{key}"))
+
+
 def _space_in(path: Path) -> tuple[Space, Settings]:
     other = load_tune(path)
     if other.plan.space is None:
@@ -322,7 +333,8 @@ def _check_space(file: TuneFile, path: Path, fixed: Settings, space: Space, mode
     start = {key: span.ends()[0] for key, span in space.items()}
     for key, span in space.items():
         for value in span.ends():
-            place = next((file.place(k) for k in (f"spaces.{model}.{key}", f"space.{key}") if k in file.lines), "")
+            names = (f"replace.{key}", f"spaces.{model}.{key}", f"space.{key}")
+            place = next((file.place(name) for name in names if name in file.lines), "")
             where = f"{place}: " if place else f"search space of {model}: "
             try:
                 trial = load(path, {**fixed, **start, key: value}, silent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -9,6 +11,7 @@ from aqa.errors import AqaError
 from aqa.store.synthetic import make_synthetic
 from aqa.sweeps.searches import load_tune, searches_of
 
+SHIPPED = Path(__file__).parents[2] / "experiments" / "tune"
 BASE = """
 name: base
 data: {store: tiny.h5, target: score}
@@ -75,6 +78,26 @@ def test_a_space_may_be_that_of_another_tune_file(here):
     (only,) = searches(here, "name: t\nexperiments: [base.yaml]\nspaces: {zero_fill: other.yaml}")
     assert list(only.space) == ["train.epochs"]
     assert only.experiment.model.options["hidden_dim"] == 4
+
+
+def test_what_spaces_say_is_replaced_where_they_have_the_key(here):
+    text = "name: t\nexperiments: [base.yaml]\nmodels: [mome, ridge]\nreplace: {model.hidden_dim: [128, 256]}\n"
+    mome, ridge = searches(here, text)
+    assert mome.space["model.hidden_dim"].ends() == [128, 256]
+    assert "train.learning_rate" in mome.space
+    assert "model.hidden_dim" not in ridge.space
+    with pytest.raises(
+        AqaError, match=r"line 4: replace: no space has 'model.hiden_dim': did you mean 'model.hidden_dim'"
+    ):
+        searches(here, text.replace("hidden_dim", "hiden_dim"))
+    with pytest.raises(AqaError, match=r"t.yaml, line 4: .*hidden_dim.*0"):
+        searches(here, text.replace("[128, 256]", "[128, 0]"))
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_default_space_has_models_wider_than_small_data_teach(path):
+    space = yaml.safe_load(path.read_text())["space"]
+    assert max(space.get("model.hidden_dim", [64])) == 64
 
 
 def test_a_model_without_a_space_has_the_default_one(here):
