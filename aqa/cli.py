@@ -389,7 +389,7 @@ def explain(
     overwrite: Overwrite = False,
     plugin: Plugin = None,
 ) -> None:
-    """Explain scores: which streams and moments make them, and what if."""
+    """Explain scores by streams and moments, and say what if."""
     from aqa.reporting.explanation import explain as explain_run
 
     explain_run(
