@@ -41,6 +41,7 @@ setup(
         "joblib>=1.3",
         "scikit-posthocs>=0.9",
         "optuna>=5.0",
+        "safetensors>=0.4",
     ],
     extras_require={
         "wandb": WANDB,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from aqa import models
     from aqa.data_prep.prepare import prepare
     from aqa.errors import AqaError
+    from aqa.exporting.export import export
     from aqa.models.published import load_published, load_published_mcmoe
     from aqa.reporting.card import Card, card
     from aqa.reporting.explanation import explain
@@ -40,6 +41,7 @@ _HOME = {
     "card": "aqa.reporting.card",
     "evaluate": "aqa.runs.evaluate",
     "explain": "aqa.reporting.explanation",
+    "export": "aqa.exporting.export",
     "inspect": "aqa.store.inspect",
     "inspect_store": "aqa.store.inspect",  # as `inspect` was called in 0.1
     "load": "aqa.runs.loaded",
@@ -69,6 +71,7 @@ __all__ = [
     "card",
     "evaluate",
     "explain",
+    "export",
     "inspect",
     "load",
     "load_published",

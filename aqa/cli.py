@@ -271,6 +271,24 @@ def card(
 
 @app.command(
     epilog=examples(
+        "aqa export runs/quickstart --format safetensors --out models/quickstart",
+    )
+)
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="The folder to write.", metavar="FOLDER")],
+    format: Annotated[str, typer.Option(help="safetensors: weights, configuration and model card.")] = "safetensors",
+    overwrite: Overwrite = False,
+    plugin: Plugin = None,
+) -> None:
+    """Write the model of a finished run in a format for other programs, with its model card."""
+    from aqa.exporting.export import export as export_run
+
+    export_run(run, out, format=format, overwrite=overwrite, say=_say)
+
+
+@app.command(
+    epilog=examples(
         "aqa evaluate runs/quickstart --patterns VA,V",
         "aqa evaluate runs/quickstart --patterns '[VA, {rates: {audio: 0.5}}]' --out metrics.json",
         "aqa evaluate runs/quickstart --store other.h5 --split valid",

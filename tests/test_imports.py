@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors", "names", "version", "modalities", "plugins", "registry",
     "system", "config", "store", "missing", "features", "layers", "models", "training", "evaluation",
-    "explaining", "runs", "sweeps", "reporting", "usage", "cli",
+    "explaining", "runs", "sweeps", "reporting", "exporting", "usage", "cli",
 )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ TWICE = {
     "markdown": "escaping for Markdown, and writing it",
     "runs_table": "a table of a report, of a sweep",
     **dict.fromkeys(
-        ("card", "evaluate", "explain", "inspect", "predict", "prepare", "report", "run", "sweep", "tune"),
+        ("card", "evaluate", "explain", "export", "inspect", "predict", "prepare", "report", "run", "sweep", "tune"),
         "a command and its twin",
     ),
 }

@@ -15,7 +15,7 @@ PUBLIC = {
     *("AqaError", "Card", "FeatureStore", "Inspection", "Modality", "Result", "SweepResult", "Target"),
     *("TuneResult", "tune"),
     *("card", "evaluate", "explain", "inspect", "models", "predict", "prepare", "report", "run", "sweep"),
-    *("ScoreInterval", "VideoScorer", "load"),
+    *("ScoreInterval", "VideoScorer", "export", "load"),
     *("load_published", "load_published_mcmoe", "write_store"),
 }
 

@@ -49,15 +49,20 @@ def card(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None,
         raise AqaError(f"{folder.path} is a cross-validation: a card is of one model, such as {folder.fold(0).path}")
     path = folder.path / NAME if out is None else Path(out)
     refuse_existing(path, overwrite)
+    text = card_text(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text, overwrite)
+    return Card(path, text.count(QUESTION))
+
+
+def card_text(folder: RunFolder) -> str:
+    """The model card of a finished run that is no cross-validation."""
     try:
-        text = TEMPLATES.get_template("model_card.md.j2").render(
+        return TEMPLATES.get_template("model_card.md.j2").render(
             **facts(folder.config, folder.metrics), versions=folder.versions, question=QUESTION
         )
     except (KeyError, jinja2.UndefinedError) as error:
         raise AqaError(f"{folder.path} is not as this version writes runs: {error}") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text, overwrite)
-    return Card(path, text.count(QUESTION))
 
 
 def facts(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,18 @@ from aqa.evaluation.scorer import Scorer
 from aqa.features.batches import Rows
 from aqa.missing import MissingPattern
 from aqa.models import check
-from aqa.runs.calibration import CUT_FROM_TRAIN, Calibration, Key, ScoredPatterns
+from aqa.runs.calibration import (
+    CUT_FROM_TRAIN,
+    Calibration,
+    Key,
+    ScoredPatterns,
+    calibration_in,
+    recorded_calibration,
+    recorded_residuals,
+    residuals_in,
+)
+from aqa.runs.checkpoint import checked
+from aqa.runs.exported import CONFIG_JSON, exported_content, is_exported
 from aqa.runs.fold_models import Basis, MeanScores, Tested, basis_of, checkpoints_of, mean_scores, scored
 from aqa.runs.folder import RunFolder
 
@@ -39,7 +50,7 @@ class ScoringRun:
     """A run as it scores: its folder, the checkpoints of its models, and what their intervals are made from.
 
     calibrated_by: all that decides which videos these are; None where it is not known. level: of intervals.
-    memory: GiB that features may take.
+    memory: GiB that features may take. plugins: those that it was made with.
     """
 
     place: Path
@@ -48,6 +59,7 @@ class ScoringRun:
     calibrated_by: str | None
     level: float
     memory: float | None = None
+    plugins: tuple[str, ...] = ()
 
     @property
     def target(self) -> dict[str, Any]:
@@ -63,12 +75,44 @@ class ScoringRun:
 
 
 def finished_run(path: str | os.PathLike[str]) -> ScoringRun:
-    """A finished run, read; AqaError where it is none."""
+    """A finished run, or one that `aqa export` wrote, read; AqaError where it is neither."""
+    if is_exported(path):
+        return read_exported(Path(path))
     folder = RunFolder.existing(path)
     checkpoints = checkpoints_of(folder)
     config, basis = load_experiment(folder.config), basis_of(folder, checkpoints)
     by = calibrated_by(folder, config, basis)
-    return ScoringRun(folder.path, checkpoints, basis, by, config.evaluate.level, config.data.memory)
+    level, memory, plugins = config.evaluate.level, config.data.memory, tuple(folder.plugins)
+    return ScoringRun(folder.path, checkpoints, basis, by, level, memory, plugins)
+
+
+def read_exported(path: Path) -> ScoringRun:
+    """A run that `aqa export` wrote; AqaError where it is damaged."""
+    content = exported_content(path)
+    checkpoints = [checked(each, path / CONFIG_JSON, content.plugins) for each in content.checkpoints]
+    if content.tested is None:
+        basis: Basis = calibration_in(checkpoints[0])
+    else:
+        width = len(checkpoints[0]["widths"])
+        basis = Tested(tuple(residuals_in(each, path / CONFIG_JSON, width) for each in content.tested))
+    return ScoringRun(path, checkpoints, basis, content.calibrated_by, content.level, plugins=tuple(content.plugins))
+
+
+def recorded_run(run: ScoringRun) -> dict[str, Any]:
+    """A run as it is exported, its tensors in place: what `read_exported` makes a run of again."""
+    tested = (
+        [{"residuals": recorded_residuals(fold)} for fold in run.basis.folds] if isinstance(run.basis, Tested) else None
+    )
+    checkpoints = [dict(each) for each in run.checkpoints]
+    if isinstance(run.basis, Calibration):
+        checkpoints[0]["calibration"] = recorded_calibration(run.basis)
+    return {
+        "level": run.level,
+        "calibrated_by": run.calibrated_by,
+        "plugins": list(run.plugins),
+        "checkpoints": checkpoints,
+        "tested": tested,
+    }
 
 
 def finished_runs(runs: Any) -> list[ScoringRun]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -260,13 +261,16 @@ class _HeldOutForm(pydantic.BaseModel):
 def held_out_in(folder: RunFolder, modalities: int) -> Mapping[Key, Residuals] | None:
     """The residuals of the videos that a fold tested; None of a fold of an older version."""
     content = folder.load_held_out()
-    if content is None:
-        return None
+    return None if content is None else residuals_in(content, folder.path / HELD_OUT, modalities)
+
+
+def residuals_in(content: Any, path: Path, modalities: int) -> dict[Key, Residuals]:
+    """What `recorded_residuals` recorded, under "residuals" of the content of a file; AqaError where it is not that."""
     try:
         known = _HeldOutForm.model_validate(content)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise AqaError(f"{folder.path / HELD_OUT}: {'.'.join(map(str, first['loc']))}: {needed(first)}") from None
+        raise AqaError(f"{path}: {'.'.join(map(str, first['loc']))}: {needed(first)}") from None
     return _read(known.residuals, modalities)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -109,8 +110,11 @@ class _CheckpointForm(pydantic.BaseModel):
 
 def read_checkpoint(folder: RunFolder) -> dict[str, Any]:
     """A finished run's checkpoint; AqaError, naming what is wrong, where it is not one of this version."""
-    path = folder.path / CHECKPOINT
-    checkpoint = folder.load_checkpoint()
+    return checked(folder.load_checkpoint(), folder.path / CHECKPOINT, folder.plugins)
+
+
+def checked(checkpoint: Any, path: Path, plugins: Sequence[str]) -> dict[str, Any]:
+    """A checkpoint from a file, checked; plugins: those that its run had. AqaError as in `read_checkpoint`."""
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != CHECKPOINT_FORMAT:
         form = checkpoint.get("format") if isinstance(checkpoint, dict) else None
         raise AqaError(f"{path}: checkpoint format {form} is not {CHECKPOINT_FORMAT}, which this version reads")
@@ -128,10 +132,10 @@ def read_checkpoint(folder: RunFolder) -> dict[str, Any]:
     for name, weight in known.weights.items():
         if weight.is_floating_point() and weight.isnan().any():
             raise AqaError(f"{path}: the weights '{name}' hold NaN")
-    if folder.plugins and known.model not in MODELS.names():
-        files = " ".join(f"--plugin {plugin}" for plugin in folder.plugins)
-        raise AqaError(f"{folder.path} has a model of its user's own, '{known.model}'; name the file again: {files}")
-    return checkpoint
+    if plugins and known.model not in MODELS.names():
+        files = " ".join(f"--plugin {plugin}" for plugin in plugins)
+        raise AqaError(f"{path.parent} has a model of its user's own, '{known.model}'; name the file again: {files}")
+    return dict(checkpoint)
 
 
 @contextmanager
