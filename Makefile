@@ -41,6 +41,7 @@ bench bench-gpu: $(READY)
 	@$(BIN)/python -m benchmarks.streaming --device $(DEVICE)
 	@$(BIN)/python -m benchmarks.epoch --device $(DEVICE) --videos 32
 	@$(BIN)/python -m benchmarks.models --device $(DEVICE)
+	@$(BIN)/python -m benchmarks.gaussian_process --device $(DEVICE)
 	@$(BIN)/python -m benchmarks.growth --device $(DEVICE)
 
 # torch goes first and by its exact version, so that an index or a wheel folder with a CPU build can serve it.
