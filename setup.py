@@ -11,6 +11,7 @@ VERSION = next(
 
 WANDB = ["wandb>=0.17"]
 RAY = ["ray>=2.9"]
+LLM = ["transformers>=5.0", "peft>=0.18"]  # a language model that videos are read by
 TABLE = ["openpyxl>=3.1", "pyarrow>=14"]  # labels and features in XLSX and Parquet
 
 setup(
@@ -46,6 +47,7 @@ setup(
     extras_require={
         "wandb": WANDB,
         "ray": RAY,
+        "llm": LLM,
         "table": TABLE,
         "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8", "sphinx-copybutton>=0.5"],
         "test": [
@@ -62,6 +64,7 @@ setup(
             "playwright>=1.40",
             *WANDB,
             *RAY,
+            *LLM,
             *TABLE,
         ],
     },

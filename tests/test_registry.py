@@ -190,10 +190,11 @@ def test_models_refuse_sizes_that_are_none(name):
     """A width of 0 would have stood for the default, or ended in a traceback."""
     widths = {"visual": 4, "audio": 3}
     taken = option_names(MODELS.get(name).make)
+    given = {"llm": "folder"} if "llm" in taken else {}
     for option, value in {"hidden_dim": 0, "n_head": 0, "n_query": 1, "feedforward_dim": 0, "dropout": 1.5}.items():
         if option in taken:
             with pytest.raises(AqaError, match=option):
-                build(name, widths=widths, **{option: value})
+                build(name, widths=widths, **given, **{option: value})
 
 
 @pytest.mark.parametrize(("given", "quoted"), [(7, '"7"'), (1.5, '"1.5"'), (True, '"true"')])

@@ -20,6 +20,7 @@ from aqa.features.batches import Features
 from aqa.features.streaming import load_features
 from aqa.models import MODELS, AQAModel, build, check, options_of_run
 from aqa.models.ensemble import Ensemble
+from aqa.models.language_model import reading
 from aqa.models.seeds import SeedEnsemble
 from aqa.runs.folder import CHECKPOINT, RunFolder
 from aqa.store.store import FeatureStore, Target
@@ -142,13 +143,14 @@ def checked(checkpoint: Any, path: Path, plugins: Sequence[str]) -> dict[str, An
 def no_larger_than(weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """A model that is built in the block may be some times as large as these weights; AqaError as soon as it is larger.
 
-    A small file may state a model that fills the memory.
+    A small file may state a model that fills the memory. A pretrained model that is read from files of this machine
+    does not count: no checkpoint holds it.
     """
     tensors, numbers = 4 * len(weights) + 100, 4 * sum(weight.numel() for weight in weights.values()) + 10**6
 
     def count(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
         nonlocal tensors, numbers
-        if parameter is not None:
+        if parameter is not None and not reading():
             tensors, numbers = tensors - 1, numbers - parameter.numel()
         if tensors < 0 or numbers < 0:
             raise AqaError("the checkpoint's options make a larger model than its weights are of")

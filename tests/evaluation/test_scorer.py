@@ -16,6 +16,7 @@ from aqa.models import MODELS, build
 from aqa.models.base import Example
 from aqa.registry import option_names
 from aqa.store.store import FeatureStore
+from tests.models.tiny_llm import ALL_MODELS, without_default
 
 SMALL = {"hidden_dim": 8, "n_encoder": 1, "n_decoder": 1}
 RANDOM = np.random.default_rng(0)
@@ -49,7 +50,7 @@ def scorer(tiny_store):
             values.copy_(torch.randn(values.shape, generator=torch.Generator().manual_seed(1)))
         torch.manual_seed(0)
         taken = option_names(MODELS.get(name).make)
-        made = {k: v for k, v in {**SMALL, **options}.items() if k in taken}
+        made = {k: v for k, v in {**SMALL, **without_default(name), **options}.items() if k in taken}
         model = build(name, widths=features.widths, **made)
         learn(model, features.widths)
         return Scorer(model, features, 10.0, 30.0, clips, size, 0)
@@ -100,7 +101,7 @@ def assert_same(found, expected, atol=2e-5):
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=atol, err_msg=name)
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@pytest.mark.parametrize("name", ALL_MODELS)
 @pytest.mark.parametrize("mask_padding", [False, True])
 def test_every_model_scores_patterns_together_as_it_scores_each_alone(scorer, name, mask_padding):
     made = scorer(name, mask_padding=mask_padding)
@@ -211,7 +212,7 @@ def test_combinations_damage_features_if_a_part_of_them_does():
 UNEVEN = {m: [n + extra * (i % 3) for i, n in enumerate(COMPLETE[m])] for extra, m in enumerate(COMPLETE)}
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@pytest.mark.parametrize("name", ALL_MODELS)
 def test_a_pattern_among_others_knows_no_length_that_it_hides(scorer, name):
     chosen, alone = patterns(["VAF", "VA", "V", "F"]), patterns(["V"])
     found = [scorer(name, lengths=lengths).predict(ROWS, chosen)["V"] for lengths in (COMPLETE, UNEVEN)]

@@ -10,17 +10,19 @@ from aqa.models import MODELS, build
 from aqa.models.base import Example
 from aqa.models.ensemble import visible_sets
 from aqa.registry import option_names
+from tests.models.tiny_llm import ALL_MODELS, without_default
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 CLIPS = 7
 SMALL = {"hidden_dim": 16, "n_encoder": 1, "n_decoder": 1}
 SUBSETS = torch.tensor([[v, a, f] for v in (1, 0) for a in (1, 0) for f in (1, 0) if v or a or f], dtype=torch.bool)
-EVERY_MODEL = pytest.mark.parametrize("name", MODELS.names())
+EVERY_MODEL = pytest.mark.parametrize("name", ALL_MODELS)
 # The ensemble is trained member by member; in these tests its networks have the weights that they start with.
 CLOSED_FORM = {entry.name for entry in MODELS.entries() if entry.make.closed_form} | {"ensemble"}
 NO_GRADIENT = pytest.mark.skip(reason="fitted in closed form, not by gradients")
 EVERY_MODEL_WITH_GRADIENTS = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=NO_GRADIENT if name in CLOSED_FORM else ()) for name in MODELS.names()]
+    "name",
+    [pytest.param(*p.values, marks=NO_GRADIENT if p.values[0] in CLOSED_FORM else p.marks) for p in ALL_MODELS],
 )
 
 
@@ -36,7 +38,8 @@ def made(name, widths, options):
     """What `small` returns copies of, and torch's random state once it is made."""
     torch.manual_seed(0)
     widths, taken = dict(widths), option_names(MODELS.get(name).make)
-    model = build(name, widths=widths, **{k: v for k, v in {**SMALL, **dict(options)}.items() if k in taken})
+    wanted = {**SMALL, **without_default(name), **dict(options)}
+    model = build(name, widths=widths, **{k: v for k, v in wanted.items() if k in taken})
     model.train()
     with torch.no_grad():
         for _ in range(3):  # batch-norm statistics away from their initial values
@@ -103,6 +106,7 @@ ODD_NAMES = ["a.b", "forward", "__class__", "training", "c d"]
 
 @EVERY_MODEL
 def test_modalities_may_have_any_name_that_stores_take(name):
+    """The same scores under other names: the tokenizer of the tiny language model does not know any of them."""
     odd, plain = ({prefix + m: 4 for m in ODD_NAMES} for prefix in ("", "plain"))
     names = dict(zip(plain, odd, strict=True))
     features = inputs(3, plain)

@@ -12,6 +12,7 @@ from aqa.models import MODELS
 from aqa.registry import option_names
 from aqa.store.store import FeatureStore
 from aqa.system.memory import GIB
+from tests.models.tiny_llm import ALL_MODELS, without_default
 
 COUNT, TRAIN, KNOWN = 26, 13, 18  # videos, those that train, those that train or select
 WIDTHS = {"visual": 3, "audio": 2, "flow": 1}
@@ -53,6 +54,7 @@ def store(tiny_store):
 
 def experiment(path, output, model="late_fusion", pattern=FIXED, **data):
     taken = {key: value for key, value in SMALL.items() if key in option_names(MODELS.get(model).make)}
+    taken |= without_default(model)
     return {
         "name": "hidden",
         "data": {"store": str(path), "target": "TES", **data},
@@ -94,7 +96,7 @@ def with_hidden(clips):
     return {m: np.where(hidden[:, i], clips, n) for i, (m, n) in enumerate(some_lengths().items())}
 
 
-@pytest.mark.parametrize("model", MODELS.names())
+@pytest.mark.parametrize("model", ALL_MODELS)
 def test_training_knows_no_length_that_a_fixed_pattern_hides(store, tmp_path, model):
     run_twice(store, tmp_path, some_lengths(), with_hidden(2), hidden_for_good(), model=model)
 
@@ -136,7 +138,7 @@ def test_training_knows_nothing_of_the_test_videos(store, tmp_path, data):
     run_twice(store, tmp_path, lengths, others, changed, pattern="random_subset", **data)
 
 
-@pytest.mark.parametrize("model", MODELS.names())
+@pytest.mark.parametrize("model", ALL_MODELS)
 def test_a_score_is_the_same_with_and_without_the_hidden_streams(store, tmp_path, model):
     lengths = some_lengths()
     aqa.run(experiment(store("full.h5", lengths), tmp_path / "run", model, "random_subset"))

@@ -13,6 +13,7 @@ from aqa.models import AQAModel, build, check
 from aqa.models.mcmoe import MCMoE
 from aqa.models.published.actionmae import ACTIONMAE
 from aqa.models.published.gdlt import GDLT
+from aqa.models.published.limssr import LIMSSR_OF_ITS_AUTHORS
 from aqa.models.published.mcmoe import MCMOE
 from aqa.models.published.method import Method, Shapes, Streams, require_same
 from aqa.models.published.momke import MOMKE
@@ -23,6 +24,7 @@ from aqa.models.published.reading import read_weights, where
 METHODS: Mapping[str, Method] = {
     "actionmae": ACTIONMAE,
     "gdlt": GDLT,
+    "limssr": LIMSSR_OF_ITS_AUTHORS,
     "mcmoe": MCMOE,
     "momke": MOMKE,
     "pamfn": PAMFN_OF_ITS_AUTHORS,
@@ -38,10 +40,10 @@ def load_published(
 ) -> AQAModel:
     """A method's model with its authors' weights, in evaluation mode.
 
-    method: gdlt, mcmoe, momke, pamfn or actionmae. checkpoint: a .pkl, .pt or .pth file (read without running code from
-    it), or a mapping of names to tensors or arrays. The weights may be under "state_dict", "model_state_dict", "model"
-    or "net", beside other things, and their names may have the prefixes that wrappers give them ("module.", "model.",
-    "net.", "_orig_mod.", "state."); a warning says what was left out. Sizes are inferred.
+    method: gdlt, mcmoe, momke, pamfn, actionmae or limssr. checkpoint: a .pkl, .pt or .pth file (read without running
+    code from it), or a mapping of names to tensors or arrays. The weights may be under "state_dict",
+    "model_state_dict", "model" or "net", beside other things, and their names may have the prefixes that wrappers give
+    them ("module.", "model.", "net.", "_orig_mod.", "state."); a warning says what was left out. Sizes are inferred.
     modalities: what a modality of the checkpoint is called here, such as {"v": "visual"}; the method's own by default.
     options: what weights do not show (n_head ...; as published by default), and any other option of the model (dropout,
     alpha ... to train it further), checked as `aqa.models.build` checks them.
@@ -57,13 +59,17 @@ def load_published(
         sizes = known.sizes(Shapes(weights), streams)
         weights = known.prepare(weights, streams)
     except ValueError as error:
-        raise AqaError(f"{place} is not a whole {known.title} checkpoint: {error}") from None
+        raise _not_whole(known, place, error) from None
     for name in sizes:
         if name in options:
             raise AqaError(f"model '{known.model}', option '{name}': it is read from the weights, and cannot be given")
     model = build(known.model, **{**checked, **sizes})
     expected = model.state_dict()
     tensors = {str(names.ours(name)): value for name, value in weights.items()}
+    try:
+        tensors = known.settle(model, tensors)
+    except ValueError as error:
+        raise _not_whole(known, place, error) from None
     tensors = {name: _shaped(value, expected.get(name)) for name, value in tensors.items()}
     require_same(known, expected, tensors, names.theirs, place)
     model.load_state_dict(tensors)
@@ -103,6 +109,10 @@ def _streams(method: Method, modalities: Mapping[str, str] | None) -> Streams:
     if not all(isinstance(name, str) and name for name in given) or len(set(given)) < len(given):
         raise AqaError(f"modalities: {brief(streams)} does not give each modality a name of its own")
     return streams
+
+
+def _not_whole(method: Method, place: str, error: ValueError) -> AqaError:
+    return AqaError(f"{place} is not a whole {method.title} checkpoint: {error}")
 
 
 def _require_known(weights: Mapping[str, Tensor], names: Names, method: Method) -> None:

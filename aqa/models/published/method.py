@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from aqa.errors import AqaError
+from aqa.models.base import AQAModel
 from aqa.models.published.names import in_quotes
 
 Weights = Mapping[str, Tensor]  # by their published names
@@ -21,6 +22,11 @@ def unchanged(weights: dict[str, Tensor], streams: Streams) -> dict[str, Tensor]
     return weights
 
 
+def as_they_are(model: AQAModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights by our names, all of them."""
+    return tensors
+
+
 @dataclass(frozen=True)
 class Method:
     """How the checkpoints of a method's authors become a model of ours.
@@ -28,7 +34,8 @@ class Method:
     title: what messages call the method. model: the name of the model here. streams: its modalities, in its own order.
     names(streams): beginnings of names of parameters, theirs and ours. sizes(shapes, streams): "widths" and the options
     that shapes show. given: the options that they do not show, as published. left_out: parameters that play no part.
-    prepare: what has to be done to the weights before they are renamed.
+    prepare: what has to be done to the weights before they are renamed. settle: those of the renamed ones that the
+    model, once it is built, takes; ValueError where they are not for it.
     """
 
     title: str
@@ -39,6 +46,7 @@ class Method:
     given: Mapping[str, Any] = field(default_factory=dict)
     left_out: str = ""
     prepare: Callable[[dict[str, Tensor], Streams], dict[str, Tensor]] = unchanged
+    settle: Callable[[AQAModel, dict[str, Tensor]], dict[str, Tensor]] = as_they_are
 
     def is_left_out(self, name: str) -> bool:
         """Whether a published parameter plays no part in what the model computes."""
