@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,29 @@ def find_stream(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None
     if words.per_video:
         return _files(words, rows)
     return _in_one_file(words, rows, id_column)
+
+
+def each_its_own(found: Sequence[Found], labelled: bool) -> list[Found]:
+    """The same where a template fits the files of another, as v/{id}.npy fits those of v/{id}_flow.npy.
+
+    labelled: whether the ids are those of a table, by which such a file is not extra. Without a table it belongs to the
+    stream whose template has more letters, and is no video of the other. AqaError where a stream has no file then.
+    """
+    owners: dict[str, tuple[int, str]] = {}
+    for each in (one for one in found if one.words.per_video):
+        letters = len(FIELD.sub("", each.words.path))
+        for i, path in each.places.items():
+            owners[path] = max(owners.get(path, (0, "")), (letters, i))
+    kept = []
+    for each in found:
+        if not each.words.per_video:
+            kept.append(each)
+            continue
+        own = {i: path for i, path in each.places.items() if labelled or owners[path][1] == i}
+        if not own:
+            raise AqaError(f"{each.words.option}: every file that fits is one of another stream")
+        kept.append(replace(each, places=own, extra=[path for path in each.extra if path not in owners]))
+    return kept
 
 
 def _filled(text: str, i: str, cells: Mapping[str, str]) -> str:

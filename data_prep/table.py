@@ -25,7 +25,7 @@ from .draw import draw_split
 from .labels import value_of
 from .pack import Pack, read_pack
 from .sheets import Sheet, read_sheet
-from .streams import find_stream, make_stream, stream_words, time_notes
+from .streams import each_its_own, find_stream, make_stream, stream_words, time_notes
 from .targets import TargetScores, numeric_columns, ranges_of, read_scores, target_words
 from .words import named
 
@@ -172,11 +172,13 @@ def _streams(
     if pack is not None:
         return {stream: pack.stream(stream, ids, rates[stream], config.extractor.get(stream)) for stream in rates}
     rows = {i: dict(zip(sheet.columns, cells, strict=True)) for i, cells in zip(ids, sheet.rows, strict=True)}
+    column = _id_column(sheet, config)
+    found = [find_stream(stream_words(stream, given), rows, column) for stream, given in config.stream.items()]
     streams = {}
-    for stream, given in config.stream.items():
-        found = find_stream(stream_words(stream, given), rows, _id_column(sheet, config))
-        streams[stream] = make_stream(found, rates[stream], config.extractor.get(stream), problems)
-        notes += time_notes(found)
+    for each in each_its_own(found, labelled=True):
+        name = each.words.name
+        streams[name] = make_stream(each, rates[name], config.extractor.get(name), problems)
+        notes += time_notes(each)
     return streams
 
 
@@ -185,17 +187,18 @@ def _unlabelled(config: TableConfig, name: str) -> Published:
     for key in ("labels", "pack", "target", "split", "group", "fold"):
         if getattr(config, key):
             raise AqaError(f"--{key} goes with labels; leave it out, or leave out --unlabelled")
-    found = {
-        stream: find_stream(stream_words(stream, given), None, config.id or "id")
-        for stream, given in config.stream.items()
-    }
+    column = config.id or "id"
+    found = each_its_own(
+        [find_stream(stream_words(stream, given), None, column) for stream, given in config.stream.items()],
+        labelled=False,
+    )
     streams = {
-        stream: make_stream(each, config.rate.get(stream), config.extractor.get(stream), [])
-        for stream, each in found.items()
+        each.words.name: make_stream(each, config.rate.get(each.words.name), config.extractor.get(each.words.name), [])
+        for each in found
     }
     ids = sorted({i for stream in streams.values() for i in stream.ids})
     source = ", ".join(f"{stream}={given}" for stream, given in config.stream.items())
-    notes = [note for each in found.values() for note in time_notes(each)]
+    notes = [note for each in found for note in time_notes(each)]
     return Published(name, source, streams, {}, {}, {}, complete=False, ids=ids, notes=notes)
 
 

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from aqa.data_prep.streams import find_stream, make_stream, stream_words
+from aqa.data_prep.streams import each_its_own, find_stream, make_stream, stream_words
 from aqa.errors import AqaError
 
 CLIPS = np.arange(6.0).reshape(2, 3)
@@ -45,6 +45,28 @@ def test_files_that_belong_to_no_id_are_extra(folder):
     problems = []
     make_stream(found("v/{split}/{id}.npy"), None, None, problems)
     assert [str(problem) for problem in problems] == ["v/test/005.npy: features without a label (v)"]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_file_that_two_templates_fit_belongs_to_the_longer_one(folder, labelled):
+    for name in ("001_flow", "003_flow", "005"):
+        np.save(f"v/train/{name}.npy", CLIPS)
+    table = {i: {} for i in ("001", "002", "003")} if labelled else None
+    words = [("v/train/{id}.npy", "v"), ("v/train/{id}_flow.npy", "w")]
+    visual, flow = each_its_own([find_stream(stream_words(n, given), table, "video") for given, n in words], labelled)
+    assert list(flow.places) == ["001", "003"]
+    assert list(visual.places) == (["001", "002"] if labelled else ["001", "002", "005"])
+    assert list(visual.extra) == (["v/train/005.npy"] if labelled else [])
+    np.testing.assert_array_equal(visual.load("001"), CLIPS)
+
+
+def test_a_stream_whose_files_are_all_those_of_another_is_one_line(folder):
+    np.save("v/train/001_flow.npy", CLIPS)
+    words = [("v/train/{id}w.npy", "w"), ("v/train/{id}_flow.npy", "v")]
+    with pytest.raises(
+        AqaError, match=r"--stream w=v/train/\{id\}w.npy: every file that fits is one of another stream"
+    ):
+        each_its_own([find_stream(stream_words(name, given), None, "video") for given, name in words], False)
 
 
 def test_ids_are_read_from_the_names_of_files(folder):
