@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -20,15 +21,21 @@ KNOWN = Path(__file__).with_name("published.yaml")
 
 
 class PublishedRow(StrictConfig):
-    """SRCC that somebody reports. target: none for the mean over a data set's targets; note: what was different."""
+    """SRCC that somebody reports.
+
+    target: none for the mean over a data set's targets. kind: what the source is, such as a paper, a benchmark page, or
+    secondary, a copy of a table. note: what was different. mse: as reported, by the same columns.
+    """
 
     data_set: str
     target: str | None = None
     label: str
     source: str
     selected_on: str
+    kind: str = ""
     note: str = ""
     srcc: dict[str, float] = Field(min_length=1)
+    mse: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
 
     @field_validator("srcc")
     @classmethod
@@ -37,6 +44,13 @@ class PublishedRow(StrictConfig):
             if not -1 <= value <= 1:
                 raise ValueError(f"no correlation under {pattern}")
         return values
+
+    @property
+    def words(self) -> str:
+        """Where the numbers are from, what kind of source that is, MSE, and what was different."""
+        source = f"{self.source} ({self.kind})" if self.kind else self.source
+        mse = ", ".join(f"{column} {value:g}" for column, value in self.mse.items())
+        return "; ".join(filter(None, (source, f"MSE {mse}" if mse else "", self.note)))
 
     @property
     def on_test(self) -> bool:

@@ -135,7 +135,7 @@ def _markdown_cell(section: ReportSection, row: Row, place: int, column: str) ->
 def notes_of(section: ReportSection, published: PublishedNumbers) -> list[str]:
     """What must be said under a section's table."""
     others = of_section(published, section)
-    notes = [f"{other.label}: {other.source}" + (f"; {other.note}" if other.note else "") for other in others]
+    notes = [f"{other.label}: {other.words}" for other in others]
     on_test = [ON_TEST] if _any_on_test(section.rows) or _any_on_test(others) else []
     learned = [f"{marked(row)}: {row.learned}" for row in section.rows if row.learned]
     of_folds = [section.note] if section.note else []
@@ -185,9 +185,9 @@ def table(sections: Sequence[ReportSection], published: PublishedNumbers) -> pd.
             about = {**_about(section, row, "aqa"), "learned": row.learned, **selected, "seeds": seeds(row)}
             lines.append({**about, **_numbers(section, row, place)})
         for other in of_section(published, section):
-            lines.append(
-                {**_about(section, other, other.source), **other.by_column(section.modalities, section.columns)}
-            )
+            known = other.by_column(section.modalities, section.columns)
+            squared = {f"{column}_mse": value for column, value in other.mse.items() if column in section.columns}
+            lines.append({**_about(section, other, other.source), **known, **squared})
     return pd.DataFrame(lines).map(escaping.spreadsheet)
 
 
