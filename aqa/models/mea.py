@@ -192,7 +192,7 @@ def discriminator(hidden_dim: int, modalities: int) -> nn.Sequential:
     )
 
 
-@register("mea", paper="arXiv 2407.04955", year=2024)
+@register("mea", paper="arXiv 2407.04955", year=2024, after_abstract=True)
 class MEA(AQAModel):
     """After the abstract of MEA: modality-exclusive and -agnostic representations of unaligned streams, as graphs.
 

@@ -125,7 +125,12 @@ def mutual_guidance(log_grades: Tensor, visible: Tensor) -> Tensor:
     return (by_pair * pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1)
 
 
-@register("mome", paper="Mixture-of-Modality-Experts with Holistic Token Learning, arXiv 2604.05947", year=2026)
+@register(
+    "mome",
+    paper="Mixture-of-Modality-Experts with Holistic Token Learning, arXiv 2604.05947",
+    year=2026,
+    after_abstract=True,
+)
 class MoME(AQAModel):
     """After the abstract of MoME: modality experts weighted by their outputs, whose tokens teach each other.
 

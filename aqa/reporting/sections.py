@@ -64,6 +64,7 @@ class Row:
     intervals: RowIntervals | None = None  # of single scores; None of runs of older versions
     ensemble: dict[str, Estimate] = field(default_factory=dict)  # SRCC of the mean scores of its seeds, by column
     learned: str = ""  # what it learned from beside its target's labels in `train`
+    model: str = ""  # as `aqa models` has it
 
     def deviation(self, pattern: str) -> float:
         """The standard deviation of SRCC over seeds; NaN for one seed, or where it is undefined for one."""
@@ -273,6 +274,7 @@ def _row(
         row_intervals(own, scores, patterns, _complete(modalities)),
         seed_ensemble(scores, resampled, modalities, patterns, averaged, AVERAGE),
         learned=learned_of(own),
+        model=str(own.first.metrics["model"]),
     )
 
 
@@ -392,6 +394,7 @@ def _mean_row(rows: Sequence[Row], columns: Sequence[str]) -> Row:
         measures=mean_measures([row.measures for row in rows], columns, seeds),
         intervals=mean_intervals([row.intervals for row in rows], columns),
         learned="; ".join(dict.fromkeys(row.learned for row in rows if row.learned)),
+        model=first.model,
     )
 
 

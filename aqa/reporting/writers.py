@@ -11,6 +11,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
+from aqa.models import MODELS
 from aqa.reporting import escaping
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import AVERAGE, ReportSection, Row
@@ -139,7 +140,27 @@ def notes_of(section: ReportSection, published: PublishedNumbers) -> list[str]:
     on_test = [ON_TEST] if _any_on_test(section.rows) or _any_on_test(others) else []
     learned = [f"{marked(row)}: {row.learned}" for row in section.rows if row.learned]
     of_folds = [section.note] if section.note else []
-    return [*on_test, *learned, *of_folds, *_average_notes(section), *untested_notes(section), *notes]
+    return [
+        *on_test,
+        *learned,
+        *of_folds,
+        *_average_notes(section),
+        *untested_notes(section),
+        *_after_abstract(section.rows),
+        *notes,
+    ]
+
+
+def _after_abstract(rows: Sequence[Row]) -> list[str]:
+    """Which models are no method as published: their papers' equations could not be had."""
+    notes = []
+    for name in dict.fromkeys(row.model for row in rows if row.model in MODELS.names()):
+        about = MODELS.get(name).about
+        if about.get("after_abstract"):
+            notes.append(
+                f"{name}: after the abstract of its paper ({about['paper']}), whose equations could not be had"
+            )
+    return notes
 
 
 def _average_notes(section: ReportSection) -> list[str]:

@@ -19,5 +19,7 @@ def test_every_model_is_listed_with_its_paper_within_100_columns():
 
 
 def test_models_written_after_an_abstract_say_so():
-    for name in ("mea", "mome"):
+    after_abstract = [entry.name for entry in MODELS.entries() if entry.about.get("after_abstract")]
+    assert after_abstract == ["mea", "mome"]
+    for name in after_abstract:
         assert MODELS.get(name).summary.startswith("After the abstract of"), name
