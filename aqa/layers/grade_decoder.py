@@ -66,9 +66,25 @@ class GradeDecoder(nn.Module):
     def vote(self, queries: Tensor) -> Tensor:
         """Decoded queries (B, n_query, H) -> scores (B,), in float32: bfloat16 tells some two hundred apart."""
         with torch.autocast(queries.device.type, enabled=False):
-            weights = self.regressor(queries.float()).diagonal(dim1=-2, dim2=-1).sigmoid()  # (B, n_query)
-            weights = weights / weights.sum(dim=1, keepdim=True)
-            return weights @ torch.linspace(0, 1, weights.shape[1], device=weights.device)
+            return mean_grade(self.weigh(queries))
+
+    def weigh(self, queries: Tensor) -> Tensor:
+        """Decoded queries (B, n_query, H) -> the weights of the grades, whose sum is 1, (B, n_query)."""
+        with torch.autocast(queries.device.type, enabled=False):
+            weights = self.regressor(queries.float()).diagonal(dim1=-2, dim2=-1).sigmoid()
+            return weights / weights.sum(dim=1, keepdim=True)
+
+
+def mean_grade(weights: Tensor) -> Tensor:
+    """The mean of distributions over the grades linspace(0, 1, n_query), (..., n_query) -> (...)."""
+    return weights @ torch.linspace(0, 1, weights.shape[-1], device=weights.device)
+
+
+def grade_deviation(weights: Tensor) -> Tensor:
+    """The standard deviation of distributions over the same grades, (..., n_query) -> (...)."""
+    grades = torch.linspace(0, 1, weights.shape[-1], device=weights.device)
+    apart = grades - mean_grade(weights).unsqueeze(-1)
+    return (weights * apart.square()).sum(dim=-1).sqrt()
 
 
 def xavier(module: nn.Module) -> None:

@@ -1,8 +1,9 @@
 """A Gaussian process with a kernel of groups: its marginal likelihood, and the posterior given n videos.
 
-Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006: sections 2.2, 5.4.1, 5.4.2 and, for basis videos,
-8.3.4 (projected process). The C outputs are independent processes that share the kernel; each has a scale and a
-noise of its own. What is predicted is their sum with given loadings (C,).
+Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006: sections 2.2, 5.4.1, 5.4.2. For basis videos:
+Snelson and Ghahramani, Sparse Gaussian Processes using Pseudo-inputs, NeurIPS 2006. The C outputs are independent
+processes that share the kernel; each has a scale and a noise of its own. What is predicted is their sum with given
+loadings (C,).
 """
 
 from __future__ import annotations
@@ -165,9 +166,10 @@ def exact(videos: Described, names: Sequence[str], logs: Floats, y: Tensor, load
 def through_basis(
     videos: Described, basis: Described, names: Sequence[str], logs: Floats, y: Tensor, loading: Tensor
 ) -> Conditioned:
-    """The posterior given n videos, seen through m basis videos: the projected process. Equations 8.26 and 8.27.
+    """The posterior given n videos, seen through m basis videos. Snelson and Ghahramani 2006, section 2.
 
-    The covariance of the n videos is taken to be Q = V'V for V = L^-1 K_mn and L L' = K_mm. Time m^2 n, memory m n.
+    The covariance of the n videos is taken to be Q = V'V for V = L^-1 K_mn and L L' = K_mm, and what Q leaves of their
+    variances is noise of each. Without the latter the basis videos would be trusted too far. Time m^2 n, memory m n.
     """
     outputs = y.shape[1]
     kernel = covariance(each_with_each(basis, basis), names, logs[:-outputs]).view(len(basis.has), -1)
@@ -178,21 +180,23 @@ def through_basis(
         part = Described([group[block] for group in videos.groups], videos.has[block])
         across = covariance(each_with_each(basis, part), names, logs[:-outputs]).view(len(kernel), -1)
         projected[:, block] = torch.linalg.solve_triangular(factor, across, upper=False)
-    values, vectors = torch.linalg.eigh(projected @ projected.T)
-    projected = vectors.T @ projected
-    back = torch.linalg.solve_triangular(factor.T, vectors, upper=True)  # (m, m) L^-T of the eigenvectors
-    apart = covariance(each_with_itself(videos), names, logs[:-outputs]) - projected.square().sum(dim=0)  # (n,)
+    left = covariance(each_with_itself(videos), names, logs[:-outputs]) - projected.square().sum(dim=0)
+    identity = torch.eye(len(kernel)).to(kernel)
     mean, variance, scales, noises = torch.zeros_like(y[:, 0]), torch.zeros_like(y[:, 0]), 0.0, 0.0
-    weights, shares = torch.zeros_like(values), torch.zeros_like(values)
+    weights, explained = torch.zeros_like(kernel[0]), torch.zeros_like(kernel)
     for c, noise in enumerate(np.exp(logs[-outputs:]).tolist()):
-        kept = 1 / (values + noise)  # of (V V' + s I)^-1
-        own = (y[:, c] - projected.T @ (kept * (projected @ y[:, c]))) / noise  # (Q + s I)^-1 y
-        precision = (1 - kept @ projected.square()) / noise  # the diagonal of (Q + s I)^-1
+        apart = left.clamp(min=0) + noise  # (n,) D; (Q + D)^-1 = D^-1 - B'B
+        weighed = projected / apart
+        inner = _factor(identity + weighed @ projected.T)
+        solved = torch.linalg.solve_triangular(inner, weighed, upper=False)  # B
+        own = y[:, c] / apart - solved.T @ (solved @ y[:, c])
+        precision = 1 / apart - solved.square().sum(dim=0)
         share = float(loading[c])
         scale = share**2 * profiled_scale(y[:, c], own)
         scales, noises = scales + scale, noises + scale * noise
         mean += share * (y[:, c] - own / precision)
-        variance += scale * (1 / precision + apart.clamp(min=0))
-        weights += share * kept * (projected @ y[:, c])
-        shares += scale * (1 - noise * kept)
-    return Conditioned(logs, back @ weights, (back * shares) @ back.T, scales, noises, (mean, variance))
+        variance += scale / precision
+        weights += share * torch.linalg.solve_triangular(inner.T, (solved @ y[:, c]).unsqueeze(1), upper=True)[:, 0]
+        explained += scale * (identity - torch.cholesky_inverse(inner))
+    back = torch.linalg.solve_triangular(factor.T, identity, upper=True)  # L^-T
+    return Conditioned(logs, back @ weights, back @ explained @ back.T, scales, noises, (mean, variance))

@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import scatter_rows
-from aqa.layers.grade_decoder import sinusoid, xavier
+from aqa.layers.grade_decoder import grade_deviation, mean_grade, sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
@@ -168,6 +168,14 @@ class ActionMAE(AQAModel):
         tokens = self.tokens(features, visible, lengths)
         return self.grade(self.complete(tokens, self.predict(tokens, visible), visible))
 
+    def diagnostics(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """deviation (B,): of the distribution over grades whose mean is the score."""
+        tokens = self.tokens(features, visible, lengths)
+        completed = self.complete(tokens, self.predict(tokens, visible), visible)
+        return {"deviation": grade_deviation(self.logits(completed).softmax(dim=-1))}
+
     def loss(
         self,
         features: Mapping[str, Tensor],
@@ -211,8 +219,7 @@ class ActionMAE(AQAModel):
 
     def grade(self, tokens: Tensor) -> Tensor:
         """The fused tokens' mean grade, (B, M, H) -> (B,)."""
-        weights = self.logits(tokens).softmax(dim=-1)  # (B, n_query)
-        return weights @ torch.linspace(0, 1, weights.shape[1], device=weights.device)
+        return mean_grade(self.logits(tokens).softmax(dim=-1))
 
     def logits(self, tokens: Tensor) -> Tensor:
         """The fused tokens as a distribution over grades, before the softmax: (B, M, H) -> (B, n_query)."""

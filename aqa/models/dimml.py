@@ -46,7 +46,7 @@ from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import clip_mean, scatter_rows
-from aqa.layers.grade_decoder import xavier
+from aqa.layers.grade_decoder import grade_deviation, mean_grade, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Example, Loss
@@ -237,15 +237,17 @@ class DIMML(AQAModel):
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        logits, weights = self._weighed(features, visible, lengths)
-        probability = (logits * weights.unsqueeze(-1)).sum(dim=1).softmax(dim=-1)
-        return probability @ torch.linspace(0, 1, self.n_query, device=visible.device)
+        return mean_grade(_mixed(*self._weighed(features, visible, lengths)))
 
     def diagnostics(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """certainty_weights (B, M + 1): how much each modality's head counts, and last the joined one."""
-        return {"certainty_weights": self._weighed(features, visible, lengths)[1]}
+        """certainty_weights (B, M + 1): how much each modality's head counts, and last the joined one.
+
+        deviation (B,): of the distribution over score levels whose mean is the score.
+        """
+        logits, weights = self._weighed(features, visible, lengths)
+        return {"certainty_weights": weights, "deviation": grade_deviation(_mixed(logits, weights))}
 
     def loss(
         self,
@@ -325,6 +327,11 @@ class DIMML(AQAModel):
         logits = torch.stack([*heads, self.join(encoded, visible)], dim=1)
         present = torch.cat([visible, self.joined_counts.expand(len(visible), 1)], dim=1)
         return logits, certainty_weights(logits, present, self.certainty_temperature, self.certainty)
+
+
+def _mixed(logits: Tensor, weights: Tensor) -> Tensor:
+    """The distribution over levels (B, n_query) of heads' logits (B, heads, n_query) with weights (B, heads)."""
+    return (logits * weights.unsqueeze(-1)).sum(dim=1).softmax(dim=-1)
 
 
 def _as_now(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

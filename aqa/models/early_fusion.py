@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import on_clips
-from aqa.layers.grade_decoder import GradeTransformer, projection
+from aqa.layers.grade_decoder import GradeTransformer, grade_deviation, projection
 from aqa.layers.losses import hardest_triplet
 from aqa.models.base import AQAModel, Loss
 from aqa.registry import Positive, Several, Share
@@ -90,6 +90,13 @@ class EarlyFusion(AQAModel):
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         return self.grade(features, visible, lengths)[0]
+
+    def diagnostics(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """deviation (B,): of the distribution over grades whose mean is the score."""
+        queries = self.grade(features, visible, lengths)[1]
+        return {"deviation": grade_deviation(self.network.grades.weigh(queries))}
 
     def loss(
         self,

@@ -144,6 +144,9 @@ class Ensemble(AQAModel):
         """A member that has learned nothing."""
         return build(name, widths=self.widths, **self.options[name])
 
+    def notes(self, videos: int) -> list[str]:
+        return [note for models in self.models_of.values() for note in models[0].notes(videos)]
+
     def weigh(self, scores: Floats, target: Floats, available: NDArray[np.bool_]) -> None:
         """Set the weights from out-of-fold scores (K, S, N) of the S `visible_sets`, for targets (N,) in [0, 1].
 

@@ -9,7 +9,7 @@ visible; nothing is learned of how they go together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import on_clips, scatter_rows
-from aqa.layers.grade_decoder import GradeTransformer, projection
+from aqa.layers.grade_decoder import GradeTransformer, grade_deviation, projection
 from aqa.layers.losses import hardest_triplet
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
@@ -69,6 +69,17 @@ class LateFusion(AQAModel):
             if rows.any():
                 total = total + scatter_rows(self.grade(m, features, rows, lengths)[0], rows)
         return total / visible.sum(dim=1)
+
+    def diagnostics(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """deviation (B,): of the mean of the visible modalities' distributions over grades."""
+        total = torch.zeros((), device=visible.device)
+        for m, rows in zip(self.modalities, visible.T, strict=True):
+            if rows.any():
+                queries = self.grade(m, features, rows, lengths)[1]
+                total = total + scatter_rows(cast(GradeTransformer, self.networks[m]).grades.weigh(queries), rows)
+        return {"deviation": grade_deviation(total / visible.sum(dim=1, keepdim=True))}
 
     def loss(
         self,

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import clip_mean, in_rows, on_clips
-from aqa.layers.grade_decoder import GradeDecoder, projection, sinusoid, xavier
+from aqa.layers.grade_decoder import GradeDecoder, grade_deviation, projection, sinusoid, xavier
 from aqa.layers.losses import channel_divergence, hardest_triplet, squared_error
 from aqa.layers.transformer import Encoder, FewQueryAttention, check_heads
 from aqa.models import mcmoe_patterns, register
@@ -285,13 +285,18 @@ class MCMoE(AQAModel):
     def diagnostics(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """router_weights (B, M, M): how much stream i listens to expert j, the mean over its clips."""
-        if not self.use_experts:
-            return {}
+        """router_weights (B, M, M): how much stream i listens to expert j, the mean over its clips.
+
+        deviation (B,): of the distribution over grades whose mean is the score.
+        """
         clips = self.real_clips(features, lengths, visible)
         streams = self.complete(self.encode(features, visible, clips), visible, clips)
-        weights = [self.mean_router_weights(stream, clips) for stream in streams.values()]
-        return {"router_weights": torch.stack(weights, dim=1)}
+        queries = self.grades(self.fuse(self.mix(streams, clips), clips), clips)[1]
+        found = {"deviation": grade_deviation(self.grades.weigh(queries))}
+        if self.use_experts:
+            weights = [self.mean_router_weights(stream, clips) for stream in streams.values()]
+            found["router_weights"] = torch.stack(weights, dim=1)
+        return found
 
     def clip_weights(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from aqa.layers.clips import before_padding
-from aqa.layers.grade_decoder import GradeDecoder
+from aqa.layers.grade_decoder import GradeDecoder, grade_deviation
 from aqa.models.base import PatternScores
 
 if TYPE_CHECKING:
@@ -47,30 +47,35 @@ class Hidden(NamedTuple):
 def score_patterns(
     model: MCMoE, encoded: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None, diagnose: bool
 ) -> PatternScores:
-    """Scores and, where asked, router weights under visible (P, B, M). encoded: streams (B, T, H), finite."""
+    """Scores and, where asked, diagnostics under visible (P, B, M). encoded: streams (B, T, H), finite."""
     linear, norm, _, second_linear, second_norm = cast("Iterable[Any]", model.fusion)
     first, second = fuse_linear_bn_eval(linear, norm), fuse_linear_bn_eval(second_linear, second_norm)
     weights = dict(zip(model.modalities, first.weight.chunk(len(model.modalities), dim=1), strict=True))
     real = torch.stack([F.linear(x, weights[m]) for m, x in model.mix(encoded, clips).items()], dim=1)  # (B, M, T, 2H)
     few_clips, spread = stand_in(model, encoded, clips)
 
-    scores, router_weights = [], []
+    scores: list[Tensor] = []  # (B, P) each, as are the deviations; router weights (B, P, M, M)
+    said: dict[str, list[Tensor]] = {"deviation": [], "router_weights": []}
     for seen in visible.transpose(0, 1).split(PATTERNS_AT_ONCE, dim=1):  # (B, P, M)
         hidden = fill_in(model, encoded, seen, clips, few_clips, spread.shape[2])
         generated = first.bias.repeat(*seen.shape[:2], spread.shape[2], 1)  # (B, P, K, 2H)
         for m, filled in hidden.items():
             generated[filled.pairs] += F.linear(model.mix({m: filled.stream}, filled.clips)[m], weights[m])
         memory = second(fuse(real, seen, generated, spread))  # (B, P, T, H)
-        scores.append(decode(model.grades, memory, clips))
+        queries = decode(model.grades, memory, clips)  # (B * P, n_query, H)
+        scores.append(model.grades.vote(queries).view(seen.shape[:2]))
+        if diagnose:
+            said["deviation"].append(grade_deviation(model.grades.weigh(queries)).view(seen.shape[:2]))
         if diagnose and model.use_experts:
-            router_weights.append(routed(model, encoded, seen, clips, hidden))
+            said["router_weights"].append(routed(model, encoded, seen, clips, hidden))
 
     scored = visible.any(dim=2)
     diagnostics: list[dict[str, Tensor]] = [{} for _ in visible]
-    if router_weights:
-        by_pattern = torch.cat(router_weights, dim=1).transpose(0, 1)
-        for found, weight, rows in zip(diagnostics, by_pattern, scored, strict=True):
-            found.update({"router_weights": weight[rows]} if rows.any() else {})
+    for name, parts in said.items():
+        if parts:
+            by_pattern = torch.cat(parts, dim=1).transpose(0, 1)
+            for found, values, rows in zip(diagnostics, by_pattern, scored, strict=True):
+                found.update({name: values[rows]} if rows.any() else {})
     return PatternScores(torch.cat(scores, dim=1).T.masked_fill(~scored, torch.nan), diagnostics)
 
 
@@ -139,11 +144,11 @@ def fuse(real: Tensor, seen: Tensor, generated: Tensor, spread: Tensor) -> Tenso
 
 
 def decode(grades: GradeDecoder, memory: Tensor, clips: Tensor | None) -> Tensor:
-    """The decoder's scores (B, P) of memory (B, P, T, H), of which clips (B, T) bool are real, None if all are."""
+    """The decoded queries (B * P, n_query, H) of memory (B, P, T, H), of which clips (B, T) are real, None if all."""
     rows, patterns = memory.shape[:2]
     padding = None if clips is None else ~clips.repeat_interleave(patterns, dim=0)
     queries = grades.placed(rows).repeat_interleave(patterns, dim=0)  # (B * P, n_query, H)
-    return grades.vote(grades.decoder(queries, memory.flatten(0, 1), padding)).view(rows, patterns)
+    return cast(Tensor, grades.decoder(queries, memory.flatten(0, 1), padding))
 
 
 def routed(

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import clip_mean, on_clips
-from aqa.layers.grade_decoder import sinusoid
+from aqa.layers.grade_decoder import grade_deviation, mean_grade, sinusoid
 from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
@@ -291,18 +291,25 @@ class MEA(AQAModel):
 
     def regress(self, exclusive: Tensor, agnostic: Tensor, visible: Tensor) -> Tensor:
         """Scores (B,) from the two graphs' nodes, (B, M, H) both: the mean grade of a distribution over grades."""
+        return mean_grade(self.distribution(exclusive, agnostic, visible))
+
+    def distribution(self, exclusive: Tensor, agnostic: Tensor, visible: Tensor) -> Tensor:
+        """The distribution over grades (B, n_query) from the two graphs' nodes."""
         fused = torch.cat([self.exclusive_graph(exclusive, visible), self.agnostic_graph(agnostic, visible)], dim=-1)
-        weights = self.grades(fused).softmax(dim=-1)  # (B, n_query)
-        return weights @ torch.linspace(0, 1, weights.shape[1], device=weights.device)
+        return cast(Tensor, self.grades(fused)).softmax(dim=-1)
 
     def diagnostics(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """exclusive_edges and agnostic_edges (B, M, M): how much stream i listens to stream j in either graph."""
+        """exclusive_edges and agnostic_edges (B, M, M): how much stream i listens to stream j in either graph.
+
+        deviation (B,): of the distribution over grades whose mean is the score.
+        """
         exclusive, agnostic = self.represent(features, visible, lengths)
         return {
             "exclusive_edges": self.exclusive_graph.edges(exclusive, visible),
             "agnostic_edges": self.agnostic_graph.edges(agnostic, visible),
+            "deviation": grade_deviation(self.distribution(exclusive, agnostic, visible)),
         }
 
 

@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import clip_mean, scatter_rows
-from aqa.layers.grade_decoder import sinusoid, xavier
+from aqa.layers.grade_decoder import grade_deviation, sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
@@ -219,16 +219,24 @@ class MoME(AQAModel):
 
     def mix(self, outputs: Outputs, weights: Tensor) -> Tensor:
         """The score that the experts' weighted distributions over grades have on average, (B,)."""
+        return self.mixed_grades(outputs, weights) @ self.grades
+
+    def mixed_grades(self, outputs: Outputs, weights: Tensor) -> Tensor:
+        """The experts' distributions over grades as one, weighted by (B, M): (B, Q)."""
         predictions = outputs.log_grades.exp().mean(dim=2)  # (B, M, Q)
-        return (weights.unsqueeze(-1) * predictions).sum(dim=1) @ self.grades
+        return (weights.unsqueeze(-1) * predictions).sum(dim=1)
 
     def diagnostics(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """gate_weights (B, M): how much each expert counts. expert_scores (B, M): what it says, NaN if hidden."""
+        """gate_weights (B, M): how much each expert counts. expert_scores (B, M): what it says, NaN if hidden.
+
+        deviation (B,): of the mixed distribution over grades whose mean is the score.
+        """
         outputs = self.consult(features, visible, lengths)
-        scores = outputs.log_grades.exp().mean(dim=2) @ self.grades
+        scores, weights = outputs.log_grades.exp().mean(dim=2) @ self.grades, self.weigh(outputs, visible)
         return {
-            "gate_weights": self.weigh(outputs, visible),
+            "gate_weights": weights,
             "expert_scores": scores.masked_fill(~visible, torch.nan),
+            "deviation": grade_deviation(self.mixed_grades(outputs, weights)),
         }

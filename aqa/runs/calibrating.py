@@ -15,7 +15,8 @@ from aqa.features.batches import Rows, training_batches
 from aqa.missing import MissingPattern
 from aqa.missing.hiding import Subset
 from aqa.modalities import subsets
-from aqa.models.base import Example
+from aqa.models.base import AQAModel, Example
+from aqa.models.ensemble import Ensemble
 from aqa.runs.calibration import Calibration, Key, ShownSet, distinct_sets
 from aqa.runs.prepare import Prepared
 
@@ -32,11 +33,19 @@ def calibrate(prepared: Prepared) -> Calibration:
     rows, truth = calibrating.rows, prepared.target.values[calibrating.rows]
     return Calibration(
         source=calibrating.source,
-        selected=calibrating.selected and not scorer.model.closed_form,
+        selected=calibrating.selected and selects_epochs(scorer.model),
         kept_apart=residuals_of(scorer, rows, truth, sets, calibrating.patterns) if len(rows) else {},
         left_out=found,
         range=(scorer.low, scorer.high),
     )
+
+
+def selects_epochs(model: AQAModel) -> bool:
+    """Whether a model's training keeps the epoch that is best on the selecting videos.
+
+    A model in closed form has one epoch. An ensemble keeps the last of each member.
+    """
+    return not (model.closed_form or isinstance(model, Ensemble))
 
 
 def held_out(prepared: Prepared) -> Mapping[Key, Residuals]:

@@ -267,7 +267,8 @@ def _selection(config: Experiment, found: Sequence[Mapping[str, Any]]) -> dict[s
     values = [one["selection"]["value"] for one in found]
     known = [float("nan") if value is None else float(value) for value in values]
     value = measures.fisher_mean(known) if config.select.metric == "srcc" else float(np.mean(known))
-    return {**config.select.model_dump(), "epoch": None, "epochs": None, "value": value}
+    parts = {key: found[0]["selection"][key] for key in ("seeds", "inner_folds") if key in found[0]["selection"]}
+    return {**config.select.model_dump(), "epoch": None, "epochs": None, "value": value, **parts}
 
 
 def _about_folds(folds: FoldsConfig, found: OutOfFold) -> dict[str, Any]:

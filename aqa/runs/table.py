@@ -39,8 +39,9 @@ def selection_text(selection: Mapping[str, Any]) -> str:
         last = f"the last epoch, {selection['epoch']} of {selection['epochs']}"
         return f"{last}: {metric} ({selection['pattern']}) on {selection['split']} was undefined in every epoch"
     split = "SELECTED ON TEST" if selection["split"] == "test" else f"selected on {selection['split']}"
+    in_folds = " in each fold" if selection["epoch"] is None else ""
     if selection.get("seeds") is not None:
-        return f"the mean of {selection['seeds']} seeds, each {split} by {metric} ({selection['pattern']})"
+        return f"the mean of {selection['seeds']} seeds, each {split}{in_folds} by {metric} ({selection['pattern']})"
     if selection["epoch"] is None:
         return f"epochs {split} in each fold by {metric} ({selection['pattern']})"
     return f"{split}: epoch {selection['epoch']} of {selection['epochs']}, best {metric} ({selection['pattern']})"

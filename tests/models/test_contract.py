@@ -197,6 +197,47 @@ def test_patterns_together_are_scored_as_each_alone_and_nothing_hidden_in_one_le
         torch.testing.assert_close(scores[rows], alone, rtol=0, atol=1e-6, equal_nan=True)
 
 
+def said(model, features, visible, clips):
+    with torch.no_grad():
+        return model.score_patterns(features, visible, clips, diagnose=True).diagnostics
+
+
+@EVERY_MODEL
+@pytest.mark.parametrize("mask", [False, True])
+def test_what_a_model_says_of_a_score_depends_on_nothing_hidden(name, mask):
+    model, (features, length) = small(name, mask_padding=mask), padded(7)
+    patterns = torch.stack([SUBSETS, SUBSETS & torch.tensor([True, True, False])])
+    patterns[:, ~patterns[1].any(dim=1)] = torch.tensor([True, False, False])
+    seen = patterns.any(dim=0)
+    poisoned = {m: x.masked_fill(~seen[:, i].view(-1, 1, 1), torch.nan) for i, (m, x) in enumerate(features.items())}
+    expected = said(model, features, patterns, poisoned_lengths(length, seen, CLIPS))
+    found = said(model, poisoned, patterns, poisoned_lengths(length, seen, 1))
+    for one, other in zip(expected, found, strict=True):
+        assert set(one) == set(other)
+        for key, values in one.items():
+            torch.testing.assert_close(values, other[key], rtol=0, atol=0, equal_nan=True, msg=key)
+
+
+STATES_A_DEVIATION = {
+    *("actionmae", "dimml", "gaussian_process", "grade_decoder", "late_fusion", "mcmoe", "mea", "mean_fill"),
+    *("modality_dropout", "mome", "zero_fill"),
+}
+
+
+@EVERY_MODEL
+def test_a_deviation_is_stated_by_models_with_a_distribution_and_is_one_of_the_unit_interval(name):
+    model, features = small(name), inputs(7)
+    patterns = torch.stack([SUBSETS, torch.ones_like(SUBSETS)])
+    found = said(model, features, patterns, lengths(7))
+    assert ["deviation" in one for one in found] == [name in STATES_A_DEVIATION] * 2
+    for one, visible in zip(found, patterns, strict=True):
+        if "deviation" in one:
+            assert one["deviation"].shape == (7,)
+            assert ((one["deviation"] > 0) & (one["deviation"] <= 0.5)).all()
+            alone = said(model, features, visible.unsqueeze(0), lengths(7))[0]["deviation"]
+            torch.testing.assert_close(one["deviation"], alone, rtol=0, atol=1e-6)
+
+
 @EVERY_MODEL
 def test_a_score_depends_on_visible_values(name):
     model, features = small(name), inputs(7)

@@ -110,6 +110,13 @@ def test_a_visible_set_that_few_videos_have_takes_the_weights_of_all():
     assert not torch.equal(model.weights_of((True, True, True)), model.weights_of((True, False, False)))
 
 
+def test_what_a_member_has_to_say_of_the_training_set_is_said():
+    members = {"ridge": {}, "gaussian_process": {"most_videos": 20, "basis_videos": 10}}
+    found = build("ensemble", widths=WIDTHS, members=members).notes(30)
+    assert len(found) == 1
+    assert "these 30 are seen through 10 of them" in found[0]
+
+
 def test_what_cannot_be_is_said_in_a_line():
     with pytest.raises(AqaError, match="takes at most 5 modalities, got 6"):
         ensemble(dict.fromkeys("abcdef", 2))

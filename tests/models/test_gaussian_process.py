@@ -332,6 +332,27 @@ def test_through_all_videos_as_a_basis_the_process_is_the_exact_one():
         assert torch.allclose(one, other, rtol=0, atol=1e-5)
 
 
+def test_through_a_basis_errors_are_as_large_as_stated_also_where_it_explains_little():
+    model = fitted(videos(10, 200))
+    learned, seen, new = (model._learned(torch.arange(*ends), COMPLETE) for ends in ((0, 150), (0, 30), (150, 200)))
+    everyone = model._learned(torch.arange(200), COMPLETE)
+    logs = np.append(np.ones(model.logs.shape[1] - 1), -0.5)  # the noise is little beside what 30 videos leave
+    kernel = covariance(each_with_each(everyone, everyone), model.kernel, logs[:-1]).view(200, 200)
+    across = covariance(each_with_each(new, seen), model.kernel, logs[:-1]).view(50, -1)
+    factor = torch.linalg.cholesky(kernel + np.exp(logs[-1]) * torch.eye(200))
+    ratios = []
+    for draw in (factor @ torch.randn(200, 40, generator=torch.Generator().manual_seed(0), dtype=torch.double)).T:
+        known = through_basis(learned, seen, model.kernel, logs, draw[:150, None], torch.ones(1, dtype=torch.double))
+        mean, variance = known.predict(across, kernel.diagonal()[150:])
+        left_out, stated = known.left_out
+        ratios.append([((draw[150:] - mean).square() / variance).mean()])
+        ratios[-1] += [part.mean() for part in ((draw[:150] - left_out).square() / stated).split([30, 120])]
+    of_new, of_basis, of_others = np.mean(ratios, axis=0)
+    assert 0.75 < of_new < 1.25
+    assert 0.75 < of_basis < 1.5
+    assert 0.75 < of_others < 1.25
+
+
 def test_a_larger_training_set_is_seen_through_some_of_its_videos():
     train, test = videos(10, 300), videos(11, 200)
     exact, through = fitted(train), fitted(train, most_videos=200, basis_videos=60)

@@ -137,6 +137,7 @@ def test_a_run_of_an_ensemble_scores_and_is_scored_again(store, tmp_path):
     history = pd.read_csv(tmp_path / "run/history.csv")
     assert history["epoch"].tolist() == list(range(1, 8 + 6 + 1))  # eight fits in closed form, three networks
     assert history["part"].nunique() == 11
+    assert not result.metrics["intervals"]["selected_on_them"]  # no epoch is selected
 
 
 @pytest.mark.parametrize("epoch", [3, 9, 10, 12])
@@ -190,6 +191,8 @@ def test_seeds_as_one_resume_and_take_folds(store, tmp_path, stopped_in_epoch):
     found = aqa.run(config(store, tmp_path / "folds", **changes))
     whole = aqa.run(config(store, tmp_path / "whole", **changes))
     assert (found.folder / "predictions.csv").read_bytes() == (whole.folder / "predictions.csv").read_bytes()
+    assert "the mean of 2 seeds, each selected on valid in each fold by SRCC (complete)" in str(found)
+    assert found.metrics["intervals"]["selected_on_them"]
 
 
 def test_inner_folds_follow_the_group_of_the_outer_ones(store, tmp_path):
