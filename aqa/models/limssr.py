@@ -57,7 +57,7 @@ PROMPT = (
     "what the recorded ones suggest it would have shown. Then sum up, at the last places, all that a judge would weigh "
     "when rating the performance: "
 )
-MOST_STREAMS = 10  # each visible set has its prompt
+_MOST_STREAMS = 10  # each visible set has its prompt
 CONFIDENCE, MAIN_SHARE = 0.6, 0.7  # what is learned starts from these
 
 
@@ -174,8 +174,8 @@ class LIMSSR(AQAModel):
         mask_padding: bool = False,
     ):
         super().__init__(widths)
-        if len(widths) > MOST_STREAMS:
-            raise AqaError(f"model 'limssr' takes at most {MOST_STREAMS} modalities, not {len(widths)}")
+        if len(widths) > _MOST_STREAMS:
+            raise AqaError(f"model 'limssr' takes at most {_MOST_STREAMS} modalities, not {len(widths)}")
         self.mse_weight, self.alpha, self.margin = mse_weight, alpha, margin
         self.consistency_weight, self.mask_padding = consistency_weight, mask_padding
         pretrained = read_pretrained(llm)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -294,26 +293,6 @@ def test_many_modalities_are_refused():
 
 
 def test_a_package_that_is_not_there_is_named(monkeypatch):
-    """One of the two alone; the next test has neither."""
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(AqaError, match=r"^option 'llm' needs the package peft: pip install 'aqa\[llm\]' \("):
         model()
-
-
-def test_the_list_of_models_needs_none_of_the_extra(tmp_path):
-    code = f"""
-import sys
-sys.modules["transformers"] = sys.modules["peft"] = None
-import aqa
-from aqa.reporting.models import models_table
-(line,) = [line for line in models_table().splitlines() if line.startswith("limssr")]
-assert line.split()[:3] == ["limssr", "2026", "depends"], line
-try:
-    aqa.models.build("limssr", widths={{"visual": 2}}, llm={tiny_llm().name!r})
-except aqa.AqaError as error:
-    assert str(error).startswith("option 'llm' needs the package transformers: pip install 'aqa[llm]'"), error
-else:
-    raise SystemExit("it was built")
-"""
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

@@ -1,5 +1,8 @@
 """The list of models."""
 
+import subprocess
+import sys
+
 from aqa.models import MODELS
 from aqa.reporting.models import COLUMNS, models_table
 
@@ -23,3 +26,24 @@ def test_models_written_after_an_abstract_say_so():
     assert after_abstract == ["mea", "mome"]
     for name in after_abstract:
         assert MODELS.get(name).summary.startswith("After the abstract of"), name
+
+
+def test_a_model_whose_packages_are_not_installed_is_listed_and_refused_in_one_line(tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    code = f"""
+import sys
+sys.modules["transformers"] = sys.modules["peft"] = None
+import aqa
+from aqa.reporting.models import models_table
+(line,) = [line for line in models_table().splitlines() if line.startswith("limssr")]
+assert line.split()[:3] == ["limssr", "2026", "depends"], line
+try:
+    aqa.models.build("limssr", widths={{"visual": 2}}, llm={str(tmp_path)!r})
+except aqa.AqaError as error:
+    assert str(error).startswith("option 'llm' needs the package transformers: pip install 'aqa[llm]'"), error
+else:
+    raise SystemExit("it was built")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
