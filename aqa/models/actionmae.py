@@ -21,7 +21,8 @@ Changed to score performances from clip features:
 
 In one place paper and published code differ, and the paper is followed: its fusion takes real tokens and predicted ones
 (Figure 3). The code takes the decoder's output for real tokens too, and where nothing was dropped the encoder's, memory
-tokens first; its evaluation puts tokens in the wrong places unless those kept are the first ones.
+tokens first; its evaluation puts tokens in the wrong places unless those kept are the first ones. On random weights the
+decoder's output for all moves scores by up to 0.15 (`pytest tests/golden` prints it).
 
 As in the code, no position encodings are added: the code computes them, and its blocks leave them out. Two dropped
 streams are then predicted alike, and the order of clips says nothing; `position: sinusoid` adds them. The paper's text

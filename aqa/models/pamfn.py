@@ -27,11 +27,14 @@ branches as they are, statistics and dropout included.
 
 What else is not as in the published code, and why:
 
-- in evaluation PolicyNet takes its likeliest choice instead of drawing one: a score must not change from call to call;
+- in evaluation PolicyNet takes its likeliest choice instead of drawing one: a score must not change from call to call
+  (on random weights this moves scores by up to 0.001; `pytest tests/golden` prints it);
 - the only clip of a video is kept where clips are pooled, and padding is kept out of convolutions, pooling and
   statistics (`mask_padding`), so that videos of any length can be scored;
 - there the second stage begins with each branch as it did best on the test split; here with the branches as they are;
-- there the two stages have an optimizer each (SGD, then AdamW); here there is one for both;
+- there the two stages have an optimizer each (SGD, then AdamW) and every branch is trained, and its gradient clipped,
+  by itself; here one optimizer has both stages unless `train.stages` gives each its own, as the experiments in
+  experiments/published do, and the branches are trained side by side. What this does to numbers was not measured;
 - attention is plain; there logits are negative and the query of the cross-modal feature decoder too, which other signs
   of weights make up for.
 

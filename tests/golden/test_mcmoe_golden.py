@@ -21,13 +21,19 @@ our_name = Names(METHODS["mcmoe"].names(METHODS["mcmoe"].streams)).ours
 PATTERNS = ("vaf", "va", "vf", "af", "v", "a", "f")
 
 
+class Vectors(dict):
+    """The arrays of a file, which knows its name."""
+
+
 @pytest.fixture(scope="module", params=["mcmoe_tiny", "mcmoe_tiny_deep", "mcmoe_fisv", "mcmoe_fs1000"])
 def golden(request):
     path = (HERE if "tiny" in request.param else SHARED) / f"{request.param}.npz"
     if path.parent == SHARED and not path.is_file():
         pytest.skip(f"optional: the large golden vectors are not at {path}")
     with np.load(path) as archive:
-        return {name: archive[name] for name in archive.files}
+        found = Vectors({name: archive[name] for name in archive.files})
+    found.file = path.name
+    return found
 
 
 def published(golden, **options):
@@ -50,9 +56,9 @@ def one_by_one(model, golden, pattern):
         return torch.cat([model.score(inputs(golden, slice(i, i + 1)), visible(pattern, 1)) for i in range(rows)])
 
 
-def close(value, expected, relative=0.0, absolute=0.0):
+def close(golden, value, expected, relative=0.0, absolute=0.0):
     kind = "values" if absolute else "losses" if relative == LOSS else "gradients"
-    return compare("mcmoe", kind, value, expected, absolute or relative, relative=bool(relative))
+    return compare(f"mcmoe: {golden.file}", kind, value, expected, absolute or relative, relative=bool(relative))
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -60,8 +66,8 @@ def test_scores_of_a_batch_and_of_single_videos(golden, pattern):
     model = published(golden)
     with torch.no_grad():
         batch = model.score(inputs(golden), visible(pattern, len(golden["input.score"])))
-    assert close(batch, golden[f"eval_batch.{pattern}"], absolute=SCORE)
-    assert close(one_by_one(model, golden, pattern), golden[f"eval_single.{pattern}"], absolute=SCORE)
+    assert close(golden, batch, golden[f"eval_batch.{pattern}"], absolute=SCORE)
+    assert close(golden, one_by_one(model, golden, pattern), golden[f"eval_single.{pattern}"], absolute=SCORE)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS[1:])
@@ -72,26 +78,28 @@ def test_loss_gradients_and_the_state_after_a_step(golden, pattern):
     everything = torch.ones(len(target), 3, dtype=torch.bool)
     total, parts = model.loss(inputs(golden), target, visible(pattern, len(target)), everything)
     total.backward()
-    assert close(total.item(), golden[f"train.{pattern}.loss"], relative=LOSS)
-    assert close((parts["reconstruction"] + parts["kl"]).item(), golden[f"train.{pattern}.recon_kl"], relative=LOSS)
-    assert close(parts["mse"].item(), golden[f"train.{pattern}.mse"], relative=LOSS)
+    assert close(golden, total.item(), golden[f"train.{pattern}.loss"], relative=LOSS)
+    assert close(
+        golden, (parts["reconstruction"] + parts["kl"]).item(), golden[f"train.{pattern}.recon_kl"], relative=LOSS
+    )
+    assert close(golden, parts["mse"].item(), golden[f"train.{pattern}.mse"], relative=LOSS)
 
     parameters = dict(model.named_parameters())
     norm = torch.stack([p.grad.norm() for p in parameters.values() if p.grad is not None]).norm().item()
-    assert close(norm, golden[f"train.{pattern}.grad_norm_total"], relative=GRADIENT)
+    assert close(golden, norm, golden[f"train.{pattern}.grad_norm_total"], relative=GRADIENT)
     prefix = f"train.{pattern}.grad_norm."
     checked = [name for name in golden if name.startswith(prefix)]
     assert checked
     for name in checked:
         gradient = parameters[our_name(name.removeprefix(prefix))].grad
-        assert close(gradient.norm().item(), golden[name], relative=GRADIENT), name
+        assert close(golden, gradient.norm().item(), golden[name], relative=GRADIENT), name
 
     optimizer.step()
     after = f"after_step.{pattern}.eval_single.vaf"
     if after in golden:
         # One Adam step moves every weight by the learning rate in the direction of its gradient's sign, so weights
         # whose gradient is rounding noise may differ; the scores hold all the same.
-        assert close(one_by_one(model.eval(), golden, "vaf"), golden[after], absolute=5 * SCORE)
+        assert close(golden, one_by_one(model.eval(), golden, "vaf"), golden[after], absolute=5 * SCORE)
 
 
 @pytest.mark.parametrize("pattern", ["va", "v"])
@@ -102,7 +110,7 @@ def test_training_scores_are_those_of_batch_statistics(golden, pattern):
     encoded = model.encode(inputs(golden), everything, None)
     streams = model.complete(encoded, visible(pattern, rows), None)
     scores, _ = model.grades(model.fuse(model.mix(streams, None), None))
-    assert close(scores.detach(), golden[f"train.{pattern}.score"], absolute=SCORE)
+    assert close(golden, scores.detach(), golden[f"train.{pattern}.score"], absolute=SCORE)
 
 
 def test_sizes_are_inferred(golden):
@@ -118,7 +126,7 @@ def test_by_query_a_published_model_scores_alike_in_any_batch(golden):
     model = published(golden, prototype_position="query")
     with torch.no_grad():
         batch = model.score(inputs(golden), visible("va", len(golden["input.score"])))
-    assert close(batch, one_by_one(model, golden, "va"), absolute=SCORE)
+    assert close(golden, batch, one_by_one(model, golden, "va"), absolute=SCORE)
 
 
 def test_files_and_mappings_are_read_alike(golden, tmp_path):
