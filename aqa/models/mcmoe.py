@@ -16,8 +16,8 @@ Four choices of the published code are options here. By default a video's score 
 alone:
 
 - which streams are visible is an argument, a boolean per sample and modality, not a stream that sums to zero;
-- `prototype_position="query"` numbers the prototypes; the published "batch_row" numbers the rows of the batch. On random
-  weights this moves scores by up to 0.05 (`pytest tests/golden` prints it);
+- `prototype_position="query"` numbers the prototypes; the published "batch_row" numbers the rows of the batch. On
+  random weights this moves scores by up to 0.05 (`pytest tests/golden` prints it);
 - `generator_queries="shared"` computes the one query that the published generator repeats T times (its output is
   constant over time); "temporal" gives each clip a query of its own;
 - `mask_padding=True` keeps padded clips out of attention, statistics and losses. By default they are attended to, as
