@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import aqa
@@ -14,6 +15,7 @@ from aqa.runs.prepare import prepare
 from aqa.store.synthetic import make_synthetic
 from aqa.training.optimizers import optimizer_of
 from aqa.training.schedules import scheduler_of, stage_of, stages_of
+from tests.models.tiny_llm import NEEDS_LLM, without_default
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "published"
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -56,15 +58,16 @@ def rates(config, epochs):
     return [found[epoch] for epoch in epochs]
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=NEEDS_LLM if "limssr" in name else ()) for name in FILES])
 def test_every_target_of_every_file_would_run(name, stores):
-    data_set = name.rpartition("_")[2]
+    method, _, data_set = name.rpartition("_")
+    llm = {f"model.{key}": value for key, value in without_default(method).items()}
     for target in TARGETS[data_set]:
         config = experiment(name, target, stores[data_set])
         assert config.select.split == "test"
-        small = experiment(name, target, stores[data_set], **{"data.clips": 8})
+        small = experiment(name, target, stores[data_set], **{"data.clips": 8}, **llm)
         prepared = prepare(small, FeatureLoader(), silent)
-        assert prepared.scorer.model.parameter_count > 1e6
+        assert prepared.scorer.model.parameter_count > 1e6 or llm
         assert len(prepared.rowsets.train) == 4  # all that there are: none is taken away to select
 
 
@@ -106,6 +109,18 @@ def test_pamfn_has_two_stages_with_an_optimizer_each(stores, name, target, epoch
     assert of_last_descent[0] == pytest.approx(5e-6 + (1e-2 - 5e-6) * (1 + math.cos(math.pi * 249 / 250)) / 2)
     assert of_second == pytest.approx([second, second / 10])  # the head learns at a tenth
     assert of_last[0] == pytest.approx(last)
+
+
+def test_limssr_rises_for_five_epochs_before_its_cosine(stores):
+    train = experiment("limssr_fs1000", "TES", stores["fs1000"]).train
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=train.learning_rate)
+    schedule, found = scheduler_of(optimizer, train), []
+    for _ in range(train.epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert found[:6] == pytest.approx([4e-5, 8e-5, 1.2e-4, 1.6e-4, 2e-4, 2e-4])
+    assert found[99] == pytest.approx(2e-5 + 1.8e-4 * (1 + math.cos(math.pi * 94 / 95)) / 2)
 
 
 def test_mcmoe_is_what_the_project_has_for_the_set_but_for_their_protocol():
