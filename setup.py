@@ -24,7 +24,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["aqa", "aqa.*", "data_prep", "data_prep.*"]),
     options={"editable_wheel": {"mode": "compat"}},  # found from any folder, the one above a clone included
-    package_data={"aqa": ["py.typed"], "aqa.reporting": ["published.yaml", "templates/*"]},
+    package_data={"aqa": ["py.typed"], "aqa.reporting": ["published.yaml", "recommend.yaml", "templates/*"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.24",

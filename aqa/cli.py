@@ -526,9 +526,23 @@ def inspect(store: Annotated[Path, typer.Argument(help="A feature store (HDF5)."
     raise typer.Exit(0 if inspection.usable else 1)
 
 
-@app.command(epilog=examples("aqa models", "aqa models --plugin mine.py"))
-def models(plugin: Plugin = None) -> None:
+@app.command(epilog=examples("aqa models", "aqa models --recommend data/pom.h5", "aqa models --plugin mine.py"))
+def models(
+    recommend: Annotated[
+        Path | None,
+        typer.Option(
+            help="A feature store: say what to try first on data of its size and shape, with what was measured.",
+            metavar="STORE",
+        ),
+    ] = None,
+    plugin: Plugin = None,
+) -> None:
     """List the models. Their number of parameters is for streams of 1024, 768 and 1024 channels (Fis-V)."""
+    if recommend is not None:
+        from aqa.reporting.recommend import recommendation
+
+        _show(recommendation(recommend))
+        return
     from aqa.reporting.models import models_table
 
     _show(models_table())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -149,7 +150,14 @@ def test_what_a_terminal_would_obey_is_shown_escaped(here, capsys):
 
 def test_models_are_listed(capsys):
     assert aqa("models") == 0
-    assert "ridge             1970       5,633  Ridge regression" in capsys.readouterr().out
+    assert re.search(r"ridge +1970 +5,633  Ridge regression", capsys.readouterr().out)
+
+
+def test_models_are_recommended_for_a_store(tmp_path, capsys):
+    assert aqa("prepare", "synthetic", "--preset", "tiny", "--samples", "30", "--out", str(tmp_path / "s.h5")) == 0
+    assert aqa("models", "--recommend", str(tmp_path / "s.h5")) == 0
+    assert "Try first: " in capsys.readouterr().out
+    assert aqa("models", "--recommend", str(tmp_path / "none.h5")) == 2
 
 
 MISTAKES = {

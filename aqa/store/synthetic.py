@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from aqa.errors import AqaError, nearest
 from aqa.modalities import subsets
 from aqa.store.draws import CLIPS, EVIDENCE, LENGTH, Clips, DrawnVideos, Floats, Video, ar1, generator, mixing, videos
+from aqa.store.graded import best_srcc, grade_of
 from aqa.store.moments import MOMENTS, MomentPreset, draw_moments
 from aqa.store.store import Modality, Target
 from aqa.store.write import write_store
@@ -50,12 +51,16 @@ class Stream:
 
 @dataclass(frozen=True)
 class Score:
-    """A target: its range, and the parts of its variance (shared, one per modality, judges' noise), summing to 1."""
+    """A target: its range, and the parts of its variance (shared, one per modality, judges' noise), summing to 1.
+
+    grades: how many grades of equal shares it is cut into, 0 to grades - 1; 0 where it is not.
+    """
 
     low: float
     high: float
     shared: float
     own: tuple[float, ...]
+    grades: int = 0
 
     @property
     def weights(self) -> Floats:
@@ -102,6 +107,15 @@ PRESETS: dict[str, Preset] = {
         streams=_streams(16, 12, 16),
         targets={"score": Score(0, 100, 0.55, _MIXED)},
         splits={"train": 1000, "valid": 200, "test": 600},
+        lengths=(8, 12),
+        phi=0.5,
+        noise=0.5,
+    ),
+    # Grades in the place of scores, for models whose own task is classification.
+    "graded": Preset(
+        streams=_streams(16, 12, 16),
+        targets={"grade": Score(0, 3, 0.55, _MIXED, grades=4)},
+        splits={"train": 600, "valid": 200, "test": 1200},
         lengths=(8, 12),
         phi=0.5,
         noise=0.5,
@@ -165,12 +179,11 @@ def find_preset(name: str) -> Preset | MomentPreset:
     return presets[name]
 
 
-def ceiling_srcc(preset: Preset, target: str, subset: Collection[str]) -> float:
-    """The highest Spearman correlation with `target` that any prediction from the modalities in `subset` can have.
+def quality_correlation(preset: Preset, target: str, subset: Collection[str]) -> float:
+    """rho, the correlation of quality with the best prediction from the modalities in `subset`.
 
     Independent reports of s add their precisions 1/error, and a signal of variance 1 seen with precision p is explained
-    to the part p / (1 + p). The parts add up to rho^2, the squared correlation of E[q | subset] with q; Spearman's
-    correlation of two jointly normal variables is 6/pi asin(rho/2) (Pearson 1907).
+    to the part p / (1 + p). The parts add up to rho^2, the squared correlation of E[q | subset] with q.
     """
     score = preset.targets[target]
     precision = sum(1 / preset.streams[m].shared_error for m in subset)
@@ -178,7 +191,16 @@ def ceiling_srcc(preset: Preset, target: str, subset: Collection[str]) -> float:
     for modality, own in zip(preset.streams, score.own, strict=True):
         if modality in subset:
             explained += own / (1 + preset.streams[modality].own_error)
-    return 6 / math.pi * math.asin(math.sqrt(explained) / 2)
+    return math.sqrt(explained)
+
+
+def ceiling_srcc(preset: Preset, target: str, subset: Collection[str]) -> float:
+    """The highest Spearman correlation with `target` that any prediction from the modalities in `subset` can have.
+
+    Spearman's correlation of two jointly normal variables is 6/pi asin(rho/2) (Pearson 1907).
+    """
+    rho, grades = quality_correlation(preset, target, subset), preset.targets[target].grades
+    return best_srcc(rho, grades) if grades else 6 / math.pi * math.asin(rho / 2)
 
 
 def ceilings(preset: Preset, target: str) -> dict[str, float]:
@@ -277,8 +299,10 @@ def _quality(preset: Preset, target: str, evidence: Floats) -> Floats:
 
 def _target(process: Preset | MomentPreset, name: str, rows: list[Video], drawn: DrawnVideos) -> Target:
     score = process.targets[name]
-    # Five standard deviations on either side: the range is not left in practice, so nothing need be clipped.
-    values = (score.low + score.high) / 2 + (score.high - score.low) / 10 * drawn.quality[name]
+    if isinstance(score, Score) and score.grades:
+        values = grade_of(drawn.quality[name], score.grades)
+    else:  # five standard deviations on either side: the range is not left in practice, so nothing need be clipped
+        values = (score.low + score.high) / 2 + (score.high - score.low) / 10 * drawn.quality[name]
     values[[v.target not in (None, name) for v in rows]] = np.nan
     return Target(values, score.low, score.high, drawn.ceilings[name])
 
