@@ -6,7 +6,7 @@ import base64
 import datetime
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,19 @@ from aqa.errors import printable
 from aqa.evaluation.bootstrap import RESAMPLES
 from aqa.evaluation.comparison import Ranking
 from aqa.reporting import charts, writers
+from aqa.reporting.choosing import choices
 from aqa.reporting.collect import FinishedRun
 from aqa.reporting.naming import unique_names
 from aqa.reporting.sections import ReportSection, Row
-from aqa.reporting.tables import PlainTable, further_tables, heading, runs_table, selected_value, settings_text
+from aqa.reporting.tables import (
+    PlainTable,
+    further_tables,
+    heading,
+    marked,
+    runs_table,
+    selected_value,
+    settings_text,
+)
 from aqa.reporting.writers import PublishedNumbers
 from aqa.runs.table import number
 from aqa.version import __version__
@@ -68,10 +77,11 @@ def render(
     runs: Sequence[FinishedRun],
     warnings: Sequence[str],
     searches: Sequence[PlainTable] = (),
+    files: Mapping[tuple[str, ...], str] | None = None,
 ) -> str:
     """The page. sections: by data set, the mean over targets before the targets, each with its figures.
 
-    searches: tables of the searches that chose the settings of some runs.
+    searches: tables of the searches that chose the settings of some runs. files: the names of figures' files by key.
     """
     names = list(dict.fromkeys(section.data_set for section, _ in sections))
     targets = sum(section.target is not None for section, _ in sections)
@@ -81,8 +91,11 @@ def render(
         on_test=any(row.on_test for section, _ in sections for row in section.rows),
         learned=any(row.learned for section, _ in sections for row in section.rows),
         warnings=list(map(printable, warnings)),
-        data_sets=_data_sets(names, sections, published),
-        rankings=[{"title": r.title, "text": _ranking_text(r.ranking), "svg": _inline(r.figure.svg)} for r in rankings],
+        data_sets=_data_sets(names, sections, published, files or {}),
+        rankings=[
+            {"title": r.title, "text": _ranking_text(r.ranking), **_figure(r.figure, files or {})} for r in rankings
+        ],
+        choices=choices([section for section, _ in sections]),
         runs=runs_table(runs),
         searches=searches,
         resamples=RESAMPLES,
@@ -114,17 +127,21 @@ def _inline(svg: str) -> Markup:
 
 
 def _data_sets(
-    names: Sequence[str], sections: Sequence[tuple[ReportSection, Sequence[Figure]]], published: PublishedNumbers
+    names: Sequence[str],
+    sections: Sequence[tuple[ReportSection, Sequence[Figure]]],
+    published: PublishedNumbers,
+    files: Mapping[tuple[str, ...], str],
 ) -> list[dict[str, Any]]:
     own = {name: [pair for pair in sections if pair[0].data_set == name] for name in names}
     targets = [(name, section.target) for name in names for section, _ in own[name] if section.target is not None]
     keys = [*((name,) for name in names), *targets]
-    anchors = dict(zip(keys, unique_names(keys, taken=("runs", "ranks", "searches")), strict=True))
+    anchors = dict(zip(keys, unique_names(keys, taken=("runs", "ranks", "searches", "choose", "compare")), strict=True))
     found = []
     for name in names:
         views = [
             {
-                **_section(section, figures, published, is_only=len(own[name]) == 1),
+                **_section(section, published, is_only=len(own[name]) == 1),
+                "figures": [_figure(figure, files) for figure in figures],
                 "anchor": anchors.get((name, str(section.target))),
                 "is_mean": section.target is None,
             }
@@ -136,9 +153,13 @@ def _data_sets(
     return found
 
 
-def _section(
-    section: ReportSection, figures: Sequence[Figure], published: PublishedNumbers, is_only: bool
-) -> dict[str, Any]:
+def _figure(figure: Figure, files: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
+    """file: the name of its files in the folder of figures, without its ending; None where it has none."""
+    drawn = {"caption": figure.caption, "svg": _inline(figure.svg), "wide": figure.wide}
+    return {**drawn, "file": files.get(figure.key)}
+
+
+def _section(section: ReportSection, published: PublishedNumbers, is_only: bool) -> dict[str, Any]:
     columns = section.columns
     return {
         "title": section.title,
@@ -149,7 +170,6 @@ def _section(
         "groups": [[_row(section, row) for row in group] for group in section.groups()],
         "published": [_published(section, row) for row in writers.of_section(published, section)],
         "notes": writers.notes_of(section, published),
-        "figures": [{"caption": f.caption, "svg": _inline(f.svg), "wide": f.wide} for f in figures],
         "settings": settings_text(section),
         "tables": further_tables(section),
     }
@@ -159,10 +179,12 @@ def _row(section: ReportSection, row: Row) -> dict[str, Any]:
     place = section.rows.index(row)
     return {
         "label": row.label,
+        "marked": marked(row),
         "on_test": row.on_test,
         "marks": row.marks,
         "selected_on": row.selected_on,
         "selected_value": selected_value(row),
+        "selected_number": row.selected_value.value,
         "seeds": writers.seeds(row),
         "cells": [_cell(section, row, place, column) for column in section.columns],
     }

@@ -62,7 +62,8 @@ def report(
     with written_together(out, last=PAGE) as parts:
         (parts / FIGURES).mkdir()
         figures = [*(figure for _, own in drawn for figure in own), *(ranked.figure for ranked in rankings)]
-        for figure, name in zip(figures, unique_names([figure.key for figure in figures]), strict=True):
+        names = unique_names([figure.key for figure in figures])
+        for figure, name in zip(figures, names, strict=True):
             write_text(parts / FIGURES / f"{name}.svg", figure.svg.replace(charts.INK, "black"))
             with written_whole(parts / FIGURES / f"{name}.pdf") as partial:
                 partial.write_bytes(figure.drawing.pdf)
@@ -70,8 +71,9 @@ def report(
         write_text(parts / LATEX, latex.tables(sections, known))
         write_text(parts / ALL_TARGETS, latex.all_targets(sections))
         write_table(parts / CSV, writers.table(sections, known))
+        files = {figure.key: name for figure, name in zip(figures, names, strict=True)}
         notes = [*changes, *warnings, *unread, *repeated]
-        write_text(parts / PAGE, render(title, drawn, rankings, known, found, notes, searches))
+        write_text(parts / PAGE, render(title, drawn, rankings, known, found, notes, searches, files))
     return out / PAGE
 
 

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import shutil
 import xml.etree.ElementTree
 from unittest.mock import patch
 
@@ -283,21 +282,6 @@ def test_control_characters_of_a_strangers_run_are_shown_escaped(finished, tmp_p
         assert not set(escape[0] + half + "\u202e") & set(text)
     assert r"set\x1b[2J" in page.read_text()
     assert r"a\x1b[2J\udc80" in page.read_text()
-
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs a Chromium: apt-get install chromium")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield found
-        found.close()
 
 
 @pytest.fixture
