@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aqa.reporting.card import Card, card
     from aqa.reporting.explanation import explain
     from aqa.reporting.report import report
+    from aqa.reporting.worth import worth
     from aqa.runs.evaluate import Result, evaluate, predict
     from aqa.runs.loaded import ScoreInterval, VideoScorer, load
     from aqa.runs.run import run
@@ -53,6 +54,7 @@ _HOME = {
     "run": "aqa.runs.run",
     "sweep": "aqa.sweeps.sweep",
     "tune": "aqa.sweeps.tune",
+    "worth": "aqa.reporting.worth",
     "write_store": "aqa.store.write",
 }
 
@@ -83,6 +85,7 @@ __all__ = [
     "run",
     "sweep",
     "tune",
+    "worth",
     "write_store",
 ]
 

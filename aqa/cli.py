@@ -255,6 +255,23 @@ def report(
     _say(f"report: {page}")
 
 
+@app.command(epilog=examples("aqa worth runs/quickstart", "aqa worth runs/seeds runs/models --out worth.csv"))
+def worth(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of finished runs, or folders that contain them.", metavar="RUNS...")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Write the numbers to this file (CSV) as well.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Say what each further stream is worth: smaller errors, intervals."""
+    from aqa.reporting.worth import worth as worth_of_runs
+    from aqa.reporting.worth import worth_text
+
+    table = worth_of_runs(runs, out=out, overwrite=overwrite, say=_say)
+    if len(table):
+        _show(worth_text(table))
+
+
 @app.command(epilog=examples("aqa card runs/quickstart", "aqa card runs/quickstart --out MODEL_CARD.md"))
 def card(
     run: RunArgument,

@@ -98,7 +98,10 @@ TWICE = {
     "markdown": "escaping for Markdown, and writing it",
     "runs_table": "a table of a report, of a sweep",
     **dict.fromkeys(
-        ("card", "evaluate", "explain", "export", "inspect", "predict", "prepare", "report", "run", "sweep", "tune"),
+        (
+            *("card", "evaluate", "explain", "export", "inspect", "predict", "prepare", "report", "run", "sweep"),
+            *("tune", "worth"),
+        ),
         "a command and its twin",
     ),
 }

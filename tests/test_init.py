@@ -14,7 +14,7 @@ COMMANDS = typer.main.get_command(app).commands
 PUBLIC = {
     *("AqaError", "Card", "FeatureStore", "Inspection", "Modality", "Result", "SweepResult", "Target"),
     *("TuneResult", "tune"),
-    *("card", "evaluate", "explain", "inspect", "models", "predict", "prepare", "report", "run", "sweep"),
+    *("card", "evaluate", "explain", "inspect", "models", "predict", "prepare", "report", "run", "sweep", "worth"),
     *("ScoreInterval", "VideoScorer", "export", "load"),
     *("load_published", "load_published_mcmoe", "write_store"),
 }

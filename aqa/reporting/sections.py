@@ -18,6 +18,7 @@ from aqa.evaluation import metrics
 from aqa.evaluation.bootstrap import Floats, ResampledTarget
 from aqa.evaluation.comparison import Estimate, best_of, mean, mean_difference
 from aqa.evaluation.cross_validation import pooled
+from aqa.evaluation.worth import StreamWorth, mean_worth
 from aqa.modalities import find_subset, initials, subset_name
 from aqa.reporting.collect import NOT_OF_THE_MODEL, ModelRuns, Place, read_scores
 from aqa.reporting.folds import FoldNumbers, fold_numbers
@@ -25,6 +26,7 @@ from aqa.reporting.intervals import RowIntervals, mean_intervals, row_intervals
 from aqa.reporting.learned import learned_of
 from aqa.reporting.measures import MEAN, MeasureNumbers, area_over_rates, mean_measures, measure_numbers
 from aqa.reporting.seed_ensembles import seed_ensemble
+from aqa.reporting.worth import row_worth
 from aqa.runs.predictions import RecordedScores
 
 AVERAGE = MEAN  # the mean over the incomplete subsets, beside the patterns
@@ -63,6 +65,7 @@ class Row:
     area: Estimate | None = None  # under SRCC against missing rates, where several were tested
     intervals: RowIntervals | None = None  # of single scores; None of runs of older versions
     ensemble: dict[str, Estimate] = field(default_factory=dict)  # SRCC of the mean scores of its seeds, by column
+    streams: list[StreamWorth] = field(default_factory=list)  # what each is worth where others are visible
     learned: str = ""  # what it learned from beside its target's labels in `train`
     model: str = ""  # as `aqa models` has it
 
@@ -273,8 +276,9 @@ def _row(
         area_over_rates(own, srcc),
         row_intervals(own, scores, patterns, _complete(modalities)),
         seed_ensemble(scores, resampled, modalities, patterns, averaged, AVERAGE),
-        learned=learned_of(own),
-        model=str(own.first.metrics["model"]),
+        row_worth(own, scores, modalities, resampled.counts),
+        learned_of(own),
+        str(own.first.metrics["model"]),
     )
 
 
@@ -393,6 +397,7 @@ def _mean_row(rows: Sequence[Row], columns: Sequence[str]) -> Row:
         _mean_selected_value([row.selected_value for row in rows]),
         measures=mean_measures([row.measures for row in rows], columns, seeds),
         intervals=mean_intervals([row.intervals for row in rows], columns),
+        streams=mean_worth([row.streams for row in rows]),
         learned="; ".join(dict.fromkeys(row.learned for row in rows if row.learned)),
         model=first.model,
     )

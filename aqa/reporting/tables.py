@@ -66,6 +66,7 @@ def further_tables(section: ReportSection) -> list[PlainTable]:
         coverage_table(section),
         width_table(section),
         widest_table(section),
+        worth_table(section),
         errors_table(section),
         settings_table(section),
     )
@@ -283,6 +284,28 @@ def _difference(found: Estimate) -> list[Cell]:
     shown = UNDEFINED if np.isnan(found.value) else f"{found.value:+.3f}"
     bounds = f"[{words}]" if np.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
     return [Cell(shown, found.value), Cell(bounds, low), Cell(words)]
+
+
+def worth_table(section: ReportSection) -> PlainTable:
+    """What another stream is worth: how much smaller errors and intervals are with it, on the same videos."""
+    of_target = section.target is not None
+    lines = []
+    for row in section.rows:
+        for one in row.streams:
+            error, width = (one.smaller_error, one.smaller_width) if of_target else (one.error_share, one.width_share)
+            cells = [Cell(marked(row)), Cell(one.visible), Cell(one.stream), Cell(str(one.n or "differs"), one.n)]
+            cells += [_number(one.error), *_difference(error)] if of_target else _difference(error)
+            nothing = [Cell("-", np.nan), Cell("", np.nan), Cell("")]
+            shrinks = nothing if width is None else _difference(width)
+            lines.append([*cells, *([_number(one.width)] if of_target else []), *shrinks])
+    caption = (
+        "Test videos that have the stream, with it and without it: by how much the mean absolute error and the mean "
+    )
+    caption += "width of intervals shrink, paired on the same videos, with 95 % intervals; "
+    caption += "in the target's units" if of_target else "in percent, mean over targets"
+    shrinking = (["error"] if of_target else []) + ["error smaller by", "95 % interval", "verdict"]
+    shrinking += (["width"] if of_target else []) + ["width smaller by", "95 % interval", "verdict"]
+    return PlainTable("What another stream is worth", caption, ["model", "visible", "add", "n", *shrinking], lines)
 
 
 def errors_table(section: ReportSection) -> PlainTable:
