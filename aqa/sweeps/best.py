@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from aqa.errors import AqaError
 from aqa.evaluation.comparison import Estimate, best_of
 from aqa.evaluation.measures import METRICS
 from aqa.runs.selection import is_validated
@@ -14,6 +15,30 @@ from aqa.runs.table import UNDEFINED, interval_text
 from aqa.sweeps.folder import SweepFolder
 from aqa.sweeps.tables import Setting, measures_in, selected_text, settings_found
 from aqa.sweeps.tested import estimates_on_test
+
+
+def above_others(found: pd.DataFrame, folder: SweepFolder) -> dict[tuple[str, str], int]:
+    """By target and pattern, which of `settings_found` is above every other one by the paired test on the test videos.
+
+    found: as `aqa.sweeps.tables.results` gives it. Settings that were selected on the test split are not among them.
+    None of a target whose settings were tested on different videos.
+    """
+    if found.empty or found["seed"].nunique() < 2:  # there is no table then
+        return {}
+    settings = settings_found(found)
+    best: dict[tuple[str, str], int] = {}
+    for target in dict.fromkeys(one.target for one in settings):
+        own = {i: one for i, one in enumerate(settings) if one.target == target and one.selection["split"] != "test"}
+        try:
+            tested = estimates_on_test({str(i): [folder.run(run) for run in one.runs] for i, one in own.items()})
+        except AqaError:
+            continue
+        for pattern in dict.fromkeys(name for one in tested.values() for name in one.srcc):
+            known = {int(i): one.srcc[pattern] for i, one in tested.items() if pattern in one.srcc}
+            first = best_of(known) if len(known) == len(own) else None
+            if first is not None:
+                best[target, pattern] = first
+    return best
 
 
 def best_text(found: pd.DataFrame, folder: SweepFolder) -> str:

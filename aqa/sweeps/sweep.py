@@ -16,7 +16,7 @@ from aqa.runs.folder import RunFolder
 from aqa.runs.load import Say, silent
 from aqa.runs.prepare import make_store
 from aqa.sweeps import tables
-from aqa.sweeps.best import best_text
+from aqa.sweeps.best import above_others, best_text
 from aqa.sweeps.fold_points import fold_points, gather_folds, state_of
 from aqa.sweeps.folder import RESULTS, State, SweepFolder
 from aqa.sweeps.grid import Point, groups_of, load_sweep, points_of
@@ -102,7 +102,7 @@ def sweep(
             else:
                 run_on_ray(runs, folder, plan.launcher.ray, jobs, on_change)
         gather_folds(points, folder)
-    result = found_so_far(points, folder, jobs or 1)
+    result = found_so_far(points, folder, jobs or 1, compared=not status)
     if not status:
         unfinished = [name for name, state in result.states.items() if state in ("waiting", "running")]
         result = replace(result, unfinished=unfinished)
@@ -152,8 +152,11 @@ def _is_earlier(run: RunFolder) -> bool:
     return run.is_run and run.origin.fingerprint is None
 
 
-def found_so_far(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) -> SweepResult:
-    """What a sweep has found so far, which is written to results.csv in its folder."""
+def found_so_far(points: Sequence[Point], folder: SweepFolder, jobs: int = 1, compared: bool = False) -> SweepResult:
+    """What a sweep has found so far, which is written to results.csv in its folder.
+
+    compared: whether settings with several seeds are compared by the paired test, which reads all predictions.
+    """
     states = {point.name: state_of(point, folder) for point in points}
     of_runs = {run.name: folder.state(run.name) for point in points for run in fold_points(point)}
     numbers = tables.results(points, states, folder)
@@ -161,7 +164,7 @@ def found_so_far(points: Sequence[Point], folder: SweepFolder, jobs: int = 1) ->
     parts = (
         tables.runs_table(points, states, folder),
         tables.state_line(of_runs, folder, jobs),
-        tables.seeds_table(numbers),
+        tables.seeds_table(numbers, above_others(numbers, folder) if compared else {}),
         tables.measures_tables(numbers),
     )
     text = "\n\n".join(part for part in parts if part)

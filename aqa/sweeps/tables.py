@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -137,24 +138,28 @@ def settings_found(found: pd.DataFrame) -> list[Setting]:
     )
 
 
-def seeds_table(found: pd.DataFrame) -> str:
+def seeds_table(found: pd.DataFrame, best: Mapping[tuple[str, str], int] = MappingProxyType({})) -> str:
     """The value that selected and SRCC by pattern, over seeds, mean through Fisher's z and standard deviation.
 
-    found: as `results` gives it. A line a setting, the best by validation first. A correlation that is undefined for
-    one seed is undefined for the mean. Empty where no setting was run with several seeds.
+    found: as `results` gives it. best: by target and pattern, which of `settings_found` is above every other one by the
+    paired test; it has a star. A line a setting, the best by validation first. A correlation that is undefined for one
+    seed is undefined for the mean. Empty where no setting was run with several seeds.
     """
     if found.empty or found["seed"].nunique() < 2:
         return ""
     settings, patterns = settings_found(found), list(dict.fromkeys(found["pattern"]))
     rows = [[*settings[0].values, "target", "validation", *patterns, "seeds", "selected on"]]
-    for one in settings:
+    for place, one in enumerate(settings):
         known = one.rows.drop_duplicates("run")["selection_value"].astype(float).tolist()
         metric = str(one.selection["metric"])
         value = mean_and_deviation(known) if metric == "srcc" else f"{metric.upper()} {np.mean(known):.3f}"
         cells = [mean_and_deviation(one.rows.loc[one.rows["pattern"] == p, "srcc"].tolist()) for p in patterns]
+        stars = [" *" if best.get((one.target, p)) == place else "  " * bool(best) for p in patterns]
+        cells = [cell + star for cell, star in zip(cells, stars, strict=True)]
         seeds = str(one.rows["seed"].nunique())
         rows.append([*one.values.values(), one.target, value, *cells, seeds, split_text(one.selection)])
-    return "\n".join(["SRCC, mean ± standard deviation over seeds", *align(rows)])
+    star = "; *: above every other setting of the target by the paired test" if best else ""
+    return "\n".join([f"SRCC, mean ± standard deviation over seeds{star}", *align(rows)])
 
 
 def measures_tables(found: pd.DataFrame) -> str:

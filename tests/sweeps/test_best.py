@@ -2,20 +2,22 @@
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import aqa
 from aqa.runs.folder import RunFolder
 from aqa.store.synthetic import make_synthetic
-from aqa.sweeps.best import best_text
+from aqa.sweeps.best import above_others, best_text
 from aqa.sweeps.folder import SweepFolder
 
 
 @pytest.fixture
-def swept(tmp_path, monkeypatch, in_this_process):
-    """A folder with a finished sweep of ridge: two penalties, two seeds."""
+def swept(tmp_path, monkeypatch, in_this_process, request):
+    """A folder for a sweep of ridge: two penalties, two seeds; on 24 videos where a test does not say otherwise."""
     monkeypatch.chdir(tmp_path)
-    make_synthetic("tiny", tmp_path / "tiny.h5", samples=24)
+    make_synthetic("tiny", tmp_path / "tiny.h5", samples=getattr(request, "param", 24))
     experiment = {
         "name": "one",
         "data": {"store": "tiny.h5", "target": "score"},
@@ -84,3 +86,34 @@ def test_nothing_is_picked_before_a_run_is_done(swept):
     assert str(aqa.sweep("s.yaml", best=True)) == "no run is done yet"
     assert best_text(aqa.sweep("s.yaml", best=True).numbers, SweepFolder(swept)) == "no run is done yet"
     assert not (swept / "runs").exists()
+
+
+@pytest.mark.parametrize("swept", [80], indirect=True)
+def test_a_setting_that_is_above_every_other_one_by_the_paired_test_has_a_star(swept):
+    result = aqa.sweep("s.yaml")
+    folder = SweepFolder(swept / "runs" / "s")
+    for name in result.states:
+        path = folder.run(name) / "predictions.csv"
+        table = pd.read_csv(path, dtype={"id": str})
+        is_first = RunFolder(folder.run(name)).config["model"]["alphas"] == [1.0]
+        noisy = table["label"] + np.random.default_rng(0).normal(0, table["label"].std(), len(table))
+        table["score"] = noisy if is_first else -noisy
+        table.to_csv(path, index=False)
+    text = str(aqa.sweep("s.yaml"))
+    (header,) = [line for line in text.splitlines() if line.startswith("SRCC, mean")]
+    assert header.endswith("; *: above every other setting of the target by the paired test")
+    starred = [line for line in text.split(header)[1].splitlines() if " *" in line]
+    assert len(starred) == 1
+    assert starred[0].startswith("[1.0]")
+    assert starred[0].count(" *") == 3
+    assert " *" not in str(aqa.sweep("s.yaml", status=True))
+
+
+def test_settings_that_were_tested_on_different_videos_are_not_compared(swept):
+    result = aqa.sweep("s.yaml")
+    folder = SweepFolder(swept / "runs" / "s")
+    path = folder.run(next(iter(result.states))) / "predictions.csv"
+    table = pd.read_csv(path, dtype={"id": str})
+    table["label"] += 1.0
+    table.to_csv(path, index=False)
+    assert above_others(result.numbers, folder) == {}
