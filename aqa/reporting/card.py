@@ -20,7 +20,7 @@ from aqa.models import MODELS
 from aqa.reporting import escaping
 from aqa.reporting.learned import learned_text
 from aqa.runs.folder import RunFolder
-from aqa.runs.table import interval_of, no_interval_lines, number, selection_text
+from aqa.runs.table import interval_of, interval_text, no_interval_lines, number, selection_text
 from aqa.system.files import refuse_existing, write_text
 
 NAME = "MODEL_CARD.md"
@@ -82,6 +82,7 @@ def facts(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, An
         "selection": selection_text(metrics["selection"]),
         "rows": [row(name, scores) for name, scores in metrics["patterns"].items()],
         "average": average(metrics["average_incomplete"]),
+        "intervals": intervals(metrics),
         "limits": limits(metrics),
     }
 
@@ -109,6 +110,24 @@ def average(found: Mapping[str, Any]) -> str:
     without = f", without {', '.join(found['left_out'])}" if found.get("left_out") else ""
     over = f"{found['patterns']} pattern{'s' * (found['patterns'] > 1)}{without}"
     return f"{number(found['srcc'])} {interval_of(found)} over {over}"
+
+
+def intervals(metrics: Mapping[str, Any]) -> str:
+    """How often the intervals of scores held the label, in a sentence; empty of a run that knows nothing of them."""
+    about = metrics.get("intervals")
+    if about is None:
+        return ""
+    if "why_none" in about:
+        return f"Scores have no intervals: {about['why_none']}."
+    known = {name: s["interval"] for name, s in metrics["patterns"].items() if s["interval"]["n"]}
+    found = (
+        f"{name} {number(one['coverage'])} {interval_text(one['coverage_low'], one['coverage_high'])}, "
+        f"mean width {number(one['width'])}"
+        for name, one in known.items()
+    )
+    made_from = " and ".join(about["calibrated_on"])
+    held = "; ".join(found) or "none is bounded, for want of videos to make them from"
+    return f"Intervals of scores at the level {about['level']:g}, made from {made_from}, held the label: {held}."
 
 
 def limits(metrics: Mapping[str, Any]) -> list[str]:

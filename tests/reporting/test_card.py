@@ -34,6 +34,18 @@ def test_the_card_has_the_runs_own_numbers(finished):
     assert "\n\n\n" not in text
 
 
+def test_the_card_says_how_often_intervals_hold_the_label(finished):
+    folder = finished("one", level=0.8, half=15.0, metrics=ABOUT)
+    one = RunFolder(folder).metrics["patterns"]["VAF"]["interval"]
+    text = card(folder)[0].read_text(encoding="utf-8")
+    assert "Intervals of scores at the level 0.8, made from valid, held the label: " in text
+    ends = f"[{one['coverage_low']:.3f}, {one['coverage_high']:.3f}]"
+    assert f"VAF {one['coverage']:.3f} {ends}, mean width 30.000; " in text
+    assert "\n\n\n" not in text
+    none = finished("none", metrics={**ABOUT, "intervals": {"level": 0.9, "why_none": "no video is kept apart"}})
+    assert "Scores have no intervals: no video is kept apart." in card(none)[0].read_text(encoding="utf-8")
+
+
 def test_the_card_warns_of_what_its_numbers_show(finished):
     folder = finished("bad", split="test", noise=1000.0, absent=4, data_set="synthetic-x", metrics=ABOUT)
     text = card(folder)[0].read_text(encoding="utf-8")

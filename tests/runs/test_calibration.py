@@ -138,6 +138,21 @@ def test_hidden_streams_of_test_and_of_validation_videos_change_no_bit_of_an_int
         assert not seen[0].equals(seen[1])
 
 
+def test_a_spread_of_grades_is_in_the_files_and_hidden_streams_change_no_bit_of_it(write, tmp_path):
+    model = {"name": "grade_decoder", "hidden_dim": 8, "dropout": 0.0}
+    spoiled = [row for row in (*SPLITS["valid"], *SPLITS["test"]) if LENGTHS["audio"][row]]
+    tables = []
+    for i, rows in enumerate(((), spoiled)):
+        path = write(name=f"{i}.h5", spoiled=rows)
+        result = aqa.run(experiment(path, tmp_path / str(i), model, ["VA", "V"], select={"pattern": "V"}))
+        tables.append(table_of(result, dtype=str).set_index(["pattern", "id"])["spread"])
+        complete, predicted = table_of(result).query("pattern == 'VA'"), aqa.predict(result.folder, path, split="test")
+        np.testing.assert_array_equal(predicted["spread"], complete["spread"])
+        assert predicted["spread"].between(0, 5, inclusive="neither").all()  # half of the target's range
+    assert tables[0]["V"].equals(tables[1]["V"])
+    assert not tables[0]["VA"].equals(tables[1]["VA"])
+
+
 def test_too_few_videos_leave_intervals_unbounded_and_the_table_says_so(write, tmp_path):
     splits = {**SPLITS, "valid": range(30, 33)}
     result = aqa.run(experiment(write(splits=splits), tmp_path / "r", SMALL))
