@@ -129,7 +129,7 @@ def _files(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None) -> 
         for i, path in places.items():
             if ".." in Path(path[len(words.path.partition("{")[0]) :]).parts:
                 raise AqaError(f"{words.option}: the id '{i}' leads out of the folder")
-    found = {i: path for i, path in places.items() if Path(path).is_file() or Path(path).is_dir()}
+    found = {i: path for i, path in places.items() if _is_there(Path(path))}
     if not found:
         raise AqaError(f"{words.option}: no video has a file; {_hint(words, places, there)}")
     known = {str(Path(path)) for path in places.values()}
@@ -141,6 +141,14 @@ def _files(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None) -> 
         return _clips(content, _filled(words.place, i, rows[i]) if words.place else None, str(path))
 
     return Found(words, found, load, extra)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; a name that the file system cannot have is not there."""
+    try:
+        return path.is_file() or path.is_dir()
+    except OSError:
+        return False
 
 
 def _read(path: Path, words: StreamWords) -> Content:

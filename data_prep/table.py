@@ -17,7 +17,7 @@ from aqa.config.schema import StrictConfig
 from aqa.config.text_keys import takes_text
 from aqa.config.yaml import read_yaml
 from aqa.errors import AqaError, nearest
-from aqa.names import check_key, check_modalities
+from aqa.names import check_id, check_key, check_modalities
 from aqa.store.checks import first
 
 from .convert import Problem, Published, Stream
@@ -233,6 +233,7 @@ def _samples(sheet: Sheet, config: TableConfig, problems: list[Problem], notes: 
         elif i in places:
             problems.append(Problem(i, "labelled twice", f"{places[i]} and {place}"))
         else:
+            check_id(i, f"{sheet.where}, {place}: id")
             places[i] = place
             kept.append(row)
     if not kept:

@@ -69,6 +69,12 @@ def test_a_stream_whose_files_are_all_those_of_another_is_one_line(folder):
         each_its_own([find_stream(stream_words(name, given), None, "video") for given, name in words], False)
 
 
+def test_a_name_that_no_file_can_have_is_not_there(folder):
+    np.save("v/train/001_features.npy", CLIPS)
+    long = "3" * 250
+    assert list(found("v/train/{id}_features.npy", {long: {}, "001": {}}, "video").places) == ["001"]
+
+
 def test_ids_are_read_from_the_names_of_files(folder):
     assert list(found("v/train/{id}.npy", None).places) == ["001", "002"]
     (folder / "v/003/visual").mkdir(parents=True)

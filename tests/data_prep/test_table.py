@@ -247,6 +247,14 @@ def edited(change):
     return spoil
 
 
+def test_an_id_that_is_too_long_is_one_line_before_files_are_looked_for(own):
+    edited(lambda lines: [*lines, lines[1].replace("00", "9" * 400, 1)])()
+    with pytest.raises(
+        AqaError, match=r"^labels\.csv, line 22: id, '9{20}\.\.\.', has 400 characters; 250 are the most$"
+    ):
+        prepare(split="part")
+
+
 LISTED = {
     "labelled twice": (edited(lambda lines: [*lines, lines[3]]), {}, "02: labelled twice (line 4 and line 22)"),
     "no features": (
