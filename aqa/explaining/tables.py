@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,13 +13,48 @@ from aqa.evaluation.scorer import Scorer
 from aqa.explaining.clips import cut, occlusion, score_once
 from aqa.explaining.gradients import integrated_gradients, level_stream
 from aqa.explaining.inside import curves, weights
-from aqa.explaining.streams import Floats, Shown, shapley_values
+from aqa.explaining.streams import Floats, Shown, set_scores, shapley_values
 from aqa.features.batches import Batch, Rows, scoring_batches
 from aqa.missing import MissingPattern
+from aqa.missing.hiding import Nothing
 from aqa.models.gaussian_process import GaussianProcess
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class ScoreExplanation(NamedTuple):
+    """What streams and clips add to scores, in the target's units.
+
+    streams: a row for each video and stream that it has: id, modality, shapley. They add up to the score minus the mean
+    label of the training videos. clips: a row for each window of clips, with the columns of the table `clips` of
+    `aqa explain`.
+    """
+
+    streams: pd.DataFrame
+    clips: pd.DataFrame
+
+
+def explained_once(scorer: Scorer, middle: float, window: int | None) -> ScoreExplanation:
+    """What one model says of all videos of its features. middle: the mean label of its training videos."""
+    rows, pattern = np.arange(len(scorer.features.ids)), Nothing(scorer.features.modalities)
+    shown = scorer.visible(rows, pattern)
+    scores = set_scores(scorer, rows, shown).scores
+    return ScoreExplanation(
+        stream_table(scorer, rows, shown, scores, middle), clip_table(scorer, rows, pattern, window)
+    )
+
+
+def mean_explanation(several: Sequence[ScoreExplanation]) -> ScoreExplanation:
+    """The mean of what several models say of the same videos, as their scores are averaged."""
+    return ScoreExplanation(*(_mean_table(parts) for parts in zip(*several, strict=True)))
+
+
+def _mean_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    found = parts[0].copy()
+    for column in found.columns.intersection(["shapley", "occlusion", "gradients"]):
+        found[column] = np.mean([part[column].to_numpy(float) for part in parts], axis=0)
+    return found
 
 
 def stream_table(scorer: Scorer, rows: Rows, shown: Shown, scores: Floats, middle: float) -> pd.DataFrame:

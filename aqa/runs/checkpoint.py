@@ -105,6 +105,7 @@ class _CheckpointForm(pydantic.BaseModel):
     statistics: dict[str, tuple[torch.Tensor, torch.Tensor]]
     target: _TargetForm
     label_range: tuple[pydantic.FiniteFloat, pydantic.FiniteFloat]
+    training_mean: pydantic.FiniteFloat | None = None  # of the labels; older versions did not record it
     batch_size: pydantic.PositiveInt
     seed: pydantic.NonNegativeInt
 

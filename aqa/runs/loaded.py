@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from aqa.errors import AqaError, brief, nearest
 from aqa.evaluation.scorer import Scorer
+from aqa.explaining.tables import ScoreExplanation, explained_once, mean_explanation
 from aqa.features.batches import Features
 from aqa.features.given import GivenVideo, GivenVideos
 from aqa.missing import parse_pattern
@@ -87,12 +88,43 @@ class VideoScorer:
         found = said.scores[SHOWN], *said.bounds[level][SHOWN]
         return ScoreInterval(*(float(part[0]) if isinstance(videos, Mapping) else part for part in found))
 
-    def _said(self, videos: GivenVideo | Sequence[GivenVideo], level: float) -> MeanScores:
-        """What the models say of videos, as they are shown."""
+    def explain(self, videos: GivenVideo | Sequence[GivenVideo], window: int | None = None) -> ScoreExplanation:
+        """What each stream and each window of clips adds to the scores of videos, as `aqa explain` works it out.
+
+        videos: as in `score`; they are called "the video", or "video 0" and so on. window: clips that are replaced
+        together, by default a 32nd of a stream. Of several models the mean. AqaError also for runs of older versions,
+        which do not know the mean label of their training videos.
+        """
+        if window is not None and window < 1:
+            raise AqaError(f"window {window}: the number of clips is 1 or more")
+        if any(checkpoint.get("training_mean") is None for run in self._runs for checkpoint in run.checkpoints):
+            raise AqaError("this run was made before scores were explained; `aqa explain` explains it, with its store")
+        source = self._given(videos)
+        with self._alone():
+            pairs = zip(self._runs, self._models, strict=True)
+            return mean_explanation([self._explained(run, models, source, window) for run, models in pairs])
+
+    def _explained(
+        self, run: ScoringRun, models: Sequence[AQAModel], source: GivenVideos, window: int | None
+    ) -> ScoreExplanation:
+        """What the models of one run say on average."""
+        return mean_explanation(
+            [
+                explained_once(self._scorer(checkpoint, model, source), checkpoint["training_mean"], window)
+                for checkpoint, model in zip(run.checkpoints, models, strict=True)
+            ]
+        )
+
+    def _given(self, videos: GivenVideo | Sequence[GivenVideo]) -> GivenVideos:
+        """Videos that a program gives, checked."""
         given = [videos] if isinstance(videos, Mapping) else videos
         if isinstance(given, (str, bytes)) or not isinstance(given, Sequence) or not given:
             raise AqaError(f"videos are {brief(given)}; expected a mapping of streams to arrays, or a list of them")
-        source = GivenVideos.of(given, self.widths, self.seconds)
+        return GivenVideos.of(given, self.widths, self.seconds)
+
+    def _said(self, videos: GivenVideo | Sequence[GivenVideo], level: float) -> MeanScores:
+        """What the models say of videos, as they are shown."""
+        source = self._given(videos)
         scorers = (
             (self._scorer(checkpoint, model, source) for checkpoint, model in zip(run.checkpoints, models, strict=True))
             for run, models in zip(self._runs, self._models, strict=True)

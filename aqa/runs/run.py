@@ -297,7 +297,8 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
     if prepared.fold is not None:
         folder.save_held_out({"residuals": recorded_residuals(held_out(prepared))})
     progress.best_weights = scorer.model.state_dict()  # a model may fit what it is first asked for in scoring
-    made = {"calibration": recorded_calibration(calibration)}
+    mean = float(prepared.target.values[prepared.rowsets.train].mean())
+    made = {"calibration": recorded_calibration(calibration), "training_mean": mean}
     checkpoint = describe_checkpoint(config, scorer, prepared.target, progress, prepared.statistics, made)
     truth, range_, seed = prepared.target.values[rows], checkpoint["label_range"], config.train.seed
     scored, level = ScoredPatterns(scorer, rows, patterns, predictions, spreads), config.evaluate.level

@@ -11,6 +11,7 @@ import torch
 
 import aqa
 from aqa.errors import AqaError
+from aqa.runs.folder import RunFolder
 from aqa.store.store import FeatureStore, Modality, Target
 
 N = 40
@@ -265,3 +266,31 @@ def test_runs_that_are_not_alike_are_refused(made, changes, message):
     extra = {"missing.test": ["V"]} if "data.modalities" in changes else {}
     with pytest.raises(AqaError, match=message):
         aqa.load([made(), made(**changes, **extra)])
+
+
+@pytest.mark.parametrize("model", ["mcmoe", "gaussian_process"])
+def test_explanations_are_those_of_aqa_explain(made, path, model):
+    run = made(model)
+    expected = aqa.explain(run, ids=["v30", "v33"], window=2)
+    found = aqa.load(run).explain([videos_of(path)[30], videos_of(path)[33]], window=2)
+    np.testing.assert_allclose(found.streams["shapley"], expected.streams["shapley"], atol=1e-5)
+    for column in ("first", "end_second", "occlusion", "gradients"):
+        np.testing.assert_allclose(found.clips[column], expected.clips[column], atol=1e-5)
+    assert list(found.streams["id"]) == ["video 0", "video 0", "video 1"]
+
+
+def test_of_several_models_the_mean_is_explained(made, path):
+    runs, video = [made("mcmoe"), made("ridge")], videos_of(path)[30]
+    together, *each = (aqa.load(run).explain(video).streams["shapley"] for run in (runs, *runs))
+    np.testing.assert_allclose(together, np.mean(each, axis=0), atol=1e-9)
+    mean = np.mean([RunFolder.existing(run).load_checkpoint()["training_mean"] for run in runs])
+    assert together.sum() == pytest.approx(aqa.load(runs).score(video) - mean, abs=1e-5)
+
+
+def test_a_run_that_does_not_know_its_mean_label_says_so(made, path, monkeypatch):
+    scorer = aqa.load(made("ridge"))
+    with pytest.raises(AqaError, match="window 0: the number of clips is 1 or more"):
+        scorer.explain(videos_of(path)[30], window=0)
+    monkeypatch.delitem(scorer._runs[0].checkpoints[0], "training_mean")
+    with pytest.raises(AqaError, match="before scores were explained"):
+        scorer.explain(videos_of(path)[30])
