@@ -120,7 +120,7 @@ def explanation_page(found: Explained) -> str:
         name: {str(video): rows for video, rows in table.groupby("id", sort=False)}
         for name, table in tables.by_name().items()
     }
-    scripts = asset("report.js") + asset("explanation.js")
+    scripts = asset("tables.js") + asset("explanation.js")
     return TEMPLATES.get_template("explanation.html.j2").render(
         about={**about, "run": printable(about["run"])},
         title=f"Why these scores: {printable(str(about['target']))}",

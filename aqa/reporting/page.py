@@ -85,6 +85,7 @@ def render(
     """
     names = list(dict.fromkeys(section.data_set for section, _ in sections))
     targets = sum(section.target is not None for section, _ in sections)
+    script = asset("tables.js") + asset("report.js")
     return TEMPLATES.get_template("report.html.j2").render(
         title=title,
         summary=f"{len(runs)} runs; {targets} target{'s' * (targets > 1)} of {', '.join(names)}",
@@ -102,8 +103,8 @@ def render(
         version=__version__,
         date=datetime.date.today().isoformat(),
         css=Markup(asset("report.css")),
-        js=Markup(asset("report.js")),
-        policy=policy(asset("report.js")),
+        js=Markup(script),
+        policy=policy(script),
     )
 
 

@@ -23,6 +23,7 @@ from aqa.features.batches import Rows
 from aqa.missing import Draws, MissingPattern, parse_pattern
 from aqa.missing.hiding import Nothing, Subset
 from aqa.modalities import find_subset, subset_name, subsets
+from aqa.models.seeds import SeedEnsemble
 from aqa.runs.calibration import Calibration, calibration_in
 from aqa.runs.checkpoint import load_scorer, read_checkpoint
 from aqa.runs.cross_validation import is_cross_validation
@@ -279,10 +280,12 @@ def _videos(
 ) -> pd.DataFrame:
     """A row for each video: what is shown of it, its score with interval, label and error, and seeds' disagreement.
 
-    disagreement: the standard deviation over runs, where there are others; else that of the members or the process.
+    disagreement: the standard deviation over runs, where there are others, or over the seeds of one model; else NaN.
+    spread: the deviation that a model itself states, NaN of models that state none.
     """
     score, (low, high) = scores.scores[-1], bounds[-1]
-    apart = np.std([score, *others], axis=0, ddof=1) if others else scores.spreads[-1]
+    of_seeds, stated = isinstance(scorer.model, SeedEnsemble), scores.spreads[-1]
+    apart = np.std([score, *others], axis=0, ddof=1) if others else stated if of_seeds else np.full(len(rows), np.nan)
     return pd.DataFrame(
         {
             "id": [scorer.features.ids[row] for row in rows],
@@ -294,6 +297,7 @@ def _videos(
             "error": np.abs(score - labels),
             "width": high - low,
             "disagreement": apart,
+            "spread": np.full(len(rows), np.nan) if of_seeds else stated,
             "training_mean": mean,
         }
     )

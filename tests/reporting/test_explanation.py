@@ -114,6 +114,14 @@ def test_words_from_files_are_text_and_the_page_asks_the_network_for_nothing():
     assert all(f'id="{link}"' in text for link in links)
 
 
+def test_the_script_asks_for_nothing_that_the_page_lacks():
+    text = page()
+    script = text[text.index("<script>") :]
+    assert all(f'id="{name}"' in text for name in re.findall(r'getElementById\("([^"]+)"\)', script))
+    assert all(f'id="{name}"' in text for name in re.findall(r'querySelector\("#([a-z]+)', script))
+    assert 'class="videos"' in text
+
+
 def test_without_labels_the_widest_interval_comes_first():
     text = page(labelled=False)
     assert "error</button>" not in text

@@ -147,6 +147,8 @@ def test_labels_of_tested_videos_are_shown_and_used_for_nothing(runs, process, t
 def test_disagreement_is_that_of_the_runs_beside(runs):
     found = aqa.explain(runs / "mcmoe", ids=["video61", "video70"], beside=[runs / "gaussian_process"])
     other = aqa.explain(runs / "gaussian_process", ids=["video61", "video70"])
+    assert other.videos["disagreement"].isna().all()
+    assert (other.videos["spread"] > 0).all()
     apart = np.abs(found.videos["score"] - other.videos["score"]) / np.sqrt(2)
     np.testing.assert_allclose(found.videos["disagreement"], apart, rtol=1e-5)
 
