@@ -12,6 +12,7 @@ VERSION = next(
 WANDB = ["wandb>=0.17"]
 RAY = ["ray>=2.9"]
 LLM = ["transformers>=5.0", "peft>=0.18"]  # a language model that videos are read by
+ONNX = ["onnx>=1.16", "onnxscript>=0.3", "onnxruntime>=1.17"]  # aqa export --format onnx
 TABLE = ["openpyxl>=3.1", "pyarrow>=14"]  # labels and features in XLSX and Parquet
 
 setup(
@@ -49,6 +50,7 @@ setup(
         "ray": RAY,
         "llm": LLM,
         "table": TABLE,
+        "onnx": ONNX,
         "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8", "sphinx-copybutton>=0.5"],
         "test": [
             "pytest>=8",
@@ -66,6 +68,7 @@ setup(
             *RAY,
             *LLM,
             *TABLE,
+            *ONNX,
         ],
     },
     entry_points={"console_scripts": ["aqa=aqa.cli:main"]},

@@ -289,12 +289,13 @@ def card(
 @app.command(
     epilog=examples(
         "aqa export runs/quickstart --format safetensors --out models/quickstart",
+        "aqa export runs/quickstart --format onnx --out models/onnx",
     )
 )
 def export(
     run: RunArgument,
     out: Annotated[Path, typer.Option(help="The folder to write.", metavar="FOLDER")],
-    format: Annotated[str, typer.Option(help="safetensors: weights, configuration and model card.")] = "safetensors",
+    format: Annotated[str, typer.Option(help="safetensors, torch (for torch.export.load) or onnx.")] = "safetensors",
     overwrite: Overwrite = False,
     plugin: Plugin = None,
 ) -> None:

@@ -10,23 +10,36 @@ from aqa.reporting import escaping
 from aqa.reporting.card import average, card_text, row, title
 from aqa.runs.folder import RunFolder
 
-USE = """## How to use it
-
-```python
-import aqa
+#: How a file of each format is used; {mapping} has the streams with a name for each.
+USE = {
+    "safetensors": """import aqa
 
 scorer = aqa.load("PATH OF THIS FOLDER")
-scorer.score({{{streams}}})  # arrays (clips, channels); leave out what a video lacks
-```
-"""
+scorer.score({{{mapping}}})  # arrays (clips, channels); leave out what a video lacks""",
+    "torch": """import torch
+
+program = torch.export.load("model.pt2").module()
+# Each stream is a tensor (videos, clips, channels) in float32. Of a video that is shorter than others, what comes after
+# its clips is not looked at. lengths (videos, {count}): clips of {names}; 0 where a video lacks the stream.
+program(streams={{{mapping}}}, lengths=lengths)  # scores (videos,)""",
+    "onnx": """import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+# Each stream is an array (videos, clips, channels) in float32. Of a video that is shorter than others, what comes after
+# its clips is not looked at. lengths (videos, {count}), int64: clips of {names}; 0 where a video lacks the stream.
+session.run(["score"], {{{mapping}, "lengths": lengths}})  # scores (videos,)""",
+}
 
 
-def readme(folder: RunFolder) -> str:
+def readme(folder: RunFolder, format: str) -> str:
     """The text of README.md for a finished run; questions that only its authors can answer are left in it."""
     metrics, config = folder.metrics, folder.config
     text = averaged_folds_text(config, metrics) if metrics.get("folds") else card_text(folder)
-    streams = ", ".join(f'"{name}": {"xyz"[i] if i < 3 else f"x{i}"}' for i, name in enumerate(metrics["modalities"]))
-    return f"---\n{dump(metadata(config, metrics))}---\n\n{text.rstrip()}\n\n{USE.format(streams=streams)}"
+    names = metrics["modalities"]
+    mapping = ", ".join(f'"{name}": {"xyz"[i] if i < 3 else f"x{i}"}' for i, name in enumerate(names))
+    use = USE[format].format(mapping=mapping, names=", ".join(names), count=len(names))
+    front = dump(metadata(config, metrics))
+    return f"---\n{front}---\n\n{text.rstrip()}\n\n## How to use it\n\n```python\n{use}\n```\n"
 
 
 def metadata(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,8 +119,20 @@ def masked_batch_norm(norm: nn.BatchNorm1d, x: Tensor, clips: Tensor) -> Tensor:
     return ((values - mean) * ((variance + norm.eps).rsqrt() * norm.weight) + norm.bias).to(x.dtype)
 
 
+def any_of(rows: Tensor) -> bool:
+    """Whether some rows (B,) are to be worked on: always where scoring is traced for export, for any batch at once."""
+    return torch.compiler.is_compiling() or bool(rows.any())
+
+
+def rows_of(x: Tensor, rows: Tensor) -> Tensor:
+    """Those rows of a batch (B, ...) where rows (B,) is true; all of them where scoring is traced for export."""
+    return x if torch.compiler.is_compiling() else x[rows]
+
+
 def scatter_rows(values: Tensor, rows: Tensor) -> Tensor:
-    """Rows (n, T, C) back into a batch (B, T, C) at the n places where rows (B,) is true, zeros elsewhere."""
+    """Rows (n, ...) from `rows_of` back into a batch (B, ...) where rows (B,) is true, zeros elsewhere."""
+    if torch.compiler.is_compiling():
+        return values.masked_fill(~rows.view(-1, *[1] * (values.dim() - 1)), 0.0)
     if len(values) == len(rows):
         return values
     return values.new_zeros(len(rows), *values.shape[1:]).index_copy(0, rows.nonzero()[:, 0], values)

@@ -43,7 +43,7 @@ def each_with_each(one: Described, other: Described) -> Pairs:
         square_x, square_z = x.square().mean(dim=1, keepdim=True), z.square().mean(dim=1)
         distance.append((square_x + square_z).sub_(product[-1], alpha=2).clamp_(min=0))
     both = None
-    if not (one.has.all() and other.has.all()):
+    if torch.compiler.is_compiling() or not (one.has.all() and other.has.all()):
         both = (one.has.T.unsqueeze(2) & other.has.T.unsqueeze(1)).double().flatten(1)
     return Pairs(torch.stack(product).flatten(1), torch.stack(distance).flatten(1), both)
 

@@ -50,7 +50,7 @@ class GradeDecoder(nn.Module):
     def forward(self, memory: Tensor, clips: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """memory (B, T, H), clips (B, T) bool or None -> scores (B,), decoded queries (B, n_query, H)."""
         padding = None if clips is None else ~clips
-        queries = self.decoder(self.placed(len(memory)), memory, padding)
+        queries = self.decoder(self.placed(memory.shape[0]), memory, padding)
         return self.vote(queries), queries
 
     def placed(self, rows: int) -> Tensor:

@@ -82,7 +82,7 @@ class FewQueryAttention(nn.MultiheadAttention):
         asked = torch.einsum("bhqd,hdc->bhqc", asked, key_weight.unflatten(0, (heads, size)) / math.sqrt(size))
         logits = (asked.flatten(1, 2) @ context.transpose(1, 2)).unflatten(1, (heads, count))
         if padding is not None:
-            logits = logits.masked_fill(padding.view(len(padding), 1, -1, padding.shape[-1]), -torch.inf)
+            logits = logits.masked_fill(padding.view(padding.shape[0], 1, -1, padding.shape[-1]), -torch.inf)
         return logits.softmax(dim=-1)
 
 

@@ -42,7 +42,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import scatter_rows
+from aqa.layers.clips import any_of, rows_of, scatter_rows
 from aqa.layers.grade_decoder import grade_deviation, mean_grade, sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
@@ -88,7 +88,7 @@ class TemporalEncoder(nn.Module):
         """stream (n, T, D), clips (n, T) bool: which are real -> (n, H)."""
         embedded = self.projection(stream.masked_fill(~clips.unsqueeze(-1), 0.0))
         embedded = placed(embedded, self.position)
-        sequence = torch.cat([self.class_token.expand(len(stream), -1, -1), embedded], dim=1)
+        sequence = torch.cat([self.class_token.expand(stream.shape[0], -1, -1), embedded], dim=1)
         return self.blocks(sequence, F.pad(~clips, (1, 0), value=False))[:, 0]
 
 
@@ -197,9 +197,9 @@ class ActionMAE(AQAModel):
         columns = []
         for i, m in enumerate(self.modalities):
             rows = seen[:, i]
-            if rows.any():
-                clips = self.real_clips_of(m, features, lengths)
-                columns.append(scatter_rows(self.temporal[m](features[m][rows], clips[rows]), rows))
+            if any_of(rows):
+                clips = rows_of(self.real_clips_of(m, features, lengths), rows)
+                columns.append(scatter_rows(self.temporal[m](rows_of(features[m], rows), clips), rows))
             else:
                 columns.append(features[m].new_zeros(len(rows), self.mask_token.shape[1]))
         return torch.stack(columns, dim=1)
@@ -207,7 +207,7 @@ class ActionMAE(AQAModel):
     def predict(self, tokens: Tensor, visible: Tensor) -> Tensor:
         """Every stream's token (B, M, H) as memory and the visible ones have it. Paper: ActionMAE, Figure 3."""
         n_memory = len(self.memory)
-        sequence = torch.cat([self.memory.expand(len(tokens), -1, -1), tokens], dim=1)
+        sequence = torch.cat([self.memory.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         encoded = self.encoder(placed(sequence, self.position), F.pad(~visible, (n_memory, 0), value=False))
         memory, encoded = encoded[:, :n_memory], encoded[:, n_memory:]
         filled = torch.where(visible.unsqueeze(-1), encoded, self.mask_token)
@@ -229,7 +229,7 @@ class ActionMAE(AQAModel):
         if self.fusion_of == "sum":
             heads = cast(ByModality, self.grades).values()
             return torch.stack([head(tokens[:, i]) for i, head in enumerate(heads)]).sum(dim=0)
-        sequence = torch.cat([self.class_token.expand(len(tokens), -1, -1), placed(tokens, self.position)], dim=1)
+        sequence = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), placed(tokens, self.position)], dim=1)
         return self.grades(self.fusion(sequence)[:, 0])
 
     def reconstruction(self, predicted: Tensor, tokens: Tensor, hidden: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import clip_mean, scatter_rows
+from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
 from aqa.layers.grade_decoder import grade_deviation, mean_grade, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
@@ -296,10 +296,10 @@ class DIMML(AQAModel):
         encoded = {}
         for i, m in enumerate(self.modalities):
             rows = seen[:, i]
-            encoded[m] = self.shared_head.weight.new_zeros(len(seen), self.shared_head.in_features)
-            if rows.any():
-                clips = self.real_clips_of(m, features, lengths)
-                encoded[m] = scatter_rows(self.encoders[m](features[m][rows], clips[rows]), rows)
+            encoded[m] = self.shared_head.weight.new_zeros(seen.shape[0], self.shared_head.in_features)
+            if any_of(rows):
+                clips = rows_of(self.real_clips_of(m, features, lengths), rows)
+                encoded[m] = scatter_rows(self.encoders[m](rows_of(features[m], rows), clips), rows)
         return encoded
 
     def join(self, encoded: Mapping[str, Tensor], visible: Tensor) -> Tensor:
@@ -325,7 +325,7 @@ class DIMML(AQAModel):
         encoded = self.encode(features, visible, lengths)
         heads = [self.own_heads[m](encoded[m]) for m in self.modalities]
         logits = torch.stack([*heads, self.join(encoded, visible)], dim=1)
-        present = torch.cat([visible, self.joined_counts.expand(len(visible), 1)], dim=1)
+        present = torch.cat([visible, self.joined_counts.expand(visible.shape[0], 1)], dim=1)
         return logits, certainty_weights(logits, present, self.certainty_temperature, self.certainty)
 
 

@@ -35,6 +35,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aqa.errors import AqaError
+from aqa.layers.clips import rows_of, scatter_rows
 from aqa.layers.covariance import Described, by_group, covariance, each_with_each, each_with_itself, terms
 from aqa.layers.label_components import label_components, standardized_labels
 from aqa.layers.process import Conditioned, Likelihood, exact, likely_before, through_basis
@@ -243,7 +244,26 @@ class GaussianProcess(AQAModel):
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:
+        if torch.compiler.is_compiling():
+            return self._score_of_every_set(features, visible, lengths).clamp(0, 1).float()
         return self.contributions(features, visible, lengths).sum(dim=1).clamp(0, 1).float()
+
+    def _score_of_every_set(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None
+    ) -> Tensor:
+        """The posterior mean (B,), for export: every row by the predictor of every visible set, then its own is taken.
+
+        All predictors have to be there, as nothing can be fitted while a program is traced.
+        """
+        middle, spread = self._target_scale()
+        described = self._standardized(self._raw(features, visible, lengths), visible)
+        score = middle.expand(visible.shape[0])
+        for subset, known in self._predictors.items():
+            pairs = each_with_each(self._groups(described, visible, subset), self._learned(known.basis, subset))
+            across = covariance(pairs, self.kernel, known.process.logs[: -len(self.loading)]).view(visible.shape[0], -1)
+            own = (visible == torch.tensor(subset)).all(dim=1)
+            score = torch.where(own, middle + spread * (across @ known.process.weights), score)
+        return score
 
     def contributions(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
@@ -323,16 +343,17 @@ class GaussianProcess(AQAModel):
 
     def _raw(self, features: Mapping[str, Tensor], has: Tensor, lengths: Mapping[str, Tensor] | None) -> Tensor:
         """The statistics of each video, modality by modality, 0 where it lacks one: (B, P)."""
-        raw = self.centre.new_zeros(len(has), len(self.centre))
+        raw = self.centre.new_zeros(has.shape[0], len(self.centre))
         for m, columns, rows in zip(self.widths, self._columns_of_modalities(), has.T, strict=True):
-            clips = None if lengths is None else lengths[m][rows]
-            raw[rows, columns] = torch.cat(channel_statistics(features[m][rows].double(), clips, self.statistics), 1)
+            clips = None if lengths is None else rows_of(lengths[m], rows)
+            found = torch.cat(channel_statistics(rows_of(features[m], rows).double(), clips, self.statistics), 1)
+            raw[:, columns] = scatter_rows(found, rows)
         return raw
 
     def _standardized(self, raw: Tensor, has: Tensor) -> Tensor:
         described = ((raw - self.centre) * self.stretch).clamp(-CLIPPED_AT, CLIPPED_AT)
         for columns, rows in zip(self._columns_of_modalities(), has.T, strict=True):
-            described[~rows, columns] = 0.0
+            described[:, columns] = described[:, columns].masked_fill(~rows.unsqueeze(1), 0.0)
         return described
 
     def _by_set(

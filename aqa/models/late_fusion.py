@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import on_clips, scatter_rows
+from aqa.layers.clips import any_of, on_clips, rows_of, scatter_rows
 from aqa.layers.grade_decoder import GradeTransformer, grade_deviation, projection
 from aqa.layers.losses import hardest_triplet
 from aqa.models import register
@@ -64,9 +64,9 @@ class LateFusion(AQAModel):
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        total = torch.zeros(len(visible), device=visible.device)
+        total = torch.zeros(visible.shape[0], device=visible.device)
         for m, rows in zip(self.modalities, visible.T, strict=True):
-            if rows.any():
+            if any_of(rows):
                 total = total + scatter_rows(self.grade(m, features, rows, lengths)[0], rows)
         return total / visible.sum(dim=1)
 
@@ -103,5 +103,5 @@ class LateFusion(AQAModel):
         self, m: str, features: Mapping[str, Tensor], rows: Tensor, lengths: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
         """Scores (n,) and decoded queries (n, n_query, H) of modality m in the n of the rows (B,) that have it."""
-        clips = self.real_clips_of(m, features, lengths)[rows]
-        return self.networks[m](on_clips(self.projections[m], features[m][rows], clips), clips)
+        clips = rows_of(self.real_clips_of(m, features, lengths), rows)
+        return self.networks[m](on_clips(self.projections[m], rows_of(features[m], rows), clips), clips)

@@ -236,7 +236,7 @@ class MCMoE(AQAModel):
         padding = None if clips is None else ~clips.repeat(len(self.modalities), 1)  # (M * B, T)
         encoded = in_rows(None, seen.T.flatten(), self.encoder, torch.cat(projected), padding)
         encoded = encoded if padding is None else encoded.masked_fill(padding.unsqueeze(-1), 0.0)
-        return dict(zip(self.modalities, encoded.chunk(len(self.modalities)), strict=True))
+        return dict(zip(self.modalities, encoded.unflatten(0, (len(self.modalities), -1)).unbind(), strict=True))
 
     def complete(self, encoded: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
         """Section 2, adaptive gated modality generator: a generated stream wherever a modality is not visible."""

@@ -42,7 +42,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import clip_mean, on_clips
+from aqa.layers.clips import any_of, clip_mean, on_clips
 from aqa.layers.grade_decoder import grade_deviation, mean_grade, sinusoid
 from aqa.layers.transformer import check_heads
 from aqa.models import register
@@ -280,7 +280,7 @@ class MEA(AQAModel):
             seen = visible[:, i : i + 1] & self.real_clips_of(m, features, lengths)
             stream = features[m].masked_fill(~seen.unsqueeze(-1), 0.0)
             stream = self.projections[m](stream.transpose(1, 2)).transpose(1, 2)
-            stream = on_clips(self.norms[m], stream, seen) if seen.any() else stream
+            stream = on_clips(self.norms[m], stream, seen) if any_of(seen) else stream
             place = sinusoid(stream.shape[1], stream.shape[2], stream.device)
             exclusive.append(self.self_attention[m](self.exclusive_encoders[m](stream) + place, seen))
             shared.append(self.agnostic_encoder(stream) + place)

@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import clip_mean, scatter_rows
+from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
 from aqa.layers.grade_decoder import grade_deviation, sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
@@ -201,9 +201,9 @@ class MoME(AQAModel):
         tokens, log_grades = [], []
         for i, m in enumerate(self.modalities):
             rows = visible[:, i]
-            if rows.any():
-                clips = self.real_clips_of(m, features, lengths)
-                own_tokens, own_grades = self.experts[m](features[m][rows], clips[rows])
+            if any_of(rows):
+                clips = rows_of(self.real_clips_of(m, features, lengths), rows)
+                own_tokens, own_grades = self.experts[m](rows_of(features[m], rows), clips)
             else:
                 own_tokens = self.grades.new_zeros(0, 2, self.hidden_dim)
                 own_grades = self.grades.new_zeros(0, 2, len(self.grades))

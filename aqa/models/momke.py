@@ -35,7 +35,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import clip_mean, scatter_rows
+from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
 from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Loss
@@ -167,10 +167,10 @@ class MoMKE(AQAModel):
         embedded = {}
         for i, m in enumerate(self.modalities):
             rows = seen[:, i]
-            if rows.any():
-                stream = features[m][rows]
+            if any_of(rows):
+                stream = rows_of(features[m], rows)
                 if clips is not None:
-                    stream = stream.masked_fill(~clips[rows].unsqueeze(-1), 0.0)
+                    stream = stream.masked_fill(~rows_of(clips, rows).unsqueeze(-1), 0.0)
                 embedded[m] = self.projections[m](stream)
         return embedded
 
@@ -206,7 +206,7 @@ class MoMKE(AQAModel):
     def together(self, mixed: Mapping[str, Mixed], visible: Tensor) -> Tensor:
         """The mixed streams side by side, zeros where hidden, as the last layer sees them, (B, T, M * H)."""
         some = next(iter(mixed.values())).mixture
-        hidden = some.new_zeros(len(visible), *some.shape[1:])
+        hidden = some.new_zeros(visible.shape[0], *some.shape[1:])
         streams = [
             scatter_rows(mixed[m].mixture, visible[:, i]) if m in mixed else hidden
             for i, m in enumerate(self.modalities)
@@ -237,4 +237,4 @@ class MoMKE(AQAModel):
 
     def _of(self, clips: Tensor | None, seen: Tensor, m: str) -> Tensor | None:
         """The real clips of the rows that have modality m."""
-        return None if clips is None else clips[seen[:, self.modalities.index(m)]]
+        return None if clips is None else rows_of(clips, seen[:, self.modalities.index(m)])

@@ -57,7 +57,7 @@ from torch import Tensor, nn
 
 from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import every_clip, on_clips, scatter_rows
+from aqa.layers.clips import any_of, every_clip, on_clips, rows_of, scatter_rows
 from aqa.layers.convolutions import Convolution, Pair, pool, pooled_clips
 from aqa.layers.transformer import check_heads
 from aqa.models import register
@@ -168,9 +168,9 @@ class AdaptiveFusion(nn.Module):
             real = clips & visible[:, i].unsqueeze(1)
             n_fusion = self.policy.out_features
             logits.append(
-                on_clips(weigh, streams[:, :, i], real) if real.any() else streams.new_zeros(*real.shape, n_fusion)
+                on_clips(weigh, streams[:, :, i], real) if any_of(real) else streams.new_zeros(*real.shape, n_fusion)
             )
-        hidden = (~visible).view(len(visible), 1, 1, -1)
+        hidden = (~visible).view(visible.shape[0], 1, 1, -1)
         return torch.stack(logits, dim=-1).masked_fill(hidden, -torch.inf).softmax(dim=-1)
 
     def enabled(self, logits: Tensor, temperature: Tensor) -> Tensor:
@@ -395,9 +395,9 @@ class PAMFN(AQAModel):
         out = {}
         for i, m in enumerate(self.modalities):
             rows = seen[:, i]
-            if rows.any():
+            if any_of(rows):
                 with torch.set_grad_enabled(torch.is_grad_enabled() and self.learns(m)):
-                    levels, own = self.branches[m](features[m][rows], clips[rows])
+                    levels, own = self.branches[m](rows_of(features[m], rows), rows_of(clips, rows))
                 out[m] = [scatter_rows(x, rows) for x in (*levels, own)]
         absent = [torch.zeros_like(x) for x in next(iter(out.values()))]
         *by_level, scores = zip(*(out.get(m, absent) for m in self.modalities), strict=True)
@@ -409,7 +409,7 @@ class PAMFN(AQAModel):
 
     def shown(self, streams: list[Tensor], visible: Tensor) -> list[Tensor]:
         """The branches' features, zeros where hidden; without gradients where both parts learn at once."""
-        hidden = (~visible).view(len(visible), 1, -1, 1)
+        hidden = (~visible).view(visible.shape[0], 1, -1, 1)
         taken = streams if self.stage == "mixed" else [stream.detach() for stream in streams]
         return [stream.masked_fill(hidden, 0.0) for stream in taken]
 

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aqa.errors import AqaError
+from aqa.layers.clips import rows_of, scatter_rows
 from aqa.layers.statistics import channel_statistics
 from aqa.models import register
 from aqa.models.base import AQAModel, Example, LeftOut
@@ -121,8 +122,7 @@ class Ridge(AQAModel):
         """Mean and standard deviation of each channel, modality by modality, zeros where hidden: (B, P)."""
         parts = []
         for m, rows in zip(self.modalities, visible.T, strict=True):
-            part = self.centre.new_zeros(len(rows), 2 * self.widths[m])
-            clips = None if lengths is None else lengths[m][rows]
-            part[rows] = torch.cat(channel_statistics(features[m][rows].double(), clips), dim=1)
-            parts.append(part)
+            clips = None if lengths is None else rows_of(lengths[m], rows)
+            part = torch.cat(channel_statistics(rows_of(features[m], rows).double(), clips), dim=1)
+            parts.append(scatter_rows(part, rows))
         return torch.cat(parts, dim=1)

@@ -42,7 +42,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import clip_mean, scatter_rows
+from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
@@ -172,10 +172,10 @@ class SimMLM(AQAModel):
         found = []
         for i, m in enumerate(self.modalities):
             rows = seen[:, i]
-            answer = features[m].new_zeros(len(rows))
-            if rows.any():
-                real = clips[m][rows]
-                stream = features[m][rows].masked_fill(~real.unsqueeze(-1), 0.0)
+            answer = features[m].new_zeros(rows.shape[0])
+            if any_of(rows):
+                real = rows_of(clips[m], rows)
+                stream = rows_of(features[m], rows).masked_fill(~real.unsqueeze(-1), 0.0)
                 answer = scatter_rows(self.experts[m](stream, real), rows)
             found.append(answer)
         return torch.stack(found, dim=1)
