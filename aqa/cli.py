@@ -299,7 +299,7 @@ def export(
     overwrite: Overwrite = False,
     plugin: Plugin = None,
 ) -> None:
-    """Write the model of a finished run in a format for other programs, with its model card."""
+    """Write the model of a finished run for other programs."""
     from aqa.exporting.export import export as export_run
 
     export_run(run, out, format=format, overwrite=overwrite, say=_say)
