@@ -17,6 +17,7 @@ from aqa.models import AQAModel
 from aqa.system.precision import float32_products
 
 NOT_WEIGHTS = ("deviation", "contributions")  # diagnostics that are said elsewhere
+NUMBERED = ("policy", "members")  # those whose places are levels, networks or models, however many streams there are
 
 
 class Curve(NamedTuple):
@@ -104,15 +105,18 @@ def weights(
         if name in NOT_WEIGHTS:
             continue
         for (row, *place), value in np.ndenumerate(values.double().cpu().numpy()):
-            of, to = _named(model, place, tuple(values.shape[1:]))
+            of, to = _named(model, name, place, tuple(values.shape[1:]))
             if not np.isnan(value):
                 found[row].append(Weight(name, of, to, float(value)))
     return found
 
 
-def _named(model: AQAModel, place: list[int], shape: tuple[int, ...]) -> tuple[str, str]:
-    """The place of a number in (M,), (M, M) or another shape, in names of modalities where the sizes say so."""
-    words = [
-        model.modalities[i] if size == len(model.modalities) else str(i) for i, size in zip(place, shape, strict=True)
-    ]
+def _named(model: AQAModel, name: str, place: list[int], shape: tuple[int, ...]) -> tuple[str, str]:
+    """The place of a number in (M,), (M, M) or another shape that ends with the modalities; numbers elsewhere."""
+    count = len(model.modalities)
+    words = [str(i) for i in place]
+    if place and name not in NUMBERED and shape[-1] == count:
+        words[-1] = model.modalities[place[-1]]
+        if shape == (count, count):
+            words[0] = model.modalities[place[0]]
     return " ".join(words[:-1]), words[-1] if words else ""

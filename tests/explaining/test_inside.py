@@ -61,3 +61,10 @@ def test_routers_and_gates_by_name():
     hidden = {m for m, seen in zip(WIDTHS, SUBSETS[3].tolist(), strict=True) if not seen}
     assert not hidden & {w.to for w in gates[3] if w.name == "expert_scores"}
     assert weights(small("ridge"), inputs(7), SUBSETS, lengths(7)) == [[]] * 7
+
+
+def test_levels_and_members_are_numbered_even_where_they_are_as_many_as_streams():
+    found = weights(small("ensemble"), inputs(7), SUBSETS, lengths(7))
+    assert [(w.name, w.to) for w in found[0]] == [("members", str(i)) for i in range(3)]
+    policy = [w for w in weights(small("pamfn"), inputs(7), SUBSETS, lengths(7))[0] if w.name == "policy"]
+    assert {w.of for w in policy} == {"0", "1", "2"}
