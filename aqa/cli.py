@@ -263,7 +263,7 @@ def worth(
     out: Annotated[Path | None, typer.Option(help="Write the numbers to this file (CSV) as well.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Say what each further stream is worth: smaller errors, intervals."""
+    """Say what each further stream is worth."""
     from aqa.reporting.worth import worth as worth_of_runs
     from aqa.reporting.worth import worth_text
 
