@@ -16,7 +16,7 @@ ONNX = ["onnx>=1.16", "onnxscript>=0.3", "onnxruntime>=1.17"]  # aqa export --fo
 TABLE = ["openpyxl>=3.1", "pyarrow>=14"]  # labels and features in XLSX and Parquet
 
 setup(
-    name="aqa",
+    name="aqa-incomplete",  # `aqa` on PyPI is another project
     version=VERSION,
     description="Incomplete multimodal action quality assessment: predict judges' scores when streams are missing",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),

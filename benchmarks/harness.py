@@ -30,6 +30,7 @@ from aqa.errors import AqaError
 from aqa.system.devices import keep_freed_memory, pick_device
 from aqa.system.files import plain
 from aqa.system.precision import Precision, float32_products
+from aqa.version import __version__
 
 RESULTS = Path(__file__).parent / "results"
 FEWEST = 7  # samples of which a median is given
@@ -44,7 +45,7 @@ DATA_SHEETS = {
     "NVIDIA H100 80GB HBM3": {"float32": 67.0, "tf32": 494.7, "bf16": 989.0, "memory": 3.35},
     "NVIDIA A100-SXM4-80GB": {"float32": 19.5, "tf32": 156.0, "bf16": 312.0, "memory": 2.039},
 }
-PACKAGES = ("aqa", "torch", "numpy", "h5py")
+PACKAGES = ("torch", "numpy", "h5py")
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,11 @@ class Report:
             "benchmark": name,
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "machine": machine(),
-            "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},
+            "versions": {
+                "python": platform.python_version(),
+                "aqa": __version__,
+                **{p: importlib.metadata.version(p) for p in PACKAGES},
+            },
             "device": device_name(device),
             "threads": torch.get_num_threads(),
             "settings": settings,

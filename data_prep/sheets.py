@@ -295,5 +295,5 @@ def needed_package(name: str, path: Path) -> Any:
     except ImportError:
         raise AqaError(
             f"{path}: files that end in {path.suffix} need the package {name}; install it with: pip install "
-            "'aqa[table]', or save the file as CSV"
+            "'aqa-incomplete[table]', or save the file as CSV"
         ) from None

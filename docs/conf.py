@@ -1,9 +1,9 @@
 """The site: `make docs` builds it, strictly and without the network."""
 
-from importlib import metadata
+from aqa import __version__
 
 project = "aqa"
-release = metadata.version("aqa")
+release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 

@@ -25,7 +25,9 @@ def require_onnx(streams: Collection[str]) -> None:
     """AqaError where what writes and runs ONNX is not installed, or a stream has the name of another input."""
     lacking = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if lacking:
-        raise AqaError(f"--format onnx needs {' and '.join(lacking)}, which is not installed: pip install 'aqa[onnx]'")
+        raise AqaError(
+            f"--format onnx needs {' and '.join(lacking)}, which is not installed: pip install 'aqa-incomplete[onnx]'"
+        )
     if {LENGTHS, SCORE} & set(streams):
         raise AqaError(f"--format onnx: a stream called {LENGTHS} or {SCORE} has the name of another input or output")
 

@@ -1,7 +1,7 @@
 """A pretrained causal language model, read from a local folder: frozen, with low-rank adapters that learn.
 
 Read by transformers, of any family that it knows: from safetensors alone, without code from the folder and without the
-network. Adapters (LoRA, arXiv 2106.09685) by peft. Both come with the extra `aqa[llm]`, and are imported only where a
+network. Adapters (LoRA, arXiv 2106.09685) by peft. Both come with the extra `llm`, and are imported only where a
 language model is asked for.
 
 The frozen weights are buffers that no checkpoint holds. A checkpoint has their fingerprint, and refuses to be loaded
@@ -92,7 +92,9 @@ def _imported(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise AqaError(f"{WHERE} needs the package {name}: pip install 'aqa[llm]' ({first_line(error)})") from None
+        raise AqaError(
+            f"{WHERE} needs the package {name}: pip install 'aqa-incomplete[llm]' ({first_line(error)})"
+        ) from None
 
 
 @contextmanager

@@ -147,7 +147,7 @@ class AuxiliaryPath(nn.Module):
 
 @register("limssr", paper="arXiv 2605.00434, ICML 2026", year=2026)
 class LIMSSR(AQAModel):
-    """A pretrained language model reads prompt, clips, tokens for missing clips, and sums them up (`aqa[llm]`).
+    """A pretrained language model reads prompt, clips, tokens for missing clips, and sums them up (extra `llm`).
 
     widths: modality -> channels D. llm: the folder of a causal language model. n_fusion: fusion tokens. lora_targets:
     the layers of its attention that get adapters, by name. prompt: with {visible} and {missing} for names of streams.

@@ -89,7 +89,8 @@ def _require_form(form: str) -> None:
             import pyarrow  # noqa: F401
         except ImportError:
             raise AqaError(
-                "--format parquet needs the package pyarrow; install it with: pip install 'aqa[table]', or use csv"
+                "--format parquet needs the package pyarrow; install it with: pip install 'aqa-incomplete[table]', "
+                "or use csv"
             ) from None
 
 

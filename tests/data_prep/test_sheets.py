@@ -167,6 +167,6 @@ def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
     as_workbook(tmp_path / "x.xlsx", [["id"], ["a"]])
     with pytest.raises(
-        AqaError, match=r"\.xlsx need the package openpyxl; install it with: pip install 'aqa\[table\]'"
+        AqaError, match=r"\.xlsx need the package openpyxl; install it with: pip install 'aqa-incomplete\[table\]'"
     ):
         read_sheet(str(tmp_path / "x.xlsx"))

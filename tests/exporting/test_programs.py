@@ -109,7 +109,9 @@ def test_a_file_scores_without_aqa(made, tmp_path, format, file, model, capsys):
 
 def test_what_cannot_be_written_is_one_line(made, tmp_path, monkeypatch):
     monkeypatch.setattr("aqa.exporting.onnx.find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(AqaError, match=r"--format onnx needs onnxscript, which is not installed: pip install 'aqa\[o"):
+    with pytest.raises(
+        AqaError, match=r"onnx needs onnxscript, which is not installed: pip install 'aqa-incomplete\[onnx\]'$"
+    ):
         aqa.export(made(), tmp_path / "out", format="onnx")
     run = made("mcmoe", **{"model.prototype_position": "batch_row", "model.hidden_dim": 8, "model.n_encoder": 1})
     with pytest.raises(AqaError, match="scores depend on the place in the batch cannot be exported as a program"):

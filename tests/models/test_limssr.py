@@ -294,5 +294,5 @@ def test_many_modalities_are_refused():
 
 def test_a_package_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(AqaError, match=r"^option 'llm' needs the package peft: pip install 'aqa\[llm\]' \("):
+    with pytest.raises(AqaError, match=r"^option 'llm' needs the package peft: pip install 'aqa-incomplete\[llm\]' \("):
         model()

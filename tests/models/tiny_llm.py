@@ -10,7 +10,7 @@ import torch
 from aqa.models import MODELS
 
 LACKING = [name for name in ("transformers", "peft") if importlib.util.find_spec(name) is None]
-NEEDS_LLM = pytest.mark.skipif(bool(LACKING), reason=f"the extra aqa[llm] is not installed: no {' and '.join(LACKING)}")
+NEEDS_LLM = pytest.mark.skipif(bool(LACKING), reason=f"the extra llm is not installed: no {' and '.join(LACKING)}")
 #: The names of all models, as parameters of a test; a model is skipped where the packages that it needs are not there.
 ALL_MODELS = [pytest.param(name, marks=NEEDS_LLM if name == "limssr" else ()) for name in MODELS.names()]
 #: Words of prompts; all other words, names of modalities among them, are one token, the unknown one.

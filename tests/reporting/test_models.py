@@ -41,7 +41,7 @@ assert line.split()[:3] == ["limssr", "2026", "depends"], line
 try:
     aqa.models.build("limssr", widths={{"visual": 2}}, llm={str(tmp_path)!r})
 except aqa.AqaError as error:
-    assert str(error).startswith("option 'llm' needs the package transformers: pip install 'aqa[llm]'"), error
+    assert str(error).startswith("option 'llm' needs the package transformers: pip install 'aqa-incom"), error
 else:
     raise SystemExit("it was built")
 """
