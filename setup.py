@@ -64,6 +64,9 @@ setup(
             "pandas-stubs",
             "scipy-stubs",
             "playwright>=1.40",
+            "nbclient>=0.10",  # the notebook of the first hour
+            "nbformat>=5.10",
+            "ipykernel>=6.29",
             *WANDB,
             *RAY,
             *LLM,

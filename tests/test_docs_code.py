@@ -47,7 +47,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 COMMANDS = typer.main.get_command(app).commands
 LANGUAGES = {"bash", "python", "yaml", "toml", "text"}
-OTHER_PROGRAMS = {"pip", "ray", "wandb", "git", "sbatch", "."}
+OTHER_PROGRAMS = {"pip", "ray", "wandb", "git", "sbatch", "docker", "."}
+OTHER_MODULES = {"pytest", "build"}
 MARK = re.compile(r"<!-- not run: (\S.*?) -->")
 
 
@@ -103,10 +104,9 @@ def check_command(words: list[str]) -> None:
     elif program == "make":
         assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), rest[0]
     elif program == "python":
-        if rest[0] == "-m" and rest[1] != "pytest":
-            script = f"{rest[1].replace('.', '/')}.py"
-        else:
-            script = rest[2] if rest[0] == "-m" else rest[0]
+        if rest[0] == "-m" and rest[1] in OTHER_MODULES:
+            rest = rest[2:] or ["."]
+        script = f"{rest[1].replace('.', '/')}.py" if rest[0] == "-m" else rest[0]
         assert (ROOT / script).exists(), script
     elif program in ("ruff", "mypy", "pytest"):
         assert all((ROOT / word).exists() for word in rest if "/" in word), rest

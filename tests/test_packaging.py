@@ -121,3 +121,35 @@ def test_the_hosted_checks_call_the_ones_of_the_repository():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     assert {"run": ".ci/run"} in workflow["jobs"]["check"]["steps"]
     assert (ROOT / ".ci" / "run").is_file()
+
+
+def test_the_image_copies_what_is_there_and_what_is_let_through():
+    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    steps = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    words = [rest.split() for step, rest in steps if step == "COPY" and not rest.startswith("--from")]
+    copied = {name for *names, _ in words for name in names}
+    ignored = (ROOT / ".dockerignore").read_text().split("\n")
+    assert "*" in ignored
+    assert copied == {line[1:] for line in ignored if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in copied)
+    assert [rest for step, rest in steps if step == "USER"] == ["aqa"]
+    assert steps[-2:] == [["ENTRYPOINT", '["aqa"]'], ["CMD", '["--help"]']]
+    pins = (ROOT / "requirements.txt").read_text()
+    asked = [name for step, rest in steps if step == "RUN" for name in re.findall(r"grep '\^(\w+==)'", rest)]
+    assert asked == ["torch==", "setuptools=="]
+    assert all(len(re.findall(f"^{name}", pins, re.MULTILINE)) == 1 for name in asked)
+
+
+def test_the_draft_of_the_conda_recipe_has_the_dependencies_of_the_wheel(built):
+    with zipfile.ZipFile(built[1]) as wheel:
+        about = email.message_from_bytes(wheel.read(f"aqa_incomplete-{__version__}.dist-info/METADATA"))
+    recipe = yaml.safe_load((ROOT / "recipe" / "recipe.yaml").read_text())
+    assert recipe["package"]["name"] == about["Name"]
+    assert recipe["context"]["version"] == __version__
+    python_, *run = recipe["requirements"]["run"]
+    other_names = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+    pairs = [line.split() for line in run]
+    needed = [each for each in about.get_all("Requires-Dist") if "extra ==" not in each]
+    assert sorted(other_names.get(name, name) + bound for name, bound in pairs) == sorted(needed)
+    assert python_ == "python >=${{ python_min }}"
+    assert recipe["build"]["python"]["entry_points"] == ["aqa = aqa.cli:main"]
