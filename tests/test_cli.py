@@ -77,7 +77,7 @@ def test_run_evaluate_predict(here, capsys):
 
     assert aqa("predict", folder, "--store", "tiny.h5", "--out", "new/scores.csv") == 0
     scores = pd.read_csv(here / "new" / "scores.csv")
-    assert list(scores.columns) == ["id", "visible", "score", "low", "high"]
+    assert list(scores.columns) == ["id", "visible", "score", "low", "high", "spread"]
     assert len(scores) == 24
     assert scores["score"].between(0, 10).all()
 
