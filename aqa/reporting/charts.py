@@ -10,10 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -62,7 +58,7 @@ def srcc_by_pattern(section: ReportSection, published: Sequence[PublishedRow]) -
     """Bars by pattern and model with their intervals; published numbers and the best possible as marks."""
     columns, rows = section.columns, section.rows
     width = 0.8 / len(rows)
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         long = max(map(len, columns)) > 10
         names = [*map(_name, rows), *(other.label for other in published)]
         figure, axes = _axes(max(6.0, 0.16 * len(columns) * len(rows) + 2.5), names, below=1.1 if long else 0.35)
@@ -95,7 +91,7 @@ def srcc_by_missing(section: ReportSection) -> Drawing | None:
     curves = [(i, row, curve) for i, row, curve in curves if len(curve) > 1]
     if not curves:
         return None
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, axes = _axes(6.0, [_name(row) for _, row, _ in curves])
         for i, row, curve in curves:
             shares, found = [share for share, _ in curve], [estimate for _, estimate in curve]
@@ -115,7 +111,7 @@ def worth_of_modalities(section: ReportSection) -> Drawing | None:
     if not rows:
         return None
     width = 0.8 / len(rows)
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         width_of_all = max(5.0, 0.3 * len(section.modalities) * len(rows) + 2)
         figure, axes = _axes(width_of_all, [_name(row) for _, row in rows], below=0.35)
         for place, (i, row) in enumerate(rows):
@@ -137,7 +133,7 @@ def predicted_against_true(section: ReportSection) -> Drawing | None:
     rows = [(i, row, shown) for i, row, shown in rows if not np.isnan(shown).all()][:MOST_PANELS]
     if not rows:
         return None
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, panels = _panels(len(rows), 2.4, 0.35, below=0.5)
         ends = [section.truth.min(), section.truth.max()]
         for axes, (i, row, shown) in zip(panels, rows, strict=True):
@@ -159,7 +155,7 @@ def reliability_by_pattern(section: ReportSection) -> Drawing | None:
     if not patterns:
         return None
     patterns = patterns[:MOST_PANELS]
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         legend = _legend_height([_name(row) for _, row, _ in rows])
         figure, panels = _panels(len(patterns), 1.9, 0.15, below=0.5 + legend)
         for axes, pattern in zip(panels, patterns, strict=True):
@@ -191,7 +187,7 @@ def interval_widths(section: ReportSection) -> Drawing | None:
         return None
     patterns = section.patterns
     missing = [_missing(section, name) for name in patterns]
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         long = max(map(len, patterns)) > 10 or len(patterns) > 16
         names = [_name(row) for _, row, _ in rows]
         figure, axes = _axes(max(5.0, 0.45 * len(patterns) + 1.5), names, below=1.1 if long else 0.35)
@@ -236,10 +232,10 @@ def router_weights(section: ReportSection) -> Drawing | None:
     gap = np.full((streams, 1), np.nan)
     short = initials(section.modalities)
     starts = [(streams + 1) * i for i in range(len(patterns))]
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         cell, head = 0.38, 0.62
         size = (cell * (starts[-1] + streams) + 0.75, (cell * streams + head) * len(rows) + 0.4)
-        figure = plt.figure(figsize=size)
+        figure = Figure(figsize=size)
         for line, row in enumerate(rows):
             bottom = size[1] - (line + 1) * (cell * streams + head)
             box = (0.6 / size[0], bottom / size[1], (size[0] - 0.75) / size[0], cell * streams / size[1])
@@ -267,7 +263,7 @@ def critical_difference(ranking: Ranking, title: str) -> Drawing:
     """Mean ranks of models; a bar joins those that Nemenyi's test cannot tell apart."""
     import scikit_posthocs  # it takes seconds to import
 
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         side = 0.5 + 0.085 * max(map(len, ranking.ranks.index))  # inches for a label
         height = 0.6 + 0.28 * len(ranking.ranks)
         figure, axes = _laid_out(4.5 + 2 * side, height, left=side, right=side, below=0.1, above=0.6)
@@ -295,7 +291,7 @@ def _panels(count: int, side: float, title: float, below: float) -> tuple[Figure
     columns = min(4, count)
     lines = -(-count // columns)
     size = (0.7 + columns * side, below + 0.1 + lines * (side + title))
-    figure = plt.figure(figsize=size)
+    figure = Figure(figsize=size)
     panels: list[Axes] = []
     for place in range(count):
         line, column = divmod(place, columns)
@@ -311,7 +307,7 @@ def _laid_out(
     width: float, height: float, left: float = 0.75, right: float = 0.1, below: float = 0.5, above: float = 0.1
 ) -> tuple[Figure, Axes]:
     """A figure and axes of given size with given margins, in inches. Fitted ones would draw twice."""
-    figure = plt.figure(figsize=(width, below + height + above))
+    figure = Figure(figsize=(width, below + height + above))
     whole = below + height + above
     return figure, figure.add_axes((left / width, below / whole, (width - left - right) / width, height / whole))
 
@@ -363,12 +359,11 @@ def _legend(axes: Axes) -> None:
 
 
 def _finished(figure: Figure, *salt: str) -> Drawing:
-    """The figure as a drawing; it is closed. salt: makes the ids in its SVG its own, among all figures of a page."""
+    """The figure as a drawing. salt: makes the ids in its SVG its own, among all figures of a page."""
     svg, pdf = io.StringIO(), io.BytesIO()
-    with plt.rc_context({"svg.hashsalt": repr(salt)}), warnings.catch_warnings():
+    with matplotlib.rc_context({"svg.hashsalt": repr(salt)}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # the SVG has the text itself
         figure.savefig(svg, format="svg", metadata={"Date": None})
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
-    plt.close(figure)
     text = svg.getvalue()
     return Drawing(re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL), pdf.getvalue())

@@ -1,4 +1,7 @@
-"""The figures of a run, one function a figure. Metrics come as in metrics.json."""
+"""The figures of a run, one function a figure. Metrics come as in metrics.json.
+
+They are made without pyplot, whose state belongs to the program that calls: a notebook still shows its own plots.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,7 +27,7 @@ DPI = 150
 @contextlib.contextmanager
 def _plain_text() -> Iterator[None]:
     """Names come from files, and a dollar in one is a dollar."""
-    with plt.rc_context({"text.parse_math": False}):
+    with matplotlib.rc_context({"text.parse_math": False}):
         yield
 
 
@@ -37,7 +36,8 @@ def srcc_by_pattern(metrics: Mapping[str, Any], path: Path) -> None:
     """A bar a pattern with its bootstrap interval, the ceiling where the data knows it."""
     patterns = metrics["patterns"]
     place = np.arange(len(patterns))
-    figure, axes = plt.subplots(figsize=(max(5.0, 0.8 * len(patterns) + 1.5), 3.6), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 0.8 * len(patterns) + 1.5), 3.6), layout="constrained")
+    axes = figure.subplots()
     for i, s in enumerate(patterns.values()):
         if s["srcc"] is None:
             axes.text(i, 0, "undefined", rotation=90, ha="center", va="bottom", color=GREY)
@@ -66,7 +66,8 @@ def srcc_by_pattern(metrics: Mapping[str, Any], path: Path) -> None:
 def srcc_by_fold(metrics: Mapping[str, Any], path: Path) -> None:
     """Of a cross-validation: points for the SRCC in each fold, a bar for their Fisher-z mean, a line for all pooled."""
     patterns, folds = metrics["patterns"], metrics["folds"]
-    figure, axes = plt.subplots(figsize=(max(5.0, 0.8 * len(patterns) + 1.5), 3.6), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 0.8 * len(patterns) + 1.5), 3.6), layout="constrained")
+    axes = figure.subplots()
     for i, (name, s) in enumerate(patterns.items()):
         known = [each["srcc"][name] for each in folds["each"] if each["srcc"][name] is not None]
         beside = np.linspace(-0.25, 0.25, len(known)) if len(known) > 1 else np.zeros(len(known))
@@ -98,15 +99,8 @@ def predicted_against_true(
     shown = list(predictions)[:8]
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(2.5 * columns + 0.5, 2.6 * rows),
-        squeeze=False,
-        sharex=True,
-        sharey=True,
-        layout="constrained",
-    )
+    figure = Figure(figsize=(2.5 * columns + 0.5, 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     ends = [truth.min(), truth.max()]
     for axis, name in zip(axes.flat, shown, strict=False):
         axis.plot(ends, ends, color=GREY, linewidth=0.8)
@@ -127,7 +121,8 @@ def predicted_against_true(
 def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[str, Any], path: Path) -> None:
     """The loss and its parts by epoch, and the selection metrics with the epoch that was kept."""
     epochs = [row["epoch"] for row in history]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), layout="constrained")
+    figure = Figure(figsize=(8.5, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
     marker = "o" if len(epochs) == 1 else None  # a line of one point is not seen
     for name in dict.fromkeys(name for row in history for name in row):  # stages of training may have their own parts
         values = [row.get(name, np.nan) for row in history]
@@ -171,9 +166,8 @@ def _log_where_it_helps(axes: Axes) -> None:
 def router_weights(weights: Mapping[str, NDArray[np.float64]], modalities: Sequence[str], path: Path) -> None:
     """A heat map a pattern: how much each stream (row) listens to each modality's expert (column)."""
     shown = list(weights)[:8]
-    figure, axes = plt.subplots(
-        1, len(shown), figsize=(1.5 * len(shown) + 1.2, 2.4), squeeze=False, sharey=True, layout="constrained"
-    )
+    figure = Figure(figsize=(1.5 * len(shown) + 1.2, 2.4), layout="constrained")
+    axes = figure.subplots(1, len(shown), squeeze=False, sharey=True)
     for axis, name in zip(axes.flat, shown, strict=True):
         image = axis.imshow(weights[name], vmin=0, vmax=1, cmap="Blues")
         for (stream, expert), weight in np.ndenumerate(weights[name]):
@@ -189,8 +183,5 @@ def router_weights(weights: Mapping[str, NDArray[np.float64]], modalities: Seque
 
 
 def _save(figure: Figure, path: Path) -> None:
-    try:
-        with written_whole(path) as partial:
-            figure.savefig(partial, dpi=DPI, format="png")
-    finally:
-        plt.close(figure)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=DPI, format="png")

@@ -1,9 +1,9 @@
 """The figures of a report: nothing is cut off, and what they show is what the sections hold."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from aqa.evaluation.comparison import draw_videos, rank_models
@@ -18,7 +18,7 @@ THEIRS = {"label": "theirs", "source": "a paper", "selected_on": "test", "srcc":
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that were drawn, kept open for the test to look at; closed after it."""
+    """The figures that were drawn, kept for the test to look at."""
     kept = []
 
     def keep(figure, *salt):
@@ -26,9 +26,7 @@ def drawn(monkeypatch):
         return "<svg>"
 
     monkeypatch.setattr(charts, "_finished", keep)
-    yield kept
-    for figure in kept:
-        plt.close(figure)
+    return kept
 
 
 @pytest.fixture
@@ -104,7 +102,7 @@ def test_no_figure_shows_markup_or_lacks_a_label(section, drawn):
         {"stream", "expert"},
     ]
     for figure, labels in zip(drawn, wanted, strict=True):
-        figure.canvas.draw()
+        FigureCanvasAgg(figure).draw()
         shown = {text.get_text() for text in figure.findobj(Text)}
         assert labels <= shown
         assert not [text for text in shown if any(mark in text for mark in ("mathdefault", "{", "\\"))]

@@ -1,11 +1,15 @@
 """What the figures draw, read back from matplotlib's own objects."""
 
+import runpy
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.text import Text
 
+from aqa.reporting import charts
 from aqa.runs import figures
 
 SCORES = {"srcc": 0.5, "srcc_low": 0.4, "srcc_high": 0.6, "n": 30}
@@ -23,7 +27,7 @@ METRICS = {
 
 @pytest.fixture
 def kept(monkeypatch):
-    """The figures drawn, kept open for the test to look at; closed after it."""
+    """The figures drawn, kept for the test to look at."""
     drawn = []
 
     def save(figure, path):
@@ -31,9 +35,7 @@ def kept(monkeypatch):
         drawn.append(figure)
 
     monkeypatch.setattr(figures, "_save", save)
-    yield drawn
-    for figure in drawn:
-        plt.close(figure)
+    return drawn
 
 
 def test_srcc_by_pattern_has_a_bar_a_defined_pattern_its_n_and_its_ceiling(tmp_path, kept):
@@ -102,7 +104,7 @@ def test_router_weights_are_written_in_their_cells(tmp_path, kept):
 
 def words(figure):
     """Every text that a figure shows."""
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
     return [t.get_text() for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
 
 
@@ -112,7 +114,7 @@ def test_training_curves_have_whole_epochs_and_plain_numbers(tmp_path, kept, epo
     losses = np.geomspace(1, 10.0**-decades, epochs)
     history = [{"epoch": e, "loss": loss, "valid_srcc": 0.1} for e, loss in enumerate(losses, start=1)]
     figures.training_curves(history, METRICS["selection"], tmp_path / "figure.png")
-    kept[0].canvas.draw()
+    FigureCanvasAgg(kept[0]).draw()
     for axes in kept[0].axes:
         shown = [t.get_text() for t in axes.get_xticklabels() if t.get_text()]
         assert shown
@@ -143,8 +145,20 @@ def test_no_figure_shows_markup_or_lacks_a_label(tmp_path, kept):
     assert {"stream", "expert", "router weight of the expert"} <= set(words(kept[3]))
 
 
-def test_saved_figures_are_closed(tmp_path):
+def test_figures_are_not_among_those_of_the_program_that_calls(tmp_path):
     before = plt.get_fignums()
     figures.router_weights({"V": np.eye(2)}, ["visual", "audio"], tmp_path / "figure.png")
     assert plt.get_fignums() == before
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("module", [figures, charts], ids=["figures", "charts"])
+def test_the_backend_of_the_program_that_calls_stays(module):
+    """A notebook would no longer show its own plots after `aqa.run`."""
+    before = plt.get_backend()
+    plt.switch_backend("svg")
+    try:
+        runpy.run_path(module.__file__)  # as it is imported for the first time
+        assert plt.get_backend() == "svg"
+    finally:
+        plt.switch_backend(before)
