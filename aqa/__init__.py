@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aqa.reporting.report import report
     from aqa.reporting.worth import worth
     from aqa.runs.evaluate import Result, evaluate, predict
+    from aqa.runs.importing import import_published
     from aqa.runs.loaded import ScoreInterval, VideoScorer, load
     from aqa.runs.run import run
     from aqa.store.inspect import Inspection, inspect
@@ -43,6 +44,7 @@ _HOME = {
     "evaluate": "aqa.runs.evaluate",
     "explain": "aqa.reporting.explanation",
     "export": "aqa.exporting.export",
+    "import_published": "aqa.runs.importing",
     "inspect": "aqa.store.inspect",
     "inspect_store": "aqa.store.inspect",  # as `inspect` was called in 0.1
     "load": "aqa.runs.loaded",
@@ -74,6 +76,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "import_published",
     "inspect",
     "load",
     "load_published",

@@ -306,6 +306,60 @@ def export(
 
 
 @app.command(
+    name="import",
+    epilog=examples(
+        "aqa import pamfn pamfn.pkl --like data/fisv.h5 --target TES --out runs/pamfn",
+        "aqa import gdlt gdlt.pkl --like data/rg.h5 --target Ball --clips 68 --out runs/gdlt",
+        "aqa import mcmoe best.pt --like own.h5 --modality v=rgb --option n_head=4 --out runs/own",
+    ),
+)
+def import_published(
+    method: Annotated[str, typer.Argument(help="gdlt, mcmoe, momke, pamfn, actionmae or limssr.", metavar="METHOD")],
+    file: Annotated[Path, typer.Argument(help="The checkpoint that its authors publish.", metavar="FILE")],
+    like: Annotated[
+        Path,
+        typer.Option(help="A feature store as the checkpoint takes it, whose test split is scored.", metavar="STORE"),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder of the run.", metavar="RUN")],
+    target: Annotated[str | None, typer.Option(help="The target of the store, where it has several.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="What weights do not show, such as n_head=2. May be repeated.", metavar="KEY=VALUE"),
+    ] = None,
+    modality: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What a modality of the checkpoint is called in the store: v=rgb. May be repeated.",
+            metavar="THEIRS=OURS",
+        ),
+    ] = None,
+    clips: Annotated[
+        int | None, typer.Option(help="Clips of a window. Default: as the longest video of split train.", min=1)
+    ] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a finished run of a checkpoint that a method's authors publish."""
+    from aqa.runs.importing import import_published as import_checkpoint
+
+    result = import_checkpoint(
+        method,
+        file,
+        like=like,
+        out=out,
+        target=target,
+        option=option,
+        modality=modality,
+        clips=clips,
+        device=device,
+        overwrite=overwrite,
+        say=_say,
+    )
+    _show(str(result))
+    _say(f"run folder: {result.folder}")
+
+
+@app.command(
     epilog=examples(
         "aqa evaluate runs/quickstart --patterns VA,V",
         "aqa evaluate runs/quickstart --patterns '[VA, {rates: {audio: 0.5}}]' --out metrics.json",

@@ -273,7 +273,7 @@ DEFAULTS_OF_OLDER_RUNS: Mapping[str, Any] = {
 NOT_OF_THE_EXPERIMENT = ("data.store", "train.threads")
 NOT_OF_THE_NUMBERS = {
     *("targets", "output", "save_every", "figures", "tracking"),
-    *("fingerprint", "store_was_at", "versions", "model_options"),
+    *("fingerprint", "store_was_at", "versions", "model_options", "imported"),
 }
 SHOWN_OF_A_NAME = 60  # bytes of a store's, target's or model's name in the name of a run, which ends in a hash
 FINGERPRINT_SHOWN = 8  # characters of a fingerprint in names and messages
@@ -336,6 +336,7 @@ class Experiment(StrictConfig):
     store_was_at: str | None = None  # its path then; data.store is relative to the run's folder there
     versions: dict[str, str] = {}
     model_options: dict[str, Any] = {}  # all of them, defaults filled in
+    imported: dict[str, str] = {}  # of a checkpoint that was imported: its method, file and digest
 
     @property
     def title(self) -> str:

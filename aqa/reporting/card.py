@@ -78,7 +78,7 @@ def facts(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, An
         "parameters": f"{metrics['parameters']:,}",
         "config": config,
         "missing": {when: in_one_line(pattern) for when, pattern in config["missing"].items()},
-        "training": in_one_line({key: value for key, value in config["train"].items() if value is not None}),
+        "training": in_one_line({key: value for key, value in config.get("train", {}).items() if value is not None}),
         "selection": selection_text(metrics["selection"]),
         "rows": [row(name, scores) for name, scores in metrics["patterns"].items()],
         "average": average(metrics["average_incomplete"]),
@@ -134,6 +134,11 @@ def limits(metrics: Mapping[str, Any]) -> list[str]:
     """What the numbers themselves say that a reader must not overlook, as Markdown."""
     patterns, seed = {escaping.markdown(name): s for name, s in metrics["patterns"].items()}, metrics["seed"]
     found = [f"One training run, seed {seed}: how far seeds differ is not in these numbers."]
+    if metrics.get("imported"):
+        found = [
+            "**It is not known which videos selected the epoch.** If they are those of the test split, the numbers are "
+            "too good."
+        ]
     if metrics["selection"]["split"] == "test":
         found.insert(
             0,

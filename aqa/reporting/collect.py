@@ -21,7 +21,7 @@ from aqa.evaluation import metrics as measures
 from aqa.reporting.forms import Reported
 from aqa.runs.folder import CONFIG, ERRORS, METRICS, PREDICTIONS, TRIAL, RunFolder, flat
 from aqa.runs.predictions import RecordedScores, read_predictions
-from aqa.runs.selection import badness, is_validated, mean_selection
+from aqa.runs.selection import MAYBE_TEST, UNKNOWN, badness, is_validated, mean_selection
 
 NEEDED = ("patterns", "average_incomplete", "selection", "data_set", "target", "model", "seed", "modalities")
 UNSET = "null"
@@ -63,6 +63,11 @@ class FinishedRun:
         folds = self.metrics.get("folds")
         protocol = f", {folds['description']}" if folds else ""  # what is tested in folds is another comparison
         return Place(f"{self.metrics['data_set']}{protocol}", self.metrics["target"])
+
+    @property
+    def model(self) -> str:
+        """The model's name in labels. An imported one is by itself: nothing is known of how it was trained."""
+        return f"{self.metrics['model']} (imported)" if self.metrics.get("imported") else str(self.metrics["model"])
 
     @property
     def seed(self) -> int:
@@ -164,7 +169,10 @@ def _read_run(path: Path) -> FinishedRun | str | None:
         first = error.errors()[0]
         where = printable(".".join(map(str, first["loc"])))
         return f"{METRICS} is not what a run writes ({where}: {needed(first)}), left out"
-    run = FinishedRun(path, metrics, _settings(config))
+    settings = _settings(config)
+    if about := metrics.get("imported"):  # which weights: two files of one method are two models
+        settings["weights"] = f"{Path(about['file']).name}@{about['sha256'][:SHOWN]}"
+    run = FinishedRun(path, metrics, settings)
     if run.settings.get("data.folds.fold") is not None:
         return "one fold of a cross-validation, left out; report the folder of all folds"
     return run
@@ -182,7 +190,8 @@ def escaped(value: Any) -> Any:
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """By dotted key; the training pattern as one, the store by its file's name."""
     known = flat(config)
-    known |= {key: value for key, value in DEFAULTS_OF_OLDER_RUNS.items() if key not in known}
+    if config.get("select", {}).get("split") != UNKNOWN:  # nothing is known of how an imported checkpoint was trained
+        known |= {key: value for key, value in DEFAULTS_OF_OLDER_RUNS.items() if key not in known}
     settings = {key: value for key, value in known.items() if not key.startswith("missing.train")}
     store, pattern = settings.get("data.store"), config.get("missing", {}).get("train")
     return {**settings, "missing.train": pattern, "data.store": Path(str(store)).stem}
@@ -249,7 +258,7 @@ def runs_by_model(runs: Sequence[FinishedRun]) -> tuple[dict[Place, list[ModelRu
     varied = _varied(runs)
     found: dict[Place, dict[tuple[str, str], ModelRuns]] = defaultdict(dict)
     for run in runs:
-        label = _label(run, varied[run.metrics["model"]])
+        label = _label(run, varied[run.model])
         own = found[run.place].setdefault((label, run.selected_on), ModelRuns(label, run.selected_on, {}))
         first = own.runs.setdefault(run.seed, run)
         if first is not run:
@@ -288,15 +297,15 @@ def _more(runs: Sequence[FinishedRun]) -> str:
 def _in_order(found: list[ModelRuns]) -> list[ModelRuns]:
     """The best by the validation value first, never by the test split; those selected on it come last, by label.
 
-    Before these come those selected on the training videos. By label, too, where epochs were not selected by one metric
-    under one pattern.
+    With these come imported ones, of which it is not known; before them those selected on the training videos. By
+    label, too, where epochs were not selected by one metric under one pattern.
     """
     validated = [own for own in found if is_validated(own.selection)]
     kinds = {(own.selection.get("metric"), own.selection.get("pattern")) for own in validated}
 
     def rank(own: ModelRuns) -> tuple[int, float, str]:
         known = is_validated(own.selection)
-        place = 0 if known else 1 + (own.selected_on == "test")
+        place = 0 if known else 1 + (own.selected_on in MAYBE_TEST)
         return place, badness(own.selection) if known and len(kinds) == 1 else 0.0, own.label
 
     return sorted(found, key=rank)
@@ -312,9 +321,9 @@ def _varied(runs: Sequence[FinishedRun]) -> dict[str, dict[str, str]]:
     counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     keys: dict[str, dict[str, None]] = defaultdict(dict)
     for run in runs:
-        keys[run.metrics["model"]] |= dict.fromkeys(key for key in run.settings if key not in NOT_OF_THE_MODEL)
+        keys[run.model] |= dict.fromkeys(key for key in run.settings if key not in NOT_OF_THE_MODEL)
     for run in runs:
-        model = run.metrics["model"]
+        model = run.model
         for key in keys[model]:
             value = in_one_line(run.settings.get(key))
             values[model][key][run.place].add(value)
@@ -323,7 +332,7 @@ def _varied(runs: Sequence[FinishedRun]) -> dict[str, dict[str, str]]:
     for model, by_key in values.items():
         differing = [key for key, places in by_key.items() if any(len(found) > 1 for found in places.values())]
         common = {key: counts[model][key].most_common(1)[0] for key in differing}
-        half = sum(run.metrics["model"] == model for run in runs) / 2
+        half = sum(run.model == model for run in runs) / 2
         varied[model] = {key: value if count > half else "" for key, (value, count) in common.items()}
     return varied
 
@@ -336,4 +345,4 @@ def _label(run: FinishedRun, varied: Mapping[str, str]) -> str:
         for key, value in given.items()
         if value != (varied[key] or UNSET)
     )
-    return ", ".join([str(run.metrics["model"]), *named])
+    return ", ".join([run.model, *named])

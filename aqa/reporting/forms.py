@@ -80,6 +80,12 @@ class _DataForm(pydantic.BaseModel):
     fingerprint: str | None = None
 
 
+class _ImportedForm(pydantic.BaseModel):
+    method: str
+    file: str
+    sha256: str
+
+
 class Reported(pydantic.BaseModel):
     """metrics.json, as far as a report needs it."""
 
@@ -98,4 +104,5 @@ class Reported(pydantic.BaseModel):
     area_under_rates: _AreaForm | None = None
     learned_from: list[str] | None = None
     learned_also: int | None = None
+    imported: _ImportedForm | None = None
     intervals: _IntervalsForm | None = None

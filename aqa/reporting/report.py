@@ -142,7 +142,7 @@ def rankings_of(sections: Sequence[ReportSection]) -> list[Ranked]:
             for column, words in ((writers.AVERAGE, "mean of incomplete patterns"), (None, "nothing missing")):
                 ranking = rank_models(_scores(own, on_test, column))
                 if ranking is not None:
-                    title = f"{name}, {words}" + (", selected on TEST †" if on_test else "")
+                    title = f"{name}, {words}" + (", selected on TEST, or perhaps so (imported) †" if on_test else "")
                     drawing = charts.critical_difference(ranking, title)
                     found.append(Ranked(title, ranking, Figure(("ranks", title), title, drawing)))
     return found

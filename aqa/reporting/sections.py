@@ -28,6 +28,7 @@ from aqa.reporting.measures import MEAN, MeasureNumbers, area_over_rates, mean_m
 from aqa.reporting.seed_ensembles import seed_ensemble
 from aqa.reporting.worth import row_worth
 from aqa.runs.predictions import RecordedScores
+from aqa.runs.selection import MAYBE_TEST
 
 AVERAGE = MEAN  # the mean over the incomplete subsets, beside the patterns
 BY_TARGET = "differs between targets"
@@ -76,8 +77,8 @@ class Row:
 
     @property
     def on_test(self) -> bool:
-        """Whether its epochs were selected on the test split."""
-        return self.selected_on == "test"
+        """Whether its epochs were selected on the test split, or may have been: of imported checkpoints."""
+        return self.selected_on in MAYBE_TEST
 
     @property
     def marks(self) -> str:

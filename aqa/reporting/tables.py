@@ -15,6 +15,7 @@ from aqa.reporting.folds import FoldNumbers
 from aqa.reporting.intervals import PatternIntervals
 from aqa.reporting.measures import MeasureNumbers
 from aqa.reporting.sections import AVERAGE, ReportSection, Row, differences, verdict
+from aqa.runs.selection import UNKNOWN
 from aqa.runs.table import UNDEFINED, interval_text, number
 
 
@@ -347,6 +348,11 @@ def selected_value(row: Row) -> str:
     return f"{known.metric.upper()} {known.value:.3f} ({known.pattern})"
 
 
+def marked_split(split: str) -> str:
+    """The split that selected a run's epoch, with the sign of those whose scores are too good, or may be."""
+    return {"test": "TEST †", UNKNOWN: f"{UNKNOWN} †"}.get(split, split)
+
+
 def runs_table(runs: Sequence[FinishedRun]) -> PlainTable:
     """A line for each run."""
     lines = []
@@ -355,15 +361,16 @@ def runs_table(runs: Sequence[FinishedRun]) -> PlainTable:
         first, scores = next(iter(metrics["patterns"].items()))
         average = metrics["average_incomplete"]
         chosen = selection.get("value")
+        imported = run.selected_on == UNKNOWN
         epoch = "by fold" if selection["epoch"] is None else f"{selection['epoch']} of {selection['epochs']}"
         lines.append(
             [
                 Cell(printable(str(run.folder))),
                 Cell(f"{run.place.data_set} {run.place.target}"),
                 Cell(str(metrics["model"])),
-                _known(run.seed, str(run.seed)),
-                Cell("TEST †" if run.selected_on == "test" else run.selected_on),
-                _known(selection["epoch"], epoch),
+                _known(run.seed, UNKNOWN if imported else str(run.seed)),
+                Cell(marked_split(run.selected_on)),
+                _known(selection["epoch"], UNKNOWN if imported else epoch),
                 _known(chosen, "" if chosen is None else f"{str(selection.get('metric', '')).upper()} {chosen:.3f}"),
                 _known(scores["srcc"], f"{first} {number(scores['srcc'])}"),
                 _known(average["srcc"], number(average["srcc"]) if average["patterns"] else ""),

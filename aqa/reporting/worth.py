@@ -15,6 +15,7 @@ from aqa.evaluation.worth import StreamWorth, stream_worth
 from aqa.reporting.collect import ModelRuns, find_runs, read_scores, runs_by_model
 from aqa.runs.load import Say, silent
 from aqa.runs.predictions import HIGH, LOW, RecordedScores
+from aqa.runs.selection import MAYBE_TEST
 from aqa.runs.table import align
 from aqa.system.files import refuse_existing, write_table
 
@@ -53,7 +54,7 @@ def worth(
         for own in models:
             scores = {seed: read_scores(run) for seed, run in own.runs.items()}
             rows = row_worth(own, scores, own.first.metrics["modalities"], _drawn_alike(own, scores, drawn))
-            label = own.label + (" †" if own.selected_on == "test" else "")
+            label = own.label + (" †" if own.selected_on in MAYBE_TEST else "")
             lines += [(place.data_set, place.target, label, *_numbers(row)) for row in rows]
             if not rows:
                 say(f"{place.data_set} {place.target}, {label}: {UNSAID}")

@@ -16,11 +16,12 @@ from aqa.reporting import escaping
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import AVERAGE, ReportSection, Row
 from aqa.reporting.tables import Cell, PlainTable, further_tables, heading, marked, selected_value, settings_text
+from aqa.runs.selection import IMPORTED, UNKNOWN
 from aqa.runs.table import UNDEFINED, interval_text, number
 
 PublishedNumbers = Sequence[PublishedRow]
 NOT_TESTED = "-"  # in the cells of patterns under which a row was not tested by every seed
-ON_TEST = "† the epoch was selected on the test split: not comparable with the others"
+ON_TEST = "† the epoch was selected on the test split, or may have been (imported): not comparable with the others"
 CAPTION = (
     "SRCC on the test split. Mean over seeds (Fisher z) ± standard deviation over seeds, and the 95 % bootstrap "
     "interval over test videos. In bold: better than every other comparable row by the paired test."
@@ -138,10 +139,12 @@ def notes_of(section: ReportSection, published: PublishedNumbers) -> list[str]:
     others = of_section(published, section)
     notes = [f"{other.label}: {other.words}" for other in others]
     on_test = [ON_TEST] if _any_on_test(section.rows) or _any_on_test(others) else []
+    imported = [f"{marked(row)}: {IMPORTED}" for row in section.rows if row.selected_on == UNKNOWN]
     learned = [f"{marked(row)}: {row.learned}" for row in section.rows if row.learned]
     of_folds = [section.note] if section.note else []
     return [
         *on_test,
+        *imported,
         *learned,
         *of_folds,
         *_average_notes(section),

@@ -23,6 +23,7 @@ from aqa.models.ensemble import Ensemble
 from aqa.models.language_model import reading
 from aqa.models.seeds import SeedEnsemble
 from aqa.runs.folder import CHECKPOINT, RunFolder
+from aqa.runs.selection import UNKNOWN_SELECTION
 from aqa.store.store import FeatureStore, Target
 from aqa.system.files import plain
 from aqa.training.loop import Progress
@@ -57,16 +58,23 @@ def describe_checkpoint(
         "statistics": dict(statistics),
         "target": {"name": config.data.target, "low": target.low, "high": target.high},
         "label_range": (float(known.min()), float(known.max())),
-        "selection": {
-            **config.select.model_dump(),
-            "epoch": progress.best_epoch or progress.epoch,
-            "value": progress.best_value,
-            "epochs": progress.epoch,
-            **parts_of_model(scorer.model),
-        },
+        "selection": selection_of(config, progress, scorer.model),
         "batch_size": scorer.batch_size,
         "seed": scorer.seed,
         **(further or {}),
+    }
+
+
+def selection_of(config: Experiment, progress: Progress, model: AQAModel) -> dict[str, Any]:
+    """What selected the weights, and its value there."""
+    if config.imported:
+        return dict(UNKNOWN_SELECTION)
+    return {
+        **config.select.model_dump(),
+        "epoch": progress.best_epoch or progress.epoch,
+        "value": progress.best_value,
+        "epochs": progress.epoch,
+        **parts_of_model(model),
     }
 
 

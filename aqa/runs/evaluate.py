@@ -133,7 +133,7 @@ def _kept(
     lacking = [key for key in kept if key not in before]
     if lacking:
         raise AqaError(f"{folder.path}: metrics.json has no {lacking[0]}")
-    about = {key: before[key] for key in (*kept, "learned_from", "learned_also") if key in before}
+    about = {key: before[key] for key in (*kept, "learned_from", "learned_also", "imported") if key in before}
     extra = {"data": {"fingerprint": fingerprint}, **({"notes": notes} if notes else {})}
     result = Result(folder.path, plain({**found, **about, "split": split, **extra}))
     if out is not None:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from aqa.runs.selection import MAYBE_TEST
 from aqa.runs.table import number, selection_text
 from aqa.system.files import written_whole
 
@@ -112,7 +113,7 @@ def predicted_against_true(
         axis.tick_params(labelbottom=True)
     figure.supxlabel(f"true {metrics['target']}", fontsize=9)
     figure.supylabel("predicted", fontsize=9)
-    if metrics["selection"]["split"] == "test":
+    if metrics["selection"]["split"] in MAYBE_TEST:
         figure.suptitle(selection_text(metrics["selection"]), fontsize=8)
     _save(figure, path)
 

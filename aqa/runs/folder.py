@@ -47,7 +47,7 @@ OWN_FILES = (METRICS, STATE, CHECKPOINT, HELD_OUT, HISTORY, PREDICTIONS, LOG, CO
 # Which metrics.json states digests of, so that no file of another run is taken for the run's own.
 BOUND = (CONFIG, CHECKPOINT, HELD_OUT)
 # In config.yaml, beside the experiment.
-OF_THE_RUN_ITSELF = ("versions", "fingerprint", "store_was_at", "model_options")
+OF_THE_RUN_ITSELF = ("versions", "fingerprint", "store_was_at", "model_options", "imported")
 
 
 def versions() -> dict[str, str]:

@@ -27,6 +27,7 @@ from aqa.runs.folds import Fold, Folds, Groups, cut_by_group, fold_of, make_fold
 from aqa.runs.informing import informed, videos_of
 from aqa.runs.load import Say, require_prepared
 from aqa.runs.notes import absence_notes, alignment_notes, label_notes
+from aqa.runs.selection import MAYBE_TEST, UNKNOWN
 from aqa.store.checks import require_sound
 from aqa.store.fingerprint import fingerprint_of
 from aqa.store.store import FeatureStore, Target
@@ -141,7 +142,9 @@ def prepare(
             splits = {**splits, "train": folds.train(number), config.select.split: folds.test[number]}
         rowsets = split_rows(splits, fold, target, config, notes.append, scored)
         groups = inner_groups(store, config, rowsets.train, fold, notes.append)
-        parts = {"train": rowsets.train, config.select.split: rowsets.select}
+        parts = {"train": rowsets.train}
+        if config.select.split != UNKNOWN:
+            parts[config.select.split] = rowsets.select
         if scored:
             parts["test"] = rowsets.test
         require_sound(store, config.data.target, parts, {} if "test" in parts else {"test": splits["test"]})
@@ -326,13 +329,15 @@ def split_rows(
     split = config.select.split
     if split == "valid" and "valid" not in splits:
         select, train_rows = cut_from_train(train_rows, fold, config, note)
+    elif split == UNKNOWN:  # weights that were trained elsewhere
+        select = test[:0]
     elif split in splits:
         select = labelled(splits[split], target)
     else:
         where = store if fold is None else f"{fold.name} of a cross-validation"
         raise AqaError(f"select.split: {where} has no split '{split}': {nearest(split, [*splits, 'valid'])}")
     for name, rows in {"train": train_rows, split: select, **({"test": test} if scored else {})}.items():
-        if not len(rows):
+        if not len(rows) and name != UNKNOWN:
             where = f"split '{name}'" if fold is None else f"'{name}' in {fold.name}"
             raise AqaError(f"{store}: no video of {where} has a label for {config.data.target}")
     counted = (*named, "test") if scored else named
@@ -350,14 +355,17 @@ def calibrating_videos(splits: Mapping[str, Rows], rowsets: Rowsets, target: Tar
     """
     split, learned = config.select.split, learning_splits(config)
     rows, source = rowsets.select, split if split in splits else CUT_FROM_TRAIN
-    if split in ("test", *learned):
+    if split in (*MAYBE_TEST, *learned):
         rows, source = splits["valid"] if "valid" in splits and "valid" not in learned else rows[:0], "valid"
     rows = np.setdiff1d(labelled(rows, target), np.concatenate([rowsets.train, rowsets.test]))
     if len(rows):
-        return Calibrating(rows, source, selected=split == source or split not in splits, patterns={})
+        selected = split == source or source == CUT_FROM_TRAIN
+        return Calibrating(rows, source, selected, patterns={})
     why = f"the model learns from {' and '.join(learned)}, and no split 'valid' is left to calibrate on"
     if split == "test":
         why = "the epoch is selected on test, and no split 'valid' is left to calibrate on"
+    elif split == UNKNOWN:
+        why = "the checkpoint was imported, and the store has no split 'valid' to calibrate on"
     elif split not in learned:
         why = f"every video of '{split}' is learned from or tested"
     return Calibrating(rows, source, selected=False, patterns={}, why_none=why)

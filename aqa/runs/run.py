@@ -46,6 +46,7 @@ from aqa.runs.members import fit_members, is_combined
 from aqa.runs.notes import unlearned_notes
 from aqa.runs.predictions import FOLD, GROUP, save_predictions
 from aqa.runs.prepare import Prepared, learning_splits, make_store, prepare
+from aqa.runs.selection import UNKNOWN
 from aqa.runs.table import result_table
 from aqa.runs.tracking import require_wandb, tracked
 from aqa.runs.trial import Trial, conclude_trial
@@ -88,6 +89,11 @@ def run_loaded(
     expected: the fingerprint that the store had when the run was named; AqaError if it has changed since. trial: that
     it is one, which is not scored on the test split; all runs but those of a search are.
     """
+    if config.select.split == UNKNOWN:
+        raise AqaError(
+            f"select.split: '{UNKNOWN}' is of checkpoints that `aqa import` took in; to train, select on valid, train "
+            "or test"
+        )
     require_wandb(config.tracking)
     require_prepared(config.data.store)
     make_store(config, say)
@@ -292,6 +298,7 @@ def keep_what_was_best(prepared: Prepared, progress: Progress, folder: RunFolder
 def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[str, Any]:
     """Score the selected weights under every test pattern and fill the run's folder; returns its metrics."""
     config, scorer, rows, patterns = prepared.config, prepared.scorer, prepared.rowsets.test, prepared.test_patterns
+    sets = {name: len(split) for name, split in prepared.rowsets._asdict().items()}
     predictions, router_weights, spreads = scorer.predict_and_diagnose(rows, patterns)
     calibration = calibrate(prepared)
     if prepared.fold is not None:
@@ -324,7 +331,8 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
             "target": config.data.target,
             "model": config.model.name,
             "seed": config.train.seed,
-            "samples": {name: len(split) for name, split in prepared.rowsets._asdict().items()},
+            "samples": {"test": sets["test"]} if config.imported else sets,
+            **({"imported": config.imported} if config.imported else {}),
             **({"learned_from": learned} if (learned := learning_splits(config)) != ["train"] else {}),
             **({} if prepared.others is None else {"learned_also": prepared.others.shape[1]}),
             "parameters": scorer.model.parameter_count,
@@ -332,7 +340,8 @@ def conclude(prepared: Prepared, progress: Progress, folder: RunFolder) -> dict[
             "router_weights": {pattern: weights.tolist() for pattern, weights in router_weights.items()},
         }
     )
-    folder.save_history(progress.history)
+    if progress.history:  # not of a checkpoint that was imported
+        folder.save_history(progress.history)
     folder.save_checkpoint(checkpoint)
     ids, target = scorer.features.ids, config.data.target
     beside = columns_beside(bounds[level], spreads)
@@ -372,6 +381,7 @@ def draw(
     folder.mkdir(exist_ok=True)
     figures.srcc_by_pattern(result, folder / "srcc_by_pattern.png")
     figures.predicted_against_true(result, predictions, truth, folder / "predicted_against_true.png")
-    figures.training_curves(progress.history, result["selection"], folder / "training_curves.png")
+    if progress.history:
+        figures.training_curves(progress.history, result["selection"], folder / "training_curves.png")
     if router_weights:
         figures.router_weights(router_weights, modalities, folder / "router_weights.png")

@@ -10,8 +10,21 @@ import numpy as np
 
 from aqa.evaluation.metrics import fisher_mean
 
+#: In the place of the split that selected the epoch, of a checkpoint that others trained (`aqa import`).
+UNKNOWN = "unknown"
+UNKNOWN_SELECTION: Mapping[str, Any] = {
+    "split": UNKNOWN,
+    "metric": "",
+    "pattern": "",
+    "epoch": None,
+    "value": None,
+    "epochs": None,
+}
 #: Splits whose value says nothing of which run is better on new videos: they were learned from, or are tested.
-NOT_VALIDATION = ("train", "test")
+NOT_VALIDATION = ("train", "test", UNKNOWN)
+#: What selected epochs whose scores on the test split are too good, or may be.
+MAYBE_TEST = ("test", UNKNOWN)
+IMPORTED = "imported: by which videos its authors selected it is not known, and they may be those of the test split"
 
 
 def is_validated(selection: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from aqa.evaluation.intervals import fewest as fewest_videos
 from aqa.evaluation.measures import METRICS
+from aqa.runs.selection import UNKNOWN
 
 UNDEFINED, TOO_FEW = "undefined", "n too small"
 FEW_GROUPS = 10  # for a bootstrap that draws groups
@@ -32,6 +33,8 @@ def interval_of(scores: Mapping[str, Any]) -> str:
 
 def selection_text(selection: Mapping[str, Any]) -> str:
     """How the weights were chosen, with the published protocol called by its name."""
+    if selection["split"] == UNKNOWN:
+        return "IMPORTED, SELECTION UNKNOWN"
     if selection.get("inner_folds") is not None:
         return f"members weighted by out-of-fold scores of training videos, {selection['inner_folds']} inner folds"
     metric = {"srcc": "SRCC", "mse": "MSE"}[selection["metric"]]
@@ -75,7 +78,9 @@ def result_table(metrics: Mapping[str, Any]) -> str:
         lines.append(f"not scored, for want of every modality of the pattern: {listed}")
     lines += [f"note: {note}" for note in metrics.get("notes", ())]
     by_folds = f", {folds['description']}" if folds else ""
-    title = f"{metrics['model']} on {metrics['target']}, seed {metrics['seed']}{by_folds}; "
+    lines += imported_lines(metrics)
+    seed = "" if metrics.get("imported") else f", seed {metrics['seed']}"
+    title = f"{metrics['model']} on {metrics['target']}{seed}{by_folds}; "
     title += selection_text(metrics["selection"])
     if learned := metrics.get("learned_from"):
         title += f"; LEARNED FROM {' AND '.join(learned).upper()}"
@@ -84,6 +89,22 @@ def result_table(metrics: Mapping[str, Any]) -> str:
     if metrics.get("split", "test") != "test":
         title += f"; SCORED ON {metrics['split'].upper()}"
     return "\n".join([title, *lines])
+
+
+def imported_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """What is not known of a checkpoint that was imported, and what follows for the numbers."""
+    about = metrics.get("imported")
+    if not about:
+        return []
+    lines = [
+        f"note: weights from {about['file']}, as the authors of {about['method']} publish them; which videos selected "
+        "the epoch is not known: if those of the test split, the scores are too good"
+    ]
+    if "why_none" not in metrics.get("intervals", {"why_none": ""}):
+        lines.append(
+            "note: if the weights were learned from the videos that intervals are made from, these are too narrow"
+        )
+    return lines
 
 
 def folds_interval_of(scores: Mapping[str, Any]) -> str:

@@ -49,6 +49,16 @@ def load_published(
     alpha ... to train it further), checked as `aqa.models.build` checks them.
     AqaError for anything that is not the method's, and for weights that are NaN or infinite.
     """
+    return read_published(method, checkpoint, modalities, options)[0]
+
+
+def read_published(
+    method: str,
+    checkpoint: str | os.PathLike[str] | Mapping[str, Any],
+    modalities: Mapping[str, str] | None,
+    options: Mapping[str, Any],
+) -> tuple[AQAModel, dict[str, Any]]:
+    """The model of `load_published`, and all options that build it: also those that are read from the weights."""
     known = find_method(method)
     streams = _streams(known, modalities)
     checked = check(known.model, {**known.given, **options})
@@ -73,7 +83,7 @@ def load_published(
     tensors = {name: _shaped(value, expected.get(name)) for name, value in tensors.items()}
     require_same(known, expected, tensors, names.theirs, place)
     model.load_state_dict(tensors)
-    return model.eval()
+    return model.eval(), {**checked, **{name: value for name, value in sizes.items() if name != "widths"}}
 
 
 def load_published_mcmoe(

@@ -71,7 +71,7 @@ def _unwrapped(content: Mapping[str, Any], place: str) -> dict[str, Any]:
     if prefixes:
         said.append(f"names are read without {in_quotes(prefixes)}")
     if said:
-        warnings.warn(printable(f"{place}: {'; '.join(said)}"), stacklevel=4)
+        warnings.warn(printable(f"{place}: {'; '.join(said)}"), stacklevel=5)
     return state
 
 
