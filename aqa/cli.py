@@ -313,7 +313,7 @@ def export(
         "aqa import mcmoe best.pt --like own.h5 --modality v=rgb --option n_head=4 --out runs/own",
     ),
 )
-def import_published(
+def import_(
     method: Annotated[str, typer.Argument(help="gdlt, mcmoe, momke, pamfn, actionmae or limssr.", metavar="METHOD")],
     file: Annotated[Path, typer.Argument(help="The checkpoint that its authors publish.", metavar="FILE")],
     like: Annotated[
@@ -340,9 +340,9 @@ def import_published(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a finished run of a checkpoint that a method's authors publish."""
-    from aqa.runs.importing import import_published as import_checkpoint
+    from aqa.runs.importing import import_published
 
-    result = import_checkpoint(
+    result = import_published(
         method,
         file,
         like=like,

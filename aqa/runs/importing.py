@@ -30,7 +30,7 @@ from aqa.training.loop import Progress
 
 # Keys beside `train` that say nothing of weights that were trained elsewhere: config.yaml does not have them.
 OF_TRAINING = (("missing", "train"), ("select", "metric"), ("select", "pattern"), ("data", "validation"))
-BLOCK = 2**20  # bytes of a file that are read at once
+READ_AT_ONCE = 2**20  # bytes of a file
 
 
 def import_published(
@@ -177,7 +177,7 @@ def _require_window(prepared: Prepared, asked: int | None) -> None:
 def _digest(file: str | os.PathLike[str]) -> str:
     digest = hashlib.sha256()
     with open(file, "rb") as content:
-        while block := content.read(BLOCK):
+        while block := content.read(READ_AT_ONCE):
             digest.update(block)
     return digest.hexdigest()
 
