@@ -56,6 +56,7 @@ def test_what_is_right_is_written_down_for_every_key_and_for_no_option_that_ther
         "fingerprint",
         "store_was_at",
         "model_options",
+        "imported",
         "data.synthetic",
         "data.modalities",
         "missing.train",
