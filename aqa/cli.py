@@ -339,7 +339,7 @@ def import_(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a finished run of a checkpoint that a method's authors publish."""
+    """Make a finished run of a published checkpoint."""
     from aqa.runs.importing import import_published
 
     result = import_published(
