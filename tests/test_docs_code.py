@@ -18,6 +18,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -301,6 +302,9 @@ def run_command(words: list[str], supplies: Path) -> None:
         )
         assert done.returncode == 0, done.stdout[-3000:]
         assert " passed" in done.stdout
+    elif program == "python" and rest[0] == "-m":
+        with mock.patch.object(sys, "argv", rest[1:]):
+            runpy.run_module(rest[1], run_name="__main__")
     elif program == "python":
         runpy.run_path(rest[0], run_name="__main__")
     else:
