@@ -203,6 +203,7 @@ def test_the_resolved_experiment_leaves_out_what_decides_no_number(file):
         "fingerprint",
         "store_was_at",
         "model_options",
+        "imported",
     }
 
 
