@@ -14,17 +14,19 @@ import argparse
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import aqa
 from aqa.errors import AqaError
 from aqa.exporting.onnx import onnx_scores
 from aqa.exporting.program import Program
 from aqa.exporting.verify import Scores, random_batches
+from aqa.features.given import GivenVideo
 from aqa.models import MODELS
 from aqa.registry import option_names
 from aqa.runs.averages import finished_run
@@ -104,27 +106,22 @@ def difference(run: Path, format: str, out: Path) -> float:
     scores, scorer, program = LOADED[format](out), aqa.load(run, device="cpu"), Program(finished_run(run))
     found = []
     for streams, lengths in random_batches(program):
-        videos = [
-            {m: streams[m][row, : int(n)].numpy() for m, n in zip(streams, own, strict=True) if n}
-            for row, own in enumerate(lengths)
-        ]
-        found.append(np.abs(scores(streams, lengths) - scorer.score(videos)).max())
+        found.append(np.abs(scores(streams, lengths) - scorer.score(videos_of(streams, lengths))).max())
     return float(np.max(found)) / (program.high - program.low)
+
+
+def videos_of(streams: Mapping[str, Tensor], lengths: Tensor) -> list[GivenVideo]:
+    """The videos of a batch as `aqa.load` takes them: streams (T, D) without what follows their clips."""
+    return [
+        {m: streams[m][row, : int(n)].numpy() for m, n in zip(streams, own, strict=True) if n}
+        for row, own in enumerate(lengths)
+    ]
 
 
 def of_safetensors(out: Path) -> Scores:
     """`aqa.load` of the folder."""
     scorer = aqa.load(out, device="cpu")
-
-    def scores(streams, lengths):
-        return scorer.score(
-            [
-                {m: streams[m][row, : int(n)].numpy() for m, n in zip(streams, own, strict=True) if n}
-                for row, own in enumerate(lengths)
-            ]
-        )
-
-    return scores
+    return lambda streams, lengths: scorer.score(videos_of(streams, lengths))
 
 
 def of_torch(out: Path) -> Scores:
