@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from aqa.config.load import load_experiment
+from aqa.config.schema import Experiment
 from aqa.errors import AqaError, nearest
 from aqa.evaluation.bootstrap import Floats
 from aqa.evaluation.intervals import Bounds
@@ -129,12 +130,14 @@ def explained(
             require_few_streams(len(scorer.features.modalities))
             if target is not None:
                 notes += what_differs(part, checkpoint["target"], opened, target, asked_for=store is not None)
-            rows = _rows(part, opened, asked, of_own_store=store is None)
-            known = scorer if store is None else load_scorer(checkpoint, learned, device, memory)
-            teaches = _learned(part, learned, known)
+            own_config = load_experiment(part.config)
+            rows = _rows(own_config, opened, asked, of_own_store=store is None)
             if len(rows):
+                known = scorer if store is None else load_scorer(checkpoint, learned, device, memory)
+                teaches = _learned(own_config, learned, known)
                 labels = np.full(len(opened), np.nan) if target is None else target.values
-                others = [_scores_beside(other, part, folder, opened, rows, asked, device, memory) for other in beside]
+                own = [other if part is folder else RunFolder.existing(other.path / part.path.name) for other in beside]
+                others = [_scores_beside(other, checkpoint, opened, rows, asked, device, memory) for other in own]
                 found.append(_one_model(scorer, rows, labels, calibration_in(checkpoint), teaches, others, asked))
     if not found:
         raise AqaError(f"{folder.path}: none of the videos asked for is tested in a fold")
@@ -160,12 +163,11 @@ def require_known_ids(store: FeatureStore, ids: Sequence[str] | None) -> None:
             raise AqaError(f"--ids: {store.path} has no video '{each}': {nearest(each, store.ids)}")
 
 
-def _rows(part: RunFolder, store: FeatureStore, asked: _Asked, of_own_store: bool) -> Rows:
+def _rows(config: Experiment, store: FeatureStore, asked: _Asked, of_own_store: bool) -> Rows:
     """The videos to explain, in the order of the store.
 
     Those named; else those of a split, by default the labelled ones that the run tested, or all of another store.
     """
-    config = load_experiment(part.config)
     tested: Rows | None = None
     if of_own_store and config.data.folds is not None:
         target = store.target(config.data.target)
@@ -185,13 +187,12 @@ def _rows(part: RunFolder, store: FeatureStore, asked: _Asked, of_own_store: boo
     return labelled(store.split("test"), store.target(config.data.target)) if tested is None else tested
 
 
-def _learned(part: RunFolder, store: FeatureStore, scorer: Scorer) -> _Learned:
+def _learned(config: Experiment, store: FeatureStore, scorer: Scorer) -> _Learned:
     """What a run's own store says: videos that its model did not learn from, if it kept any, come before those it did.
 
     A model knows the labels of its training videos. What a stream changes in their scores is not what it changes in
     those of new ones, so the training videos, without what a fixed pattern hid of them, serve where others are too few.
     """
-    config = load_experiment(part.config)
     target = store.target(config.data.target)
     splits, fold = splits_of(store, config, target)
     rowsets = split_rows(splits, fold, target, config, silent)
@@ -219,17 +220,15 @@ def _pattern(visible: str | None, modalities: tuple[str, ...]) -> MissingPattern
 
 def _scores_beside(
     other: RunFolder,
-    part: RunFolder,
-    whole: RunFolder,
+    mine: Mapping[str, Any],
     store: FeatureStore,
     rows: Rows,
     asked: _Asked,
     device: torch.device,
     memory: float | None,
 ) -> Floats:
-    """The scores of the same videos by another run, of the same fold where there are folds."""
-    own = other if part is whole else RunFolder.existing(other.path / part.path.name)
-    checkpoint, mine = read_checkpoint(own), read_checkpoint(part)
+    """The scores of the same videos by another run; mine: the checkpoint of the run that is explained."""
+    checkpoint = read_checkpoint(other)
     for key in ("widths", "target"):
         if checkpoint[key] != mine[key]:
             raise AqaError(f"--beside {other.path}: it has other {'streams' if key == 'widths' else 'targets'}")

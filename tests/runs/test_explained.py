@@ -194,5 +194,5 @@ def test_a_fixed_pattern_is_kept_to_in_the_training_videos(runs, tmp_path):
     with aqa.FeatureStore(runs / "small.h5") as store:
         checkpoint = module.read_checkpoint(folder)
         scorer = module.load_scorer(checkpoint, store, torch.device("cpu"))
-        references = module._learned(folder, store, scorer).references
+        references = module._learned(module.load_experiment(folder.config), store, scorer).references
     assert references[-1].shown[:, 0].sum() <= 2 < references[0].shown[:, 0].sum()
