@@ -24,6 +24,7 @@ from aqa.models import AQAModel
 from aqa.models.ensemble import Ensemble, visible_sets
 from aqa.runs.folds import inner_parts
 from aqa.runs.load import Say
+from aqa.runs.notes import unlearned_notes
 from aqa.runs.prepare import Prepared, build_one
 from aqa.training.loop import Diverged, Progress, train
 
@@ -94,6 +95,9 @@ def fit_members(
         except Diverged as error:
             error.progress = Progress()  # the weights of one part are not those of the run
             raise
+        truth = prepared.target.values[prepared.rowsets.train[part.at]]
+        for note in unlearned_notes(progress.history, prepared.target.normalize(truth), config.train.weight_decay):
+            report(note)
         learner.model.load_state_dict(progress.best_weights)
         training = None
         done.scores.append(_held_out_scores(prepared, part, learner))

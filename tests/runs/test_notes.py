@@ -1,6 +1,7 @@
 """What a run says of the data that it takes."""
 
 import numpy as np
+import pytest
 
 import aqa
 from aqa.runs.notes import absence_notes, label_notes, unlearned_notes
@@ -42,9 +43,11 @@ def test_a_network_that_learned_no_more_than_the_mean_label_is_said():
     assert unlearned_notes([{"loss": 1.0}] * 9, labels, 0.01) == []  # a model that reports no squared error
 
 
-def test_a_run_whose_weight_decay_outweighs_its_gradient_says_so(tmp_path):
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_run_whose_weight_decay_outweighs_its_gradient_says_so(tmp_path, seeds):
     store, said = tmp_path / "tiny.h5", []
     make_synthetic("tiny", store)
     settings = {"data.store": str(store), "output": str(tmp_path / "run"), "train.epochs": 5, "figures": False}
+    settings["train.ensemble"] = seeds
     aqa.run("experiments/models/temporal_convolution.yaml", {**settings, "train.weight_decay": 10.0}, say=said.append)
-    assert any(line.endswith("a smaller train.weight_decay than 10 may help") for line in said)
+    assert sum(line.endswith("a smaller train.weight_decay than 10 may help") for line in said) == seeds
