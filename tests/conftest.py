@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+import aqa
 import aqa.runs.cross_validation
 import aqa.runs.run
 import aqa.sweeps.sweep
@@ -221,3 +223,41 @@ def start_sweep():
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """A function of an experiment of a model; returns one that makes its runs, each once, and gives their folders.
+
+    The latter takes the model's name and changes by dotted key. The experiment has no output.
+    """
+
+    def runs_of(experiment):
+        known = {}
+
+        def make(model="zero_fill", **changes):
+            key = repr((model, sorted(changes.items())))
+            if key not in known:
+                known[key] = tmp_path_factory.mktemp("run") / "run"
+                aqa.run({**experiment(model), "output": str(known[key])}, changes)
+            return known[key]
+
+        return make
+
+    return runs_of
+
+
+class SavedStates(list):
+    """Training states as they are read back from a file, in the order in which they were saved."""
+
+    def save(self, state):
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        buffer.seek(0)
+        self.append(torch.load(buffer, weights_only=True))
+
+
+@pytest.fixture
+def states():
+    """What `states.save` was given, as a file gives it back."""
+    return SavedStates()

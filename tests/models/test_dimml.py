@@ -1,7 +1,5 @@
 """DI-MML: who learns from whom, which dimensions are taught, who is believed, and that stages survive a stop."""
 
-import io
-
 import pytest
 import torch
 
@@ -373,21 +371,14 @@ def fitted(saved=None, save=None, stop_after=None):
 
 
 @pytest.mark.parametrize("epoch", [1, 3, 4, 5, 6, 7])
-def test_a_run_stopped_in_any_stage_goes_on_to_the_same_bits(monkeypatch, epoch):
+def test_a_run_stopped_in_any_stage_goes_on_to_the_same_bits(monkeypatch, states, epoch):
     monkeypatch.setattr("aqa.training.loop.SECONDS_BETWEEN_SAVES", -1.0)
     whole, expected = fitted()
     assert [row["loss_contrast"] > 0 for row in expected.history] == [False] * 4 + [True] * 2 + [False] * 2
     assert [row["loss_joined"] > 0 for row in expected.history] == [False] * 6 + [True] * 2
     assert expected.history[6]["learning_rate"] == 1e-3  # which begins anew
-    states = []
-
-    def save(state):
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        states.append(torch.load(io.BytesIO(buffer.getvalue()), weights_only=True))
-
     with pytest.raises(KeyboardInterrupt):
-        fitted(save=save, stop_after=epoch + 1)
+        fitted(save=states.save, stop_after=epoch + 1)
     assert states[-1]["progress"]["epoch"] == epoch
     resumed, progress = fitted(saved=states[-1])
     assert progress.history == expected.history

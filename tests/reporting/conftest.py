@@ -125,3 +125,19 @@ def browser():
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield found
         found.close()
+
+
+@pytest.fixture(scope="session")
+def visit(browser):
+    """A function that opens a page, and records in `problems` what goes wrong and what it asks the network for."""
+
+    def opened(page, **settings):
+        tab = browser.new_page(**settings)
+        tab.problems = []
+        tab.on("console", lambda message: tab.problems.append(message.text))
+        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+        tab.on("request", lambda request: tab.problems.append(request.url) if request.url != page.as_uri() else None)
+        tab.goto(page.as_uri())
+        return tab
+
+    return opened

@@ -24,18 +24,13 @@ def page(tmp_path_factory, write_finished):
 
 
 @pytest.fixture
-def tab(browser, page):
+def tab(visit, page):
     """The page, open on a phone in the dark; what goes wrong and what it asks the network for fails the test."""
-    tab = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
-    problems = []
-    tab.on("console", lambda message: problems.append(message.text))
-    tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.on("request", lambda request: problems.append(request.url) if request.url != page.as_uri() else None)
-    tab.goto(page.as_uri())
+    tab = visit(page, viewport={"width": 390, "height": 800}, color_scheme="dark")
     tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     yield tab
     tab.close()
-    assert problems == []
+    assert tab.problems == []
 
 
 def seen(tab, within):

@@ -1,5 +1,6 @@
 """A report as its reader has it: the files, and the page in a browser."""
 
+import functools
 import json
 import math
 import os
@@ -223,19 +224,14 @@ def _published(folder, names):
     return folder / "published.yaml"
 
 
-def test_every_name_is_shown_and_none_is_run(hostile, browser):
+def test_every_name_is_shown_and_none_is_run(hostile, visit):
     page, names = hostile
-    tab = browser.new_page()
-    problems = []
-    tab.on("console", lambda message: problems.append(message.text))
-    tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.on("request", lambda request: problems.append(request.url) if request.url != page.as_uri() else None)
-    tab.goto(page.as_uri())
+    tab = visit(page)
     tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     tab.locator("thead button").first.click()  # the page's own script runs
     assert tab.locator("th[aria-sort]").count() == 1
     assert tab.evaluate("window.hacked") is None
-    assert problems == []
+    assert tab.problems == []
     assert tab.title() == f"{SCRIPT}{IMAGE}"
     shown = tab.evaluate("document.body.textContent")
     for name in (
@@ -285,19 +281,9 @@ def test_control_characters_of_a_strangers_run_are_shown_escaped(finished, tmp_p
 
 
 @pytest.fixture
-def opened(browser, page):
+def opened(visit, page):
     """A function that opens the page and records what goes wrong, and what it asks the network for."""
-
-    def visit(**settings):
-        tab = browser.new_page(**settings)
-        tab.problems = []
-        tab.on("console", lambda message: tab.problems.append(message.text))
-        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
-        tab.on("request", lambda request: tab.problems.append(request.url) if request.url != page.as_uri() else None)
-        tab.goto(page.as_uri())
-        return tab
-
-    return visit
+    return functools.partial(visit, page)
 
 
 def cells(tab, section):

@@ -48,27 +48,20 @@ def path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(path, tmp_path_factory):
+def made(path, made_once):
     """A function that makes a run, once for all tests, and returns its folder. changes: by dotted key."""
-    known = {}
 
-    def make(model="zero_fill", **changes):
-        key = repr((model, sorted(changes.items())))
-        if key not in known:
-            known[key] = tmp_path_factory.mktemp("run") / "run"
-            experiment = {
-                "name": "x",
-                "data": {"store": str(path), "target": "grade", "clips": 5},
-                "model": {"name": model, **MODELS[model]},
-                "missing": {"train": "none", "test": ["VA", "V", "A"]},
-                "train": {"epochs": 1, "batch_size": 8, "threads": 1},
-                "evaluate": {"level": 0.8},
-                "output": str(known[key]),
-            }
-            aqa.run(experiment, changes)
-        return known[key]
+    def experiment(model):
+        return {
+            "name": "x",
+            "data": {"store": str(path), "target": "grade", "clips": 5},
+            "model": {"name": model, **MODELS[model]},
+            "missing": {"train": "none", "test": ["VA", "V", "A"]},
+            "train": {"epochs": 1, "batch_size": 8, "threads": 1},
+            "evaluate": {"level": 0.8},
+        }
 
-    return make
+    return made_once(experiment)
 
 
 def videos_of(path):

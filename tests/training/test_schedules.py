@@ -1,7 +1,5 @@
 """Learning rates: torch's own schedules, epoch by epoch; stages that begin with a new optimizer; exact resuming."""
 
-import io
-
 import pytest
 import torch
 
@@ -145,18 +143,11 @@ def test_each_stage_has_a_new_optimizer_and_its_own_schedule():
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4])
-def test_a_run_stopped_in_any_stage_resumes_to_the_same_bits(monkeypatch, epoch):
+def test_a_run_stopped_in_any_stage_resumes_to_the_same_bits(monkeypatch, states, epoch):
     monkeypatch.setattr("aqa.training.loop.SECONDS_BETWEEN_SAVES", -1.0)
     whole, expected = fit(Staged(), **TWO, warmup=1)
-    states = []
-
-    def save(state):
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        states.append(torch.load(io.BytesIO(buffer.getvalue()), weights_only=True))
-
     with pytest.raises(KeyboardInterrupt):
-        fit(Staged(), save=save, stop_after=epoch + 1, **TWO, warmup=1)
+        fit(Staged(), save=states.save, stop_after=epoch + 1, **TWO, warmup=1)
     assert states[-1]["progress"]["epoch"] == epoch
     resumed, progress = fit(Staged(), saved=states[-1], **TWO, warmup=1)
     assert progress.history == expected.history
