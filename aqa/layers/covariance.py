@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Floats = NDArray[np.float64]
+ROUNDING = 1e-14  # of the squares whose difference a squared distance is
 PRIOR_MEANS = {"amplitude": -1.0, "length": 0.3}  # of the logarithms
 
 
@@ -41,7 +42,10 @@ def each_with_each(one: Described, other: Described) -> Pairs:
     for x, z in zip(one.groups, other.groups, strict=True):
         product.append(x @ z.T / x.shape[1])
         square_x, square_z = x.square().mean(dim=1, keepdim=True), z.square().mean(dim=1)
-        distance.append((square_x + square_z).sub_(product[-1], alpha=2).clamp_(min=0))
+        squares = square_x + square_z
+        apart = squares.sub(product[-1], alpha=2)
+        # Videos that are alike have no distance: what rounding leaves of it is much to a short length scale.
+        distance.append(apart.masked_fill_(apart < ROUNDING * squares, 0.0))
     both = None
     if torch.compiler.is_compiling() or not (one.has.all() and other.has.all()):
         both = (one.has.T.unsqueeze(2) & other.has.T.unsqueeze(1)).double().flatten(1)

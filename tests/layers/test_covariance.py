@@ -41,6 +41,21 @@ def test_they_are_scikit_learns_with_lengths_in_units_of_the_root_of_the_width(n
     np.testing.assert_allclose(value.view(7, 5).numpy(), REFERENCE[name](X, Z), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["rbf", "matern52"])
+def test_equal_videos_have_no_distance_however_short_the_length_scale(name):
+    """Else they would be less alike than they are, and a kernel with little noise not positive definite."""
+    x = np.random.default_rng(3).standard_normal((40, 11)) * 3
+    twins = described(np.concatenate([x, x]))
+    pairs = each_with_each(twins, twins)
+    distance = pairs.distance.view(80, 80)
+    assert (distance[:40, 40:].diagonal() == 0).all()
+    assert (distance.diagonal() == 0).all()
+    assert ((distance == 0).sum(dim=1) == 2).all()  # nobody else is taken for equal
+    kernel = covariance(pairs, [name], np.array([10.0, -10.0])).view(80, 80)
+    kernel.diagonal().add_(np.exp(-10.0))
+    assert not torch.linalg.cholesky_ex(kernel).info
+
+
 def test_slopes_are_finite_differences():
     pairs, rng = each_with_each(described(X[:5], Z), described(Z, X[2:])), np.random.default_rng(1)
     logs, weight = rng.standard_normal(10), torch.from_numpy(rng.standard_normal(25))
