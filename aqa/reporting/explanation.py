@@ -18,7 +18,7 @@ from aqa.errors import AqaError, printable
 from aqa.reporting.naming import unique_names
 from aqa.reporting.page import TEMPLATES, asset, policy
 from aqa.runs.averages import asked_level
-from aqa.runs.explained import Explained, ExplanationTables, explained
+from aqa.runs.explained import Asked, Explained, ExplanationTables, explained
 from aqa.runs.folder import RunFolder
 from aqa.runs.load import Say, silent
 from aqa.system.devices import pick_device
@@ -73,7 +73,8 @@ def explain(
         _require_form(form)
     others = [RunFolder.existing(other) for other in beside]
     path = None if store is None else Path(store)
-    found = explained(folder, path, ids, split, visible, window, others, chosen_level, pick_device(device), memory)
+    asked = Asked(ids, split, visible, window, chosen_level)
+    found = explained(folder, path, asked, others, pick_device(device), memory)
     if out is not None:
         _write(Path(out), found, form)
         count = len(found.tables.videos)

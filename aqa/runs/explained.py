@@ -85,7 +85,7 @@ class _Learned(NamedTuple):
     references: list[_Reference]
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """What a user asks for: videos by id or split, what is visible, clips of a window, the intervals' level."""
 
     ids: Sequence[str] | None
@@ -98,30 +98,16 @@ class _Asked(NamedTuple):
 def explained(
     folder: RunFolder,
     store: Path | None,
-    asked_ids: Sequence[str] | None,
-    split: str | None,
-    visible: str | None,
-    window: int | None,
+    asked: Asked,
     beside: Sequence[RunFolder],
-    level: float,
     device: torch.device,
     memory: float | None,
 ) -> Explained:
     """The tables of some videos of a run, as `aqa.explain` describes them."""
-    asked = _Asked(asked_ids, split, visible, window, level)
     config = load_experiment(folder.config)
-    if is_cross_validation(config):
-        if store is not None:
-            raise AqaError(
-                f"{folder.path} is a cross-validation: the mean of its models is not explained; explain a fold, such "
-                f"as {folder.fold(0).path} --store {store}"
-            )
-        count = len(folder.metrics["folds"]["each"]) // int(folder.metrics["folds"]["repeats"])
-        parts = [RunFolder.existing(folder.fold(number).path) for number in range(count)]
-    else:
-        parts = [folder]
-    found, notes = [], []
-    with FeatureStore(own_store(folder)) as learned, FeatureStore(store or own_store(folder)) as opened:
+    parts = _parts(folder, config, store)
+    own, found, notes = own_store(folder), [], []
+    with FeatureStore(own) as learned, FeatureStore(store or own) as opened:
         target = opened.targets.get(config.data.target)
         require_known_ids(opened, asked.ids)
         for part in parts:
@@ -130,14 +116,14 @@ def explained(
             require_few_streams(len(scorer.features.modalities))
             if target is not None:
                 notes += what_differs(part, checkpoint["target"], opened, target, asked_for=store is not None)
-            own_config = load_experiment(part.config)
-            rows = _rows(own_config, opened, asked, of_own_store=store is None)
+            part_config = load_experiment(part.config)
+            rows = _rows(part_config, opened, asked, of_own_store=store is None)
             if len(rows):
                 known = scorer if store is None else load_scorer(checkpoint, learned, device, memory)
-                teaches = _learned(own_config, learned, known)
+                teaches = _learned(part_config, learned, known)
                 labels = np.full(len(opened), np.nan) if target is None else target.values
-                own = [other if part is folder else RunFolder.existing(other.path / part.path.name) for other in beside]
-                others = [_scores_beside(other, checkpoint, opened, rows, asked, device, memory) for other in own]
+                same = [each if part is folder else RunFolder.existing(each.path / part.path.name) for each in beside]
+                others = [_scores_beside(each, checkpoint, opened, rows, asked, device, memory) for each in same]
                 found.append(_one_model(scorer, rows, labels, calibration_in(checkpoint), teaches, others, asked))
     if not found:
         raise AqaError(f"{folder.path}: none of the videos asked for is tested in a fold")
@@ -149,10 +135,23 @@ def explained(
         "low": scorer.low,
         "high": scorer.high,
         "modalities": list(scorer.features.modalities),
-        "level": level,
+        "level": asked.level,
         "beside": len(beside),
     }
     return Explained(ExplanationTables(*joined), about, list(dict.fromkeys(notes)))
+
+
+def _parts(folder: RunFolder, config: Experiment, store: Path | None) -> list[RunFolder]:
+    """The run, or the folds of a cross-validation's first repeat, each of which explains the videos that it tested."""
+    if not is_cross_validation(config):
+        return [folder]
+    if store is not None:
+        raise AqaError(
+            f"{folder.path} is a cross-validation: the mean of its models is not explained; explain a fold, such "
+            f"as {folder.fold(0).path} --store {store}"
+        )
+    folds = folder.metrics["folds"]
+    return [RunFolder.existing(folder.fold(i).path) for i in range(len(folds["each"]) // int(folds["repeats"]))]
 
 
 def require_known_ids(store: FeatureStore, ids: Sequence[str] | None) -> None:
@@ -163,7 +162,7 @@ def require_known_ids(store: FeatureStore, ids: Sequence[str] | None) -> None:
             raise AqaError(f"--ids: {store.path} has no video '{each}': {nearest(each, store.ids)}")
 
 
-def _rows(config: Experiment, store: FeatureStore, asked: _Asked, of_own_store: bool) -> Rows:
+def _rows(config: Experiment, store: FeatureStore, asked: Asked, of_own_store: bool) -> Rows:
     """The videos to explain, in the order of the store.
 
     Those named; else those of a split, by default the labelled ones that the run tested, or all of another store.
@@ -223,7 +222,7 @@ def _scores_beside(
     mine: Mapping[str, Any],
     store: FeatureStore,
     rows: Rows,
-    asked: _Asked,
+    asked: Asked,
     device: torch.device,
     memory: float | None,
 ) -> Floats:
@@ -244,7 +243,7 @@ def _one_model(
     calibration: Calibration,
     learned: _Learned,
     others: Sequence[Floats],
-    asked: _Asked,
+    asked: Asked,
 ) -> tuple[pd.DataFrame, ...]:
     """The tables of videos that one model scores, in the order of `ExplanationTables`."""
     pattern = _pattern(asked.visible, scorer.features.modalities)
