@@ -45,7 +45,7 @@ DATA_SHEETS = {
     "NVIDIA H100 80GB HBM3": {"float32": 67.0, "tf32": 494.7, "bf16": 989.0, "memory": 3.35},
     "NVIDIA A100-SXM4-80GB": {"float32": 19.5, "tf32": 156.0, "bf16": 312.0, "memory": 2.039},
 }
-PACKAGES = ("torch", "numpy", "h5py")
+PACKAGES = ("numpy", "h5py")
 
 
 @dataclass(frozen=True)
@@ -269,6 +269,7 @@ class Report:
                 "python": platform.python_version(),
                 "aqa": __version__,
                 **{p: importlib.metadata.version(p) for p in PACKAGES},
+                "torch": torch.__version__,  # which names the build as well, such as +cpu
             },
             "device": device_name(device),
             "threads": torch.get_num_threads(),

@@ -39,8 +39,7 @@ def build(kind, project, folder):
     """What `pip` or `build` make of a project, with the setuptools that is installed."""
     if kind == "wheel":
         (sdist,) = folder.glob("*.tar.gz")
-        with tarfile.open(sdist) as archive:
-            archive.extractall(project, filter="data")
+        shutil.unpack_archive(sdist, project)
         (project,) = project.iterdir()
     done = python("-c", f"from setuptools import build_meta as m; m.build_{kind}({str(folder)!r})", folder=project)
     assert done.returncode == 0, done.stderr
