@@ -12,7 +12,9 @@ with m the mean label: a weighted mean of the members and the mean label, which 
 weights minimize the squared error plus s^2 |w - c / K|^2 / 0.1^2: a prior by which all members have the same weight,
 give or take 0.1. c is the weight that the plain mean of the members has in the best fit of this mean alone, and s^2 is
 what this fit leaves. Without the prior a few hundred videos decide too little. A visible set that fewer than 20
-training videos have takes the weights of all training videos, each seen with all that it has.
+training videos have takes the weights of all training videos, each seen with all that it has. Where the weights come to
+less than 0.05 together, no member predicts anything: all then have the same weight, 0.05 together, since with none
+every video would have the mean label for its score, and there would be no order.
 
 A member that is fitted in closed form is fitted once more, on all training videos, and scores so. A network is not: its
 score is the mean over the folds' networks. With three folds that costs twice one training, and no more.
@@ -57,6 +59,7 @@ MEMBERS: dict[str, dict[str, Any]] = {"ridge": {}, "gaussian_process": {}, "mome
 MOST_TO_WEIGH = 5  # each of their 31 visible sets has its own weights
 PRIOR_DEVIATION = 0.1  # of a member's weight from the mean of all
 FEWEST_TO_WEIGH = 20  # videos that weights are fitted to
+LEAST_WEIGHT = 0.05  # of all members together
 
 
 def visible_sets(modalities: int) -> list[VisibleSet]:
@@ -67,7 +70,7 @@ def visible_sets(modalities: int) -> list[VisibleSet]:
 def member_weights(scores: Floats, target: Floats, middle: float) -> Floats:
     """The weights (K,) of members' scores (n, K), by their squared error from target (n,) and the prior.
 
-    None is negative and their sum is at most 1; what is missing from 1 is the weight of `middle`.
+    None is negative and their sum is 0.05 to 1; what is missing from 1 is the weight of `middle`.
     """
     count = scores.shape[1]
     apart, error = scores - middle, target - middle
@@ -79,7 +82,8 @@ def member_weights(scores: Floats, target: Floats, middle: float) -> Floats:
     rows = np.zeros((len(target) + count + 1, count + 1))  # the last column is of the weight of `middle`
     rows[: len(target), :count], rows[len(target) : -1, :count], rows[-1] = apart, firm * np.eye(count), heavy
     found, _ = scipy.optimize.nnls(rows, np.concatenate([error, np.full(count, firm * share / count), [heavy]]))
-    return np.asarray(found[:-1] / found.sum(), np.float64)
+    weights = np.asarray(found[:-1] / found.sum(), np.float64)
+    return weights if weights.sum() >= LEAST_WEIGHT else np.full(count, LEAST_WEIGHT / count)
 
 
 @register("ensemble", paper="Stacked Regressions, Machine Learning 1996", year=1996)

@@ -74,7 +74,13 @@ def test_better_members_weigh_more_and_members_that_predict_nothing_leave_the_me
     assert weights[0] > 0.8
     assert weights[1:].sum() < 0.2
     useless = np.random.default_rng(0).normal(0.5, 0.1, (5000, 3))
-    assert member_weights(useless, scored(5000, 1)[1], 0.5).sum() < 0.05
+    assert member_weights(useless, scored(5000, 1)[1], 0.5).sum() < 0.06
+
+
+def test_members_that_predict_the_opposite_still_leave_an_order():
+    scores, target = scored(60, 0)
+    weights = member_weights(1 - scores, target, float(target.mean()))
+    np.testing.assert_allclose(weights, 0.05 / 3)
 
 
 def test_the_score_is_the_weighted_sum_of_the_members_and_the_mean_label():
