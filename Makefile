@@ -35,6 +35,7 @@ bench: DEVICE = cpu
 bench-gpu: DEVICE = cuda
 bench-gpu: STEPS = --precision float32 tf32 bf16 --compile
 bench bench-gpu: $(READY)
+	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.train_step --device $(DEVICE) --data fisv fs1000 rg $(STEPS)
 	@$(BIN)/python -m benchmarks.evaluation --device $(DEVICE)
 	@$(BIN)/python -m benchmarks.data --device $(DEVICE)

@@ -636,7 +636,6 @@ def _show(text: str, err: bool = False) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status. A user's mistake is one line and status 2; see also `signals`."""
     from aqa.system.signals import stoppable
-    from aqa.usage import explain_error
 
     command = typer.main.get_command(app)
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -645,6 +644,8 @@ def main(arguments: list[str] | None = None) -> int:
             status = command.main(args=arguments or ["--help"], prog_name="aqa", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except Exception as error:
+        from aqa.usage import explain_error  # here: it imports the schema, which costs more than `aqa --help`
+
         message = explain_error(error, arguments)
         if message is None:  # a fault of the program
             raise

@@ -282,12 +282,36 @@ def test_the_version_is_shown(capsys):
     assert capsys.readouterr().out == f"aqa {__version__}\n"
 
 
-def test_help_comes_without_torch(here):
-    command = "import sys; from aqa.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
-    assert done.returncode == 0
+#: What takes long to import; whatever needs it imports it then.
+HEAVY = {"matplotlib", "optuna", "pandas", "ray", "scipy.stats", "sklearn", "torch._dynamo", "wandb"}
+HEAVIER_THAN_HELP = {*HEAVY, "h5py", "numpy", "scipy", "torch"}
+HELP = f"""
+import sys
+from aqa.cli import main
+main(["--help"])
+print("loaded:", {HEAVIER_THAN_HELP} & set(sys.modules))
+"""
+FIRST_STEP = f"""
+import sys
+from aqa.cli import main
+from aqa.training.step import TrainingStep
+def first_step(*_):
+    sys.exit("loaded: " + repr({HEAVY} & set(sys.modules)))
+TrainingStep.__call__ = first_step
+main(["run", "small.yaml"])
+"""
+
+
+def test_help_comes_without_what_takes_long_to_import():
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "loaded: set()")
     for name in ("run", "evaluate", "predict", "prepare", "inspect", "models"):
         assert f"  {name} " in done.stdout
+
+
+def test_a_run_begins_to_train_without_what_it_needs_later_or_never(here):
+    done = subprocess.run([sys.executable, "-c", FIRST_STEP], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "loaded: set()"
 
 
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])

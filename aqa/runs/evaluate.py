@@ -7,10 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from aqa.config.load import load_experiment
 from aqa.errors import AqaError
@@ -29,13 +28,15 @@ from aqa.runs.informing import informed, videos_of
 from aqa.runs.load import Say, silent
 from aqa.runs.predictions import HIGH, LOW, SPREAD
 from aqa.runs.prepare import labelled
-from aqa.runs.streams import store_to_predict
 from aqa.runs.table import result_table
 from aqa.store.checks import require_sound
 from aqa.store.fingerprint import fingerprint_at, fingerprint_of
 from aqa.store.store import FeatureStore, Target
 from aqa.system.devices import pick_device
 from aqa.system.files import plain, refuse_existing, write_table, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,10 @@ def predict(
     write them to; nothing is written by default. split: only this one; all videos by default. memory: GiB that features
     may take; `data.memory` of the run by default. AqaError for any mistake, and where `out` exists, unless `overwrite`.
     """
+    import pandas as pd  # here: a run begins to train without it, and without what reads tables
+
+    from aqa.runs.streams import store_to_predict
+
     if out is not None:
         refuse_existing(out, overwrite)
     chosen_device = pick_device(device)

@@ -45,7 +45,7 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Override
 def require_prepared(store: str) -> None:
     """AqaError if a store is not there that `aqa prepare` makes, by its name, from a published data set."""
     path = Path(store)
-    if path.stem in DATASETS.names() and not path.exists():
+    if not path.exists() and path.stem in DATASETS.names():  # in this order: the names are those of imported modules
         shown = os.path.relpath(path)
         raise AqaError(
             f"no feature store at {shown}; make it first from the published files in a folder: "

@@ -8,12 +8,13 @@ taken numerically to about 1e-7.
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts load on first use, and `scipy.special` long before `scipy.stats`
 
 from aqa.store.draws import Floats
 
 Z = np.linspace(-9, 9, 20_001)
-WEIGHT = stats.norm.pdf(Z) * (Z[1] - Z[0])  # of each z; the trapezoid rule, as the density is 0 at both ends
+DENSITY = np.exp(-(Z**2) / 2) / np.sqrt(2 * np.pi)
+WEIGHT = DENSITY * (Z[1] - Z[0])  # of each z; the trapezoid rule, as the density is 0 at both ends
 
 
 def grade_of(quality: Floats, grades: int) -> Floats:
@@ -39,16 +40,16 @@ def best_srcc(rho: float, grades: int) -> float:
     The prediction's ranks are those of z: only in that order is the sum of products with the expected ranks largest.
     """
     middle = (np.arange(grades) + 0.5) / grades - 0.5  # mean ranks of the grades, centred, as shares of all
-    together = WEIGHT @ ((stats.norm.cdf(Z) - 0.5) * (_chances(rho, grades) @ middle))
+    together = WEIGHT @ ((scipy.special.ndtr(Z) - 0.5) * (_chances(rho, grades) @ middle))
     return float(together / np.sqrt(np.square(middle).mean() / 12))
 
 
 def _cuts(grades: int) -> Floats:
     """Where one grade ends and the next begins, (grades - 1,)."""
-    return np.asarray(stats.norm.ppf(np.arange(1, grades) / grades), np.float64)
+    return np.asarray(scipy.special.ndtri(np.arange(1, grades) / grades), np.float64)
 
 
 def _chances(rho: float, grades: int) -> Floats:
     """The chances of the grades given each z, (len(Z), grades); rho below 1."""
-    below = stats.norm.cdf((_cuts(grades) - rho * Z[:, None]) / np.sqrt(1 - rho**2))
+    below = scipy.special.ndtr((_cuts(grades) - rho * Z[:, None]) / np.sqrt(1 - rho**2))
     return np.diff(below, axis=1, prepend=0.0, append=1.0)
