@@ -3,11 +3,24 @@
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = next(
     line.split('"')[1] for line in (HERE / "aqa/version.py").read_text().splitlines() if line.startswith("__version__")
 )
+
+
+class BuildPackages(build_py):
+    """Puts the scripts of the folder `data_prep` into `aqa.data_prep`: no wheel holds a package of that name."""
+
+    def find_package_modules(self, package, package_dir):
+        found = super().find_package_modules(package, package_dir)
+        if package == "aqa.data_prep":
+            scripts = sorted(path for path in Path("data_prep").glob("*.py") if path.stem != "__init__")
+            found += [(package, path.stem, str(path)) for path in scripts]
+        return found
+
 
 WANDB = ["wandb>=0.17"]
 RAY = ["ray>=2.9"]
@@ -23,7 +36,8 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["aqa", "aqa.*", "data_prep", "data_prep.*"]),
+    packages=find_packages(include=["aqa", "aqa.*"]),
+    cmdclass={"build_py": BuildPackages},
     options={"editable_wheel": {"mode": "compat"}},  # found from any folder, the one above a clone included
     package_data={"aqa": ["py.typed"], "aqa.reporting": ["published.yaml", "recommend.yaml", "templates/*"]},
     install_requires=[

@@ -66,8 +66,8 @@ class Published:
     complete: every sample has every modality, so one that lacks a stream is a problem and not a fact.
     problems: what the reader found while it read the label files. ids: all samples, in the order of the store, where
     some are in no split; by default those of the splits, one after the other, or without splits those of the streams.
-    groups: per group, id -> label. spreads: per target that is a mean, id -> standard deviation of the judges' scores.
-    notes: lines for the summary.
+    groups: per group, id -> label; folds: which of them are the folds of a cross-validation. spreads: per target that
+    is a mean, id -> standard deviation of the judges' scores. notes: lines for the summary.
     """
 
     name: str
@@ -82,6 +82,7 @@ class Published:
     groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     spreads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    folds: Sequence[str] = ()
 
     @property
     def samples(self) -> list[str]:
@@ -147,6 +148,7 @@ def _write(
                 splits={name: [rows[i] for i in members] for name, members in splits.items()},
                 read=lambda modality, row: published.streams[modality].load(ids[row]),
                 groups=groups,
+                folds=published.folds,
                 overwrite=overwrite,
                 progress=bar.update,
             )

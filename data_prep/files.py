@@ -21,6 +21,22 @@ _TOLD_APART = (
 )
 
 
+# Files that people have beside their tables, by how they begin.
+OTHERS = [
+    (re.compile(mark, re.DOTALL), kind)
+    for mark, kind in (
+        (rb"\x89PNG\r\n", "an image (PNG)"),
+        (rb"\xff\xd8\xff", "an image (JPEG)"),
+        (rb"GIF8[79]a", "an image (GIF)"),
+        (rb"%PDF-", "a PDF file"),
+        (rb"RIFF....WAVE", "a sound (WAV)"),
+        (rb"RIFF....AVI ", "a video (AVI)"),
+        (rb"....ftyp", "a video or a sound (MP4)"),
+        (rb"\x1aE\xdf\xa3", "a video (Matroska, WebM)"),
+    )
+]
+
+
 def find(source: Path, *names: str) -> Path:
     """The one file or folder under `source` that has one of `names`.
 
@@ -77,7 +93,7 @@ def what_it_is(path: Path) -> str | None:
         return "is an HDF5 file, whatever its name says"
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "is a plain pickle; if you trust it, load it with pickle and write it with numpy.save"
-    return None
+    return next((f"is {kind}, not a table or an array of numbers" for mark, kind in OTHERS if mark.match(start)), None)
 
 
 def _what_archive(path: Path) -> str:

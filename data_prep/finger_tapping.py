@@ -95,6 +95,7 @@ def read(source: Path) -> Published:
             "hand": dict(zip(ids, videos.hands, strict=True)),
         },
         spreads={"expert_mean": dict(zip(ids, map(float, videos.experts.std(axis=1, ddof=1)), strict=True))},
+        folds=["fold10"],
     )
 
 

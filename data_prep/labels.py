@@ -119,6 +119,8 @@ def read_text(path: Path) -> str:
         raise AqaError(
             f"{path} cannot be read as text: it is in UTF-16; save it again as UTF-8 (as a CSV or text file)"
         )
+    if b"\0" in content:
+        raise AqaError(f"{path} is not text, so it is no table: a label file is CSV or text in UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -127,9 +129,19 @@ def read_text(path: Path) -> str:
 
 
 def _is_utf16(content: bytes) -> bool:
-    """Whether it begins with the mark of UTF-16, or most bytes at even or at odd places are zero."""
+    """Whether it begins with the mark of UTF-16, or is text where most bytes at even or at odd places are zero."""
     places = max(len(content) // 2, 1)
-    return content[:2] in (b"\xff\xfe", b"\xfe\xff") or any(2 * content[start::2].count(0) > places for start in (0, 1))
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return True
+    orders = [order for start, order in enumerate(("be", "le")) if 2 * content[start::2].count(0) > places]
+    return any(_is_text(content, f"utf-16-{order}") for order in orders)
+
+
+def _is_text(content: bytes, encoding: str) -> bool:
+    try:
+        return "\0" not in content.decode(encoding)
+    except UnicodeDecodeError:
+        return False
 
 
 def value_of(text: str) -> float | None:

@@ -156,6 +156,7 @@ def read_table_data(config: TableConfig, name: str, unlabelled: bool = False) ->
         groups={group: dict(zip(ids, labels, strict=True)) for group, labels in groups.items()},
         spreads={t.words.name: _by_id(ids, t.spread) for t in targets if t.spread is not None},
         notes=notes,
+        folds=config.fold,
     )
 
 

@@ -60,13 +60,15 @@ def installed(built, tmp_path_factory):
 
 def test_the_wheel_of_the_sdist_has_types_templates_and_no_tests(built):
     names = zipfile.ZipFile(built[1]).namelist()
-    everything = [path for top in ("aqa", "data_prep") for path in (ROOT / top).rglob("*") if path.is_file()]
-    expected = {str(path.relative_to(ROOT)) for path in everything if "__pycache__" not in path.parts}
+    everything = [path.relative_to(ROOT) for path in (ROOT / "aqa").rglob("*") if path.is_file()]
+    expected = {str(path) for path in everything if "__pycache__" not in path.parts}
+    expected |= {f"aqa/data_prep/{path.name}" for path in (ROOT / "data_prep").glob("*.py")}
     assert expected <= set(names)
-    assert {name.split("/")[0] for name in names} == {"aqa", "data_prep", f"aqa_incomplete-{__version__}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"aqa", f"aqa_incomplete-{__version__}.dist-info"}
     with tarfile.open(built[0]) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
     assert {"CHANGELOG.md", "CITATION.cff", "LICENSE", "requirements.txt", "experiments/quickstart.yaml"} <= inside
+    assert {f"data_prep/{path.name}" for path in (ROOT / "data_prep").glob("*.py")} <= inside
     assert not [name for name in inside if name.startswith("tests")]
 
 
@@ -86,6 +88,7 @@ sys.exit(command.load()())
     assert done.returncode == 0, done.stderr
     first = done.stdout.splitlines()[0]
     assert first == f"{installed / 'aqa' / '__init__.py'} {__version__} aqa aqa.cli:main"
+    assert not (installed / "data_prep").exists()
     assert (tmp_path / "x.h5").is_file()
 
 

@@ -69,7 +69,7 @@ def group_warnings(store: FeatureStore) -> list[str]:
             for label in {labels[row] for row in rows} - {""}:
                 places.setdefault(label, []).append(split)
         shared = [f"{label} ({', '.join(splits)})" for label, splits in sorted(places.items()) if len(splits) > 1]
-        if shared:
+        if shared and name not in store.folds:
             verb = "is" if len(shared) == 1 else "are"
             warnings.append(
                 f"groups/{name}: {len(shared)} of {len(places)} {verb} in more than one split, so scores also measure "

@@ -11,7 +11,8 @@
                             attribute ceiling (JSON: pattern -> best possible SRCC) where it is known
     spreads/T               (N,) float64, standard deviation of the judges' scores whose mean T is; NaN if not known
     splits/S                (k,) int64 row numbers
-    groups/G                (N,) UTF-8: the athlete, surgeon, fold ... of each sample, empty where it is not known
+    groups/G                (N,) UTF-8: the athlete, surgeon, fold ... of each sample, empty where it is not known;
+                            attribute `folds` where it is the folds of a cross-validation
     moments/M               (sum of lengths,) uint8, 1 for clips that decide the score, where they are known
     /, ids, M, offsets, T, S, G  attribute crc32, of their bytes and texts; older stores have none
 
@@ -41,6 +42,7 @@ SCHEMA = 1
 WIDEST = 1e100  # of a score, up or down: squared errors and their sums are then numbers
 MOST_MODALITIES, MOST_CHANNELS = 64, 2**20
 CRC = "crc32"
+FOLDS = "folds"
 ABOUT_MODALITY = ("extractor", "clip_seconds")
 # Since HDF5 1.10 (2016) all but the numbers themselves and the ids carries checksums of the library.
 FORMAT = ("v110", "v110")
@@ -141,6 +143,8 @@ class FeatureStore:
         self.targets = {name: self._target(name) for name in hdf5.members(self._file, "targets")}
         self.splits = {name: self._split(name) for name in hdf5.members(self._file, "splits")}
         self.groups = {name: self._group(name) for name in hdf5.members(self._file, "groups")}
+        # Groups that are folds of a cross-validation, whom no video belongs to; stores of before do not say so.
+        self.folds = [name for name in self.groups if hdf5.attribute(self._file, f"groups/{name}", FOLDS) is not None]
         self._moments = {name: self._marks(name) for name in hdf5.members(self._file, "moments")}
 
     def _read_modality(self, modality: str) -> None:

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from aqa.errors import AqaError
+from aqa.errors import AqaError, nearest
 from aqa.names import check_id, check_key, check_modalities
 from aqa.store.checks import content_problems
 from aqa.store.plain import (
@@ -25,7 +25,7 @@ from aqa.store.plain import (
     plain_texts,
     plain_type,
 )
-from aqa.store.store import ABOUT_MODALITY, CRC, FORMAT, SCHEMA, Modality, Target, crc_of, crc_of_texts
+from aqa.store.store import ABOUT_MODALITY, CRC, FOLDS, FORMAT, SCHEMA, Modality, Target, crc_of, crc_of_texts
 from aqa.system.files import refuse_existing, sink, written_whole
 from aqa.system.signals import stop_here_if_asked
 
@@ -41,6 +41,7 @@ def write_store(
     splits: Mapping[str, Any],
     read: Callable[[str, int], Any],
     groups: Mapping[str, Any] | None = None,
+    folds: Sequence[str] = (),
     moments: Mapping[str, Sequence[Any]] | None = None,
     dtype: str = "float32",
     overwrite: bool = False,
@@ -50,12 +51,12 @@ def write_store(
 
     ids: one text or whole number per sample. splits: each names its samples by row number, by id or by a boolean mask
     (N,). groups: each says for every sample to whom it belongs (an athlete, a surgeon, a fold): N labels, None or ""
-    where this is not known. moments: where they are known, by modality which clips decide the score, N boolean masks
-    (T,); no model sees them. read(modality, row) returns the (T, D) clips of one sample, T as stated in `modalities`,
-    as an array, a tensor or lists; it is not called for absent ones. dtype: float32 or float16. progress(1) is called
-    after each stream that was written. Raises AqaError if the file exists and `overwrite` is false, where a stream has
-    another shape than stated or holds NaN or infinity, and for what makes a store wrong for any use: nothing is written
-    then.
+    where this is not known. folds: which of the groups are folds of a cross-validation. moments: where they are known,
+    by modality which clips decide the score, N boolean masks (T,); no model sees them. read(modality, row) returns the
+    (T, D) clips of one sample, T as stated in `modalities`, as an array, a tensor or lists; it is not called for absent
+    ones. dtype: float32 or float16. progress(1) is called after each stream that was written. Raises AqaError if the
+    file exists and `overwrite` is false, where a stream has another shape than stated or holds NaN or infinity, and for
+    what makes a store wrong for any use: nothing is written then.
     """
     path = Path(path)
     refuse_existing(path, overwrite)
@@ -64,6 +65,7 @@ def write_store(
         modalities, targets = plain_modalities(modalities, len(ids)), plain_targets(targets, len(ids))
         splits, dtype = plain_splits(splits, ids), plain_type(dtype)
         groups = plain_groups({} if groups is None else groups, len(ids))
+        _require_groups(folds, groups)
         marks = plain_moments({} if moments is None else moments, modalities)
     except AqaError as error:
         raise AqaError(f"{path}: {error}") from None
@@ -83,8 +85,16 @@ def write_store(
         h5py.File(output, "w", libver=FORMAT) as file,
     ):
         _write(file, name, source, ids, modalities, targets, splits, groups, read, dtype, done)
+        for each in folds:
+            _state(file[f"groups/{each}"], FOLDS, "yes")
         for modality, mask in marks.items():
             _create(file, f"moments/{modality}", mask)
+
+
+def _require_groups(folds: Sequence[str], groups: Iterable[str]) -> None:
+    for each in folds:
+        if each not in groups:
+            raise AqaError(f"folds: there is no group '{each}': {nearest(each, groups)}")
 
 
 def check_names(

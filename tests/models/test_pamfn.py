@@ -1,7 +1,5 @@
 """PAMFN: what each stage trains, what enters the mixed branch, the policy over FusionNets, and that it learns."""
 
-import io
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -139,10 +137,10 @@ def test_a_branch_learns_from_every_video_that_has_its_modality():
     assert torch.allclose(pamfn.loss(inputs(), TARGET, hidden, MIXED).total, expected)
 
 
-def fit(stop_after=None, saved=None):
-    """Two epochs of branches and two of the mixed branch, with dropout and drawn policies; states, weights, history."""
+def fit(states, stop_after=None, saved=None):
+    """Two epochs of branches and two of the mixed branch, with dropout and drawn policies; weights, history."""
     pamfn = model(branch_epochs=2, dropout=0.3)
-    states, epochs = [], []
+    epochs = []
 
     def batches(epoch):
         visible = MIXED if epoch % 2 else ALL
@@ -150,11 +148,6 @@ def fit(stop_after=None, saved=None):
 
     def measure():
         return {"srcc": float(pamfn.score(inputs(), ALL).detach().sum()), "mse": 0.0}
-
-    def save(state):
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        states.append(torch.load(io.BytesIO(buffer.getvalue()), weights_only=True))
 
     def on_epoch(row):
         epochs.append(row)
@@ -168,18 +161,18 @@ def fit(stop_after=None, saved=None):
 
     settings = TrainConfig(epochs=4, learning_rate=1e-2)
     progress = train(
-        pamfn, batches, TARGET, evaluated, "srcc", "valid", settings, saved, save, on_epoch, show_progress=False
+        pamfn, batches, TARGET, evaluated, "srcc", "valid", settings, saved, states.save, on_epoch, show_progress=False
     )
-    return states, pamfn.state_dict(), progress.history
+    return pamfn.state_dict(), progress.history
 
 
 @pytest.mark.parametrize("done", [1, 2, 3])
-def test_a_run_stopped_in_either_stage_goes_on_to_the_same_bits(monkeypatch, done):
+def test_a_run_stopped_in_either_stage_goes_on_to_the_same_bits(monkeypatch, states, done):
     monkeypatch.setattr("aqa.training.loop.SECONDS_BETWEEN_SAVES", -1.0)
-    states, weights, history = fit()
+    weights, history = fit(states)
     assert states[done - 1]["progress"]["epoch"] == done
     torch.manual_seed(123)
-    _, resumed, resumed_history = fit(saved=states[done - 1])
+    resumed, resumed_history = fit(states, saved=states[done - 1])
     assert resumed_history == history
     assert all(torch.equal(x, resumed[name]) for name, x in weights.items())
 

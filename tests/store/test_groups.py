@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aqa.errors import AqaError
 from aqa.store.fingerprint import fingerprint_at
 from aqa.store.groups import rows_by_label
 from aqa.store.inspect import inspect_store
@@ -12,7 +13,7 @@ from aqa.store.store import Modality, Target
 from aqa.store.write import write_store
 
 
-def write(path, groups=None, audio=(1, 1, 1, 1, 1, 1)):
+def write(path, groups=None, audio=(1, 1, 1, 1, 1, 1), folds=()):
     """Six samples, four of them in train."""
     lengths = {"visual": np.ones(6, dtype=int), "audio": np.array(audio)}
     rng = np.random.default_rng(0)
@@ -26,6 +27,7 @@ def write(path, groups=None, audio=(1, 1, 1, 1, 1, 1)):
         splits={"train": range(4), "test": [4, 5]},
         read=lambda modality, row: rng.normal(size=(lengths[modality][row], 3)),
         groups=groups,
+        folds=folds,
     )
     return path
 
@@ -53,6 +55,16 @@ def test_a_group_in_two_splits_is_a_warning(tmp_path):
         "groups/fold: 1 of 5 is in more than one split, so scores also measure how well a known fold is recognized: "
         "1 (test, train)",
     ]
+
+
+def test_folds_are_shared_by_splits_without_a_warning(tmp_path):
+    groups = {"athlete": list("xyyzww"), "part": list("123451")}
+    inspection = inspect_store(write(tmp_path / "x.h5", groups, folds=["part"]))
+    assert inspection.warnings == []
+    assert any(line.startswith("group     part: 5 labels") for line in inspection.facts)
+    with pytest.raises(AqaError, match="folds: there is no group 'parts': did you mean 'part'"):
+        write(tmp_path / "y.h5", groups, folds=["parts"])
+    assert fingerprint_at(write(tmp_path / "z.h5", groups)) == fingerprint_at(tmp_path / "x.h5")
 
 
 def test_samples_of_no_known_group(tmp_path):
