@@ -71,6 +71,8 @@ def exported_program(program: Program) -> torch.export.ExportedProgram:
     for model in (each for each in program.modules() if isinstance(each, AQAModel)):
         if model.numbers_rows:
             raise AqaError("a model whose scores depend on the place in the batch cannot be exported as a program")
+        if model.why_no_program:
+            raise AqaError(f"this model cannot be exported as a program: it {model.why_no_program}; use safetensors")
     example = program.example()
     with torch.inference_mode():
         for subset in subsets(tuple(program.widths)).values():  # a process fits what is not fitted yet

@@ -30,6 +30,11 @@ session = onnxruntime.InferenceSession("model.onnx")
 session.run(["score"], {{{mapping}, "lengths": lengths}})  # scores (videos,)""",
 }
 
+LANGUAGE_MODEL = """It needs the language model that it was trained on, which is not in this folder. `config.json` says
+in which folder it lies: `llm` among the options of each checkpoint, which may be changed.
+
+"""
+
 
 def readme(folder: RunFolder, format: str) -> str:
     """The text of README.md for a finished run; questions that only its authors can answer are left in it."""
@@ -39,7 +44,8 @@ def readme(folder: RunFolder, format: str) -> str:
     mapping = ", ".join(f'"{name}": {"xyz"[i] if i < 3 else f"x{i}"}' for i, name in enumerate(names))
     use = USE[format].format(mapping=mapping, names=", ".join(names), count=len(names))
     front = dump(metadata(config, metrics))
-    return f"---\n{front}---\n\n{text.rstrip()}\n\n## How to use it\n\n```python\n{use}\n```\n"
+    needs = LANGUAGE_MODEL if folder.model_options.get("llm") else ""
+    return f"---\n{front}---\n\n{text.rstrip()}\n\n## How to use it\n\n{needs}```python\n{use}\n```\n"
 
 
 def metadata(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,8 @@ class AQAModel(nn.Module):
     concurrent = True
     #: Whether torch can follow a score back to the features, as integrated gradients do.
     differentiable = True
+    #: Why a model cannot be exported as a program of torch or ONNX, in words that follow its name; "" where it can.
+    why_no_program = ""
     #: How many epochs the training has; the training loop sets it.
     epochs = 100
 

@@ -154,6 +154,8 @@ class LIMSSR(AQAModel):
     mse_weight, alpha, consistency_weight: of the squared error, the triplet loss and the difference of the two scores.
     """
 
+    why_no_program = "reads each visible set that a batch shows by a prompt of its own, through a model of transformers"
+
     def __init__(
         self,
         widths: Mapping[str, int],

@@ -43,6 +43,7 @@ class RetrievalFill(AQAModel):
 
     closed_form = True
     takes_unaligned = True
+    why_no_program = "looks up other videos for each visible set that a batch shows, set by set"
 
     # What was fitted, P = 2 * sum of widths numbers for each of N training videos.
     centre: Tensor  # (P,)

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import aqa
 from aqa.cli import main
@@ -16,6 +17,7 @@ from aqa.errors import AqaError
 from aqa.exporting.program import Program
 from aqa.exporting.verify import largest_difference, random_batches, require_equal
 from aqa.runs.averages import finished_run
+from tests.models.tiny_llm import NEEDS_LLM, without_default
 
 
 def videos_of(streams, lengths):
@@ -105,6 +107,44 @@ def test_a_file_scores_without_aqa(made, tmp_path, format, file, model, capsys):
     tensors = {m: torch.from_numpy(x) for m, x in streams.items()}
     expected = aqa.load(run, device="cpu").score(videos_of(tensors, lengths))
     np.testing.assert_allclose(json.loads(done.stdout), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("format", ["torch", "onnx"])
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("retrieval_fill", "it looks up other videos for each visible set that a batch shows, set by set"),
+        pytest.param("limssr", "it reads each visible set that a batch shows by a prompt of its own", marks=NEEDS_LLM),
+    ],
+)
+def test_a_model_that_is_no_program_says_why(made, tmp_path, capsys, model, why, format):
+    run, out = made(model, **without_program(model)), tmp_path / "out"
+    capsys.readouterr()  # what a library says when it is first imported
+    assert main(["export", str(run), "--format", format, "--out", str(out)]) == 2
+    printed = capsys.readouterr().err
+    assert f"this model cannot be exported as a program: {why}" in printed
+    assert "use safetensors" in printed
+    assert printed.count("\n") == 1
+    assert not (out / "model.pt2").exists()
+    assert not (out / "model.onnx").exists()
+
+
+def without_program(model):
+    """Options of small models that are no programs."""
+    if model != "limssr":
+        return {}
+    sizes = {"n_head": 2, "n_fusion": 2, "lora_rank": 2}
+    return {f"model.{name}": value for name, value in {**without_default(model), **sizes}.items()}
+
+
+@NEEDS_LLM
+def test_an_exported_language_model_needs_the_same_one_beside_it(made, path, tmp_path):
+    run = made("limssr", **without_program("limssr"))
+    out = aqa.export(run, tmp_path / "out")
+    np.testing.assert_array_equal(aqa.predict(out, path)["score"], aqa.predict(run, path)["score"])
+    assert "needs the language model" in (out / "README.md").read_text()
+    weights = load_file(out / "model.safetensors")
+    assert not [name for name in weights if "mlp" in name]  # its frozen weights are not given away
 
 
 def test_what_cannot_be_written_is_one_line(made, tmp_path, monkeypatch):
