@@ -449,14 +449,19 @@ def predict(
 
 @app.command(
     epilog=examples(
-        "aqa explain runs/quickstart --out explained",
+        "aqa explain runs/quickstart",
         "aqa explain runs/quickstart --ids clip7,clip12 --out two",
-        "aqa explain runs/seed0 --beside runs/seed1 --beside runs/seed2 --visible VA --out explained",
+        "aqa explain runs/seed0 runs/seed1 runs/seed2 --out explained",
+        "aqa explain runs/seed0 --beside runs/seed1 --visible VA --out explained",
     )
 )
 def explain(
-    run: RunArgument,
-    out: Annotated[Path, typer.Option(help="The folder to write: a page, and a table for each kind.")],
+    run: Annotated[
+        list[Path], typer.Argument(help="The folder of a finished run, or several to average.", metavar="RUNS...")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write: a page and tables. Default, of one run: RUN/explained.")
+    ] = None,
     ids: Annotated[
         list[str] | None, typer.Option(help="Videos by id: a,b. Default: those that were tested.", metavar="IDS")
     ] = None,
@@ -479,7 +484,8 @@ def explain(
     overwrite: Overwrite = False,
     plugin: Plugin = None,
 ) -> None:
-    """Explain scores by streams and moments, and say what if."""
+    """Explain scores by streams and moments, and say what if. Of several runs: their mean, and disagreement."""
+    from aqa.reporting.explained_videos import place_in_run
     from aqa.reporting.explanation import explain as explain_run
 
     explain_run(
@@ -491,7 +497,7 @@ def explain(
         window=window,
         beside=beside or (),
         level=level,
-        out=out,
+        out=place_in_run(run) if out is None else out,
         form=form,
         device=device,
         memory=memory,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from aqa.errors import AqaError
 from aqa.models import AQAModel
 from aqa.system.precision import float32_products
 
@@ -26,6 +27,12 @@ class ClipWindow(NamedTuple):
     stream: int
     start: int
     stop: int
+
+
+def require_window(window: int | None) -> None:
+    """AqaError for a number of clips that is none."""
+    if window is not None and window < 1:
+        raise AqaError(f"window {window}: the number of clips is 1 or more")
 
 
 def cut(row: int, stream: int, clips: int, length: int | None = None) -> list[ClipWindow]:

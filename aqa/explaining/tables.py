@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aqa.errors import AqaError
 from aqa.evaluation.scorer import Scorer
+from aqa.explaining.averaging import mean_tables, run_shares
 from aqa.explaining.clips import cut, occlusion, score_once
 from aqa.explaining.gradients import integrated_gradients, level_stream
 from aqa.explaining.inside import curves, weights
@@ -45,16 +47,16 @@ def explained_once(scorer: Scorer, middle: float, window: int | None) -> ScoreEx
     )
 
 
-def mean_explanation(several: Sequence[ScoreExplanation]) -> ScoreExplanation:
-    """The mean of what several models say of the same videos, as their scores are averaged."""
-    return ScoreExplanation(*(_mean_table(parts) for parts in zip(*several, strict=True)))
+def mean_explanation(by_run: Sequence[Sequence[ScoreExplanation]]) -> ScoreExplanation:
+    """The mean of what the models of several runs say of the same videos, as their scores are averaged.
 
-
-def _mean_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    found = parts[0].copy()
-    for column in found.columns.intersection(["shapley", "occlusion", "gradients"]):
-        found[column] = np.mean([part[column].to_numpy(float) for part in parts], axis=0)
-    return found
+    AqaError where they do not cut videos into the same windows.
+    """
+    several = [said._asdict() for own in by_run for said in own]
+    means, unlike = mean_tables(several, run_shares([len(own) for own in by_run]))
+    if unlike:
+        raise AqaError("the runs see different clips of a video (data.clips, train.clips); explain them one by one")
+    return ScoreExplanation(**means)
 
 
 def stream_table(scorer: Scorer, rows: Rows, shown: Shown, scores: Floats, middle: float) -> pd.DataFrame:

@@ -11,9 +11,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from aqa.errors import printable
 from aqa.evaluation.comparison import Estimate, Ranking
 from aqa.evaluation.metrics import srcc
 from aqa.modalities import find_subset, initials
@@ -28,6 +30,7 @@ GREY = "#8a8a8a"
 # Paul Tol's bright and muted schemes: told apart by the colour-blind, seen on light and on dark.
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ddaa33", "#44aa99", "#999933", "#bb5566")
 MOST_PANELS, MOST_ROUTERS = 8, 3
+_DOT = re.compile(r'<a xlink:href="dot-(\d+)-(\d+)"[^>]*>')  # a dot that is to be linked, as matplotlib writes it
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,  # fonts that journals take, and whose text can be searched
@@ -138,13 +141,35 @@ def predicted_against_true(section: ReportSection) -> Drawing | None:
         ends = [section.truth.min(), section.truth.max()]
         for axes, (i, row, shown) in zip(panels, rows, strict=True):
             axes.plot(ends, ends, color=GREY, linewidth=0.8)
-            axes.scatter(section.truth, shown, s=7, alpha=0.55, color=_colour(i), linewidths=0)
+            dots = axes.scatter(section.truth, shown, s=7, alpha=0.55, color=_colour(i), linewidths=0)
+            if row.explained is not None and row.explained.anchors:
+                dots.set_urls(
+                    [f"dot-{i}-{n}" if row.explained.link(one) else None for n, one in enumerate(section.ids)]
+                )
             scored = ~np.isnan(shown)
             value = number(plain(srcc(shown[scored], section.truth[scored])))
             axes.set_title(f"{_short(_name(row))}\nseed {row.seeds[0]}, SRCC {value}", fontsize=8)
         figure.supxlabel(f"true {_short(str(section.target))}", fontsize=9)
         figure.supylabel("predicted", fontsize=9)
         return _finished(figure, "predicted", *_key(section))
+
+
+def linked(svg: str, section: ReportSection) -> str:
+    """A figure of a section for its page: each dot whose video is explained leads there, and says which it is."""
+
+    def link(found: re.Match[str]) -> str:
+        i, n = int(found[1]), int(found[2])
+        explained, video = section.rows[i].explained, section.ids[n]
+        assert explained is not None
+        words = f"{printable(video)}: predicted {number(section.shown[i][n])}, label {number(section.truth[n])}"
+        return f'<a class="dot" href="{escape(explained.link(video))}"><title>{escape(words)}</title>'
+
+    return _DOT.sub(link, svg)
+
+
+def unlinked(svg: str) -> str:
+    """A figure for a file of its own, without links."""
+    return _DOT.sub("", svg).replace("</a>", "")
 
 
 def reliability_by_pattern(section: ReportSection) -> Drawing | None:

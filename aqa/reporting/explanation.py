@@ -15,7 +15,8 @@ from markupsafe import Markup
 
 from aqa.config.load import load_experiment
 from aqa.errors import AqaError, printable
-from aqa.reporting.naming import unique_names
+from aqa.explaining.clips import require_window
+from aqa.reporting.explained_videos import PAGE, scores_digest, video_anchor
 from aqa.reporting.page import TEMPLATES, asset, policy
 from aqa.runs.averages import asked_level
 from aqa.runs.explained import Asked, Explained, ExplanationTables, explained
@@ -25,14 +26,13 @@ from aqa.system.devices import pick_device
 from aqa.system.files import refuse_existing_together, write_table, write_text, written_together, written_whole
 from aqa.version import __version__
 
-PAGE = "index.html"
 TABLES = ("videos", "streams", "parts", "what_if", "would_change", "clips", "curves", "weights")
 MOST_ON_PAGE = 300  # videos; the tables have all
 WIDTH, HEIGHT = 640, 64  # of a timeline
 
 
 def explain(
-    run: str | os.PathLike[str],
+    run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     ids: Sequence[str] | None = None,
     store: str | os.PathLike[str] | None = None,
@@ -50,23 +50,28 @@ def explain(
 ) -> ExplanationTables:
     """Why the videos of a finished run have their scores; tables in the target's units, a row per video and part.
 
+    run: its folder, or several of one target: then the mean of their scores is explained, and how far they disagree.
     ids: the videos; by default those that the run tested, or all of another `store`. split: those of a split. visible:
     a subset such as "VA", to explain the scores that videos have when no more is shown of them. window: clips that are
     replaced together; by default a stream is cut into 32 parts. beside: runs of the same experiment with other seeds,
     whose disagreement is shown. level: of the intervals, by default the run's. out: a folder for the tables and a page;
     nothing is written by default. form: csv or parquet. A cross-validation explains each video by the model of the fold
-    that tested it (of the first repeat). AqaError for any mistake, and where `out` has such files, unless `overwrite`.
+    that tested it (of the first repeat), and those of another store by the mean of all folds' models. AqaError for any
+    mistake, and where `out` has such files, unless `overwrite`.
     """
     if form not in ("csv", "parquet"):
         raise AqaError(f"--format {form}: it is csv or parquet")
-    if window is not None and window < 1:
-        raise AqaError(f"--window {window}: the number of clips is 1 or more")
+    require_window(window)
     if ids is not None and split is not None:
         raise AqaError("--ids and --split both say which videos to explain; leave one out")
     if ids is not None and not ids:
         raise AqaError("--ids names no video")
-    folder = RunFolder.existing(run)
-    chosen_level = asked_level(level, load_experiment(folder.config).evaluate.level)
+    folders = [RunFolder.existing(each) for each in ([run] if isinstance(run, (str, os.PathLike)) else run)]
+    if not folders:
+        raise AqaError("no run is given; expected the folder of a finished run, or several")
+    if beside and len(folders) > 1:
+        raise AqaError("--beside goes with one run; of several, the disagreement is shown without it")
+    chosen_level = asked_level(level, load_experiment(folders[0].config).evaluate.level)
     if out is not None:
         names = (PAGE, *(f"{name}.{form}" for name in TABLES))
         refuse_existing_together(Path(out), names, overwrite)
@@ -74,9 +79,12 @@ def explain(
     others = [RunFolder.existing(other) for other in beside]
     path = None if store is None else Path(store)
     asked = Asked(ids, split, visible, window, chosen_level)
-    found = explained(folder, path, asked, others, pick_device(device), memory)
+    found = explained(folders, path, asked, others, pick_device(device), memory)
     if out is not None:
-        _write(Path(out), found, form)
+        # A report links videos to the page where it explains the very scores that the run was tested by.
+        its_own = len(folders) == 1 and store is None and visible is None
+        tested = scores_digest(folders[0]) if its_own else ""
+        _write(Path(out), found, form, tested)
         count = len(found.tables.videos)
         say(f"{count} videos explained: {Path(out) / PAGE}")
         for note in found.notes:
@@ -95,7 +103,7 @@ def _require_form(form: str) -> None:
             ) from None
 
 
-def _write(out: Path, found: Explained, form: str) -> None:
+def _write(out: Path, found: Explained, form: str, tested: str) -> None:
     with written_together(out, last=PAGE) as parts:
         for name, table in found.tables.by_name().items():
             if form == "csv":
@@ -103,31 +111,34 @@ def _write(out: Path, found: Explained, form: str) -> None:
             else:
                 with written_whole(parts / f"{name}.parquet") as partial:
                     table.to_parquet(partial, index=False)
-        write_text(parts / PAGE, explanation_page(found))
+        write_text(parts / PAGE, explanation_page(found, tested))
 
 
 # -- the page
 
 
-def explanation_page(found: Explained) -> str:
-    """The page: one file that opens from disk and asks the network for nothing."""
+def explanation_page(found: Explained, tested: str = "") -> str:
+    """The page: one file that opens from disk and asks the network for nothing.
+
+    tested: a digest of the run whose own test scores these are, by which a report knows the page; "" of other scores.
+    """
     tables, about = found.tables, found.about
     digits = max(0, 3 - math.ceil(math.log10(about["high"] - about["low"])))
     videos = tables.videos.sort_values("width", ascending=False, kind="stable")
     if videos["error"].notna().any():
         videos = tables.videos.sort_values("error", ascending=False, kind="stable", na_position="last")
     shown = videos.head(MOST_ON_PAGE)
-    anchors = dict(zip(shown["id"], unique_names([("video", each) for each in shown["id"]]), strict=True))
     by_video = {
         name: {str(video): rows for video, rows in table.groupby("id", sort=False)}
         for name, table in tables.by_name().items()
     }
     scripts = asset("tables.js") + asset("explanation.js")
     return TEMPLATES.get_template("explanation.html.j2").render(
+        tested=tested,
         about={**about, "run": printable(about["run"])},
         title=f"Why these scores: {printable(str(about['target']))}",
         columns=[name for name in ("error", "width", "disagreement") if videos[name].notna().any()],
-        videos=[_video(line, anchors, by_video, about, digits) for line in _records(shown)],
+        videos=[_video(line, by_video, about, digits) for line in _records(shown)],
         total=len(videos),
         notes=list(map(printable, found.notes)),
         files=sorted(tables.by_name()),
@@ -160,7 +171,6 @@ def _means(streams: pd.DataFrame, digits: int) -> list[dict[str, Any]]:
 
 def _video(
     line: dict[str, Any],
-    anchors: dict[str, str],
     by_video: dict[str, dict[str, pd.DataFrame]],
     about: dict[str, Any],
     digits: int,
@@ -171,9 +181,10 @@ def _video(
     text = {key: _text(line[key], digits) for key in ("score", "low", "high", "label", "error", "width")}
     return {
         "id": printable(name),
-        "anchor": anchors[name],
+        "anchor": video_anchor(name),
         "visible": line["visible"],
         "scored": not np.isnan(line["score"]),
+        "bounded": np.isfinite(line["width"]),
         **text,
         "disagreement": _text(line["disagreement"], digits + 1),
         "values": {key: line[key] for key in ("score", "low", "error", "width", "disagreement")},

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aqa.errors import AqaError, printable
+from aqa.errors import AqaError
 from aqa.evaluation.intervals import Bounds, binomial, covered, interval_summary, pooled_intervals
 from aqa.reporting.collect import FinishedRun, ModelRuns, same_number
 from aqa.runs.predictions import HIGH, LOW, RecordedScores
@@ -180,7 +180,7 @@ def _widest(scores: RecordedScores, pattern: str) -> tuple[tuple[WideVideo, ...]
     order = [int(i) for i in np.argsort(-widths, kind="stable") if widths[i] >= 0][:MOST_WIDEST]
     return tuple(
         WideVideo(
-            printable(scores.ids[i]),
+            scores.ids[i],
             float(values[i]),
             float(scores.truth[i]),
             float(bounds.low[i]),

@@ -29,5 +29,10 @@ def _slug(words: str) -> tuple[str, bool]:
     return slug[:LONGEST].rstrip("-."), len(slug) <= LONGEST
 
 
+def slug_and_digest(word: str) -> str:
+    """What is readable of a word, and a digest of all of it."""
+    return f"{_slug(word)[0]}-{_digest((word,))}".lstrip("-")
+
+
 def _digest(key: tuple[str, ...]) -> str:
     return hashlib.sha256(repr(key).encode("utf-8", "backslashreplace")).hexdigest()[:8]

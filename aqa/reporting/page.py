@@ -19,6 +19,7 @@ from aqa.evaluation.comparison import Ranking
 from aqa.reporting import charts, writers
 from aqa.reporting.choosing import choices
 from aqa.reporting.collect import FinishedRun
+from aqa.reporting.explained_videos import lacking_text
 from aqa.reporting.naming import unique_names
 from aqa.reporting.sections import ReportSection, Row
 from aqa.reporting.tables import (
@@ -142,7 +143,7 @@ def _data_sets(
         views = [
             {
                 **_section(section, published, is_only=len(own[name]) == 1),
-                "figures": [_figure(figure, files) for figure in figures],
+                "figures": [_figure(figure, files, section) for figure in figures],
                 "anchor": anchors.get((name, str(section.target))),
                 "is_mean": section.target is None,
             }
@@ -154,9 +155,12 @@ def _data_sets(
     return found
 
 
-def _figure(figure: Figure, files: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
+def _figure(
+    figure: Figure, files: Mapping[tuple[str, ...], str], section: ReportSection | None = None
+) -> dict[str, Any]:
     """file: the name of its files in the folder of figures, without its ending; None where it has none."""
-    drawn = {"caption": figure.caption, "svg": _inline(figure.svg), "wide": figure.wide}
+    svg = figure.svg if section is None else charts.linked(figure.svg, section)
+    drawn = {"caption": figure.caption, "svg": _inline(svg), "wide": figure.wide}
     return {**drawn, "file": files.get(figure.key)}
 
 
@@ -173,7 +177,16 @@ def _section(section: ReportSection, published: PublishedNumbers, is_only: bool)
         "notes": writers.notes_of(section, published),
         "settings": settings_text(section),
         "tables": further_tables(section),
+        **_explanations(section),
     }
+
+
+def _explanations(section: ReportSection) -> dict[str, Any]:
+    """Whether videos lead to their explanations, and what is said of models without any."""
+    found = [(marked(row), row.explained) for row in section.rows if row.explained is not None]
+    lacking, commands = lacking_text(found)
+    linked = any(each.anchors for _, each in found)
+    return {"linked": linked, "lacking": lacking, "commands": commands}
 
 
 def _row(section: ReportSection, row: Row) -> dict[str, Any]:

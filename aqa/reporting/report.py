@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -14,6 +15,7 @@ from aqa.evaluation.bootstrap import Floats
 from aqa.evaluation.comparison import draw_videos, rank_models
 from aqa.reporting import charts, latex, writers
 from aqa.reporting.collect import ModelRuns, Place, find_runs, read_scores, runs_by_model
+from aqa.reporting.explained_videos import explained_videos
 from aqa.reporting.naming import unique_names
 from aqa.reporting.page import Figure, Ranked, render
 from aqa.reporting.published import published_rows
@@ -55,7 +57,7 @@ def report(
         say(line)
     by_place, repeated = runs_by_model(found)
     jobs = (os.cpu_count() or 1) if len(found) >= MANY else 1
-    drawn = [pair for own in _by_data_set(by_place) for pair in _drawn_sections(own, known, jobs)]
+    drawn = [pair for own in _by_data_set(by_place) for pair in _drawn_sections(own, known, jobs, out)]
     sections = [section for section, _ in drawn]
     rankings = rankings_of(sections)
     searches, unread = search_tables(found)
@@ -64,7 +66,7 @@ def report(
         figures = [*(figure for _, own in drawn for figure in own), *(ranked.figure for ranked in rankings)]
         names = unique_names([figure.key for figure in figures])
         for figure, name in zip(figures, names, strict=True):
-            write_text(parts / FIGURES / f"{name}.svg", figure.svg.replace(charts.INK, "black"))
+            write_text(parts / FIGURES / f"{name}.svg", charts.unlinked(figure.svg).replace(charts.INK, "black"))
             with written_whole(parts / FIGURES / f"{name}.pdf") as partial:
                 partial.write_bytes(figure.drawing.pdf)
         write_text(parts / MARKDOWN, writers.markdown(sections, known, searches))
@@ -82,19 +84,29 @@ def _by_data_set(by_place: Mapping[Place, list[ModelRuns]]) -> list[dict[Place, 
     return [{place: found for place, found in by_place.items() if place.data_set == name} for name in names]
 
 
-def _drawn_sections(by_place: Mapping[Place, list[ModelRuns]], published: PublishedNumbers, jobs: int) -> list[Drawn]:
+def _drawn_sections(
+    by_place: Mapping[Place, list[ModelRuns]], published: PublishedNumbers, jobs: int, out: Path
+) -> list[Drawn]:
     """A data set's sections with their figures: the mean over its targets, where there are several, then each."""
     counts = draw_videos({place.target: read_scores(own[0].first).drawn for place, own in by_place.items()})
     tasks = (
-        joblib.delayed(_drawn_target)(place, own, counts[place.target], published) for place, own in by_place.items()
+        joblib.delayed(_drawn_target)(place, own, counts[place.target], published, out)
+        for place, own in by_place.items()
     )
     targets = list(joblib.Parallel(n_jobs=jobs)(tasks))
     whole = mean_section([section for section, _ in targets]) if len(targets) > 1 else None
     return [*([_drawn(whole, published)] if whole is not None and whole.rows else []), *targets]
 
 
-def _drawn_target(place: Place, found: list[ModelRuns], counts: Floats, published: PublishedNumbers) -> Drawn:
-    return _drawn(target_section(place, found, counts), published)
+def _drawn_target(
+    place: Place, found: list[ModelRuns], counts: Floats, published: PublishedNumbers, out: Path
+) -> Drawn:
+    section = target_section(place, found, counts)
+    rows = [
+        replace(row, explained=explained_videos(own.first.folder, out))
+        for row, own in zip(section.rows, found, strict=True)
+    ]
+    return _drawn(replace(section, rows=rows), published)
 
 
 def _drawn(section: ReportSection, published: PublishedNumbers) -> Drawn:

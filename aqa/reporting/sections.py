@@ -21,6 +21,7 @@ from aqa.evaluation.cross_validation import pooled
 from aqa.evaluation.worth import StreamWorth, mean_worth
 from aqa.modalities import find_subset, initials, subset_name
 from aqa.reporting.collect import NOT_OF_THE_MODEL, ModelRuns, Place, read_scores
+from aqa.reporting.explained_videos import ExplainedVideos
 from aqa.reporting.folds import FoldNumbers, fold_numbers
 from aqa.reporting.intervals import RowIntervals, mean_intervals, row_intervals
 from aqa.reporting.learned import learned_of
@@ -69,6 +70,7 @@ class Row:
     streams: list[StreamWorth] = field(default_factory=list)  # what each is worth where others are visible
     learned: str = ""  # what it learned from beside its target's labels in `train`
     model: str = ""  # as `aqa models` has it
+    explained: ExplainedVideos | None = None  # of the run of the lowest seed
 
     def deviation(self, pattern: str) -> float:
         """The standard deviation of SRCC over seeds; NaN for one seed, or where it is undefined for one."""
@@ -101,6 +103,7 @@ class ReportSection:
     truth: Floats  # (n,) labels, and by row the predictions of its lowest seed under the complete pattern
     shown: list[Floats]
     note: str = ""  # on the folds of a cross-validation
+    ids: tuple[str, ...] = ()  # of the test videos (n,)
 
     @property
     def title(self) -> str:
@@ -187,6 +190,7 @@ def target_section(place: Place, found: Sequence[ModelRuns], counts: Floats) -> 
         base.truth,
         [next(iter(by_seed.values())).by_pattern.get(complete, unscored) for by_seed in scores],
         _note_on_folds(found[0].first.metrics.get("folds")),
+        base.ids,
     )
 
 

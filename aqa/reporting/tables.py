@@ -22,13 +22,14 @@ from aqa.runs.table import UNDEFINED, interval_text, number
 class Cell(NamedTuple):
     """What a cell shows, and what it is sorted by: a number, or its words where it is None.
 
-    small: what stands below the text; best: whether the text is in bold.
+    small: what stands below the text; best: whether the text is in bold; link: where the text leads on the page.
     """
 
     text: str
     value: float | None = None
     small: str = ""
     best: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -273,7 +274,8 @@ def widest_table(section: ReportSection) -> PlainTable:
         for video in found.widest:
             ends = (video.score, video.label, video.low, video.high, video.width)
             holds = Cell("yes" if video.holds else "no")
-            lines.append([Cell(marked(row)), Cell(video.id), *map(_number, ends), holds])
+            link = row.explained.link(video.id) if row.explained is not None else ""
+            lines.append([Cell(marked(row)), Cell(printable(video.id), link=link), *map(_number, ends), holds])
     caption = "Test videos with the widest intervals, nothing hidden, by the run of the lowest seed"
     headings = ["model", "video", "score", "label", "low", "high", "width", "holds the label"]
     return PlainTable("Widest intervals", caption, headings, lines)

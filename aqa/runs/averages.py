@@ -189,14 +189,24 @@ def mean_of_runs(
 
     The spread of several runs is the standard deviation of their scores.
     """
-    found = [[scored(scorer, rows, patterns) for scorer in own] for own in scorers]
+    return mean_of_scored(runs, [[scored(scorer, rows, patterns) for scorer in own] for own in scorers], level, levels)
+
+
+def mean_of_scored(
+    runs: Sequence[ScoringRun],
+    found: Sequence[Sequence[ScoredPatterns]],
+    level: float,
+    levels: Collection[float] = (),
+) -> MeanScores:
+    """The same of what the models of each run have said of the same rows, under the same patterns."""
     if len(runs) == 1:
         return mean_scores(found[0], runs[0].basis, level, levels)
     basis = common_basis(runs)
     by_run = [averaged(own) for own in found]
     # With CV+ intervals the models of one fold are taken together, as they tested the same videos.
     parts = [averaged(same) for same in zip(*found, strict=True)] if isinstance(basis, Tested) else [averaged(by_run)]
-    spreads = {name: np.std([run.scores[name] for run in by_run], axis=0, ddof=1) for name in patterns}
+    names = by_run[0].scores
+    spreads = {name: np.std([run.scores[name] for run in by_run], axis=0, ddof=1) for name in names}
     return mean_scores(parts, basis, level, levels)._replace(spreads=spreads)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from aqa.errors import AqaError, brief, nearest
 from aqa.evaluation.scorer import Scorer
+from aqa.explaining.clips import require_window
 from aqa.explaining.tables import ScoreExplanation, explained_once, mean_explanation
 from aqa.features.batches import Features
 from aqa.features.given import GivenVideo, GivenVideos
@@ -95,8 +96,7 @@ class VideoScorer:
         together, by default a 32nd of a stream. Of several models the mean. AqaError also for runs of older versions,
         which do not know the mean label of their training videos.
         """
-        if window is not None and window < 1:
-            raise AqaError(f"window {window}: the number of clips is 1 or more")
+        require_window(window)
         if any(checkpoint.get("training_mean") is None for run in self._runs for checkpoint in run.checkpoints):
             raise AqaError("this run was made before scores were explained; `aqa explain` explains it, with its store")
         source = self._given(videos)
@@ -106,14 +106,12 @@ class VideoScorer:
 
     def _explained(
         self, run: ScoringRun, models: Sequence[AQAModel], source: GivenVideos, window: int | None
-    ) -> ScoreExplanation:
-        """What the models of one run say on average."""
-        return mean_explanation(
-            [
-                explained_once(self._scorer(checkpoint, model, source), checkpoint["training_mean"], window)
-                for checkpoint, model in zip(run.checkpoints, models, strict=True)
-            ]
-        )
+    ) -> list[ScoreExplanation]:
+        """What each model of a run says."""
+        return [
+            explained_once(self._scorer(checkpoint, model, source), checkpoint["training_mean"], window)
+            for checkpoint, model in zip(run.checkpoints, models, strict=True)
+        ]
 
     def _given(self, videos: GivenVideo | Sequence[GivenVideo]) -> GivenVideos:
         """Videos that a program gives, checked."""

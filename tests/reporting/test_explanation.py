@@ -90,6 +90,8 @@ def test_the_page_says_what_the_tables_say():
     text = page()
     assert text.index("second, of two") > text.index("&lt;b&gt;first&lt;/b&gt;")  # the largest error first
     assert "Score 3.00, 90 % interval 2.00 to 4.00; label 4.50." in text
+    assert "Score 5.00, 90 % interval unbounded (too few videos to make one); label 5.50." in text
+    assert ">unbounded</td>" in text
     assert "-1.500" in text
     assert "+0.250 [+0.100, +0.400]" in text
     assert "50 of valid" in text
@@ -161,3 +163,38 @@ def test_mistakes_are_one_line(run, tmp_path, capsys):
         assert message in printed
         assert printed.count("\n") == 1
     assert not (tmp_path / "none").exists()
+
+
+def test_the_page_fits_a_phone_and_is_printed_in_ink_on_paper(visit, tmp_path):
+    (tmp_path / "index.html").write_text(page(), encoding="utf-8")
+    for scheme in ("light", "dark"):
+        tab = visit(tmp_path / "index.html", viewport={"width": 390, "height": 800}, color_scheme=scheme)
+        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = false)")
+        tab.set_viewport_size({"width": 1040, "height": 740})  # an A4 page on its side
+        tab.emulate_media(media="print", color_scheme=scheme)
+        tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert tab.locator("details:not([open])").count() == 0
+        assert tab.evaluate("getComputedStyle(document.body).color") == "rgb(29, 36, 48)"
+        assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
+        assert not tab.get_by_text("Press a heading").is_visible()
+        beyond = """() => [...document.querySelectorAll("table, svg")].filter(
+            each => each.getBoundingClientRect().right > document.documentElement.clientWidth + 1).length"""
+        assert tab.evaluate(beyond) == 0
+        assert tab.problems == []
+        tab.close()
+
+
+def test_sorting_by_disagreement_puts_the_videos_in_that_order(visit, tmp_path):
+    found = tables()
+    found.videos["disagreement"] = [0.1, 0.7, np.nan]
+    (tmp_path / "index.html").write_text(explanation_page(Explained(found, ABOUT, [])), encoding="utf-8")
+    tab = visit(tmp_path / "index.html")
+    names = (
+        "() => [...document.querySelectorAll('details.video > summary')].map(one => one.firstChild.textContent.trim())"
+    )
+    assert tab.evaluate(names) == ["<b>first</b>", "second, of two", "third"]
+    tab.get_by_role("button", name="disagreement").click()
+    assert tab.evaluate(names) == ["second, of two", "<b>first</b>", "third"]
+    tab.close()

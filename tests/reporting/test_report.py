@@ -372,9 +372,12 @@ def test_a_link_to_a_folded_section_unfolds_it(opened):
 
 def test_the_printed_page_keeps_every_column_and_opens_every_section(opened):
     tab = opened(viewport={"width": 1040, "height": 740})  # an A4 page on its side
-    tab.emulate_media(media="print")
+    tab.emulate_media(media="print", color_scheme="dark")  # paper is white whatever the screen is
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert tab.locator("details:not([open])").count() == 0
+    assert tab.evaluate("getComputedStyle(document.body).color") == "rgb(29, 36, 48)"
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
+    assert not tab.locator("nav, #choose, #only").filter(visible=True).count()
     beyond = """() => [...document.querySelectorAll("table, figure svg")].filter(
         each => each.getBoundingClientRect().right > document.documentElement.clientWidth + 1).length"""
     assert tab.evaluate(beyond) == 0

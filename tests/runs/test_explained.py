@@ -6,10 +6,12 @@ import pytest
 import torch
 
 import aqa
+from aqa.config.load import load_experiment
 from aqa.errors import AqaError
-from aqa.runs import explained as module
+from aqa.runs.checkpoint import load_scorer, read_checkpoint
 from aqa.runs.explained import ExplanationTables
 from aqa.runs.folder import RunFolder
+from aqa.runs.references import learned_by
 from aqa.store.store import Modality, Target
 from aqa.store.write import write_store
 
@@ -125,17 +127,18 @@ def test_clips_say_where_they_are(runs, process):
     assert set(wide.weights["name"]) == {"router_weights"}
 
 
-@pytest.mark.parametrize("name", ["gaussian_process", "mcmoe"])
-def test_what_is_hidden_changes_no_bit(runs, tmp_path, name):
+@pytest.mark.parametrize("names", [["gaussian_process"], ["gaussian_process", "mcmoe"]])
+def test_what_is_hidden_changes_no_bit(runs, tmp_path, names):
+    chosen = [runs / name for name in names]
     other = write(tmp_path / "poisoned.h5", poisoned="visual")
     clean, poisoned = (
-        aqa.explain(runs / name, store=store, split="test", visible="A") for store in (runs / "small.h5", other)
+        aqa.explain(chosen, store=store, split="test", visible="A") for store in (runs / "small.h5", other)
     )
     same(clean, poisoned)
     assert set(clean.streams["modality"]) == {"audio"}
     assert set(clean.would_change["stream"]) == {"visual"}  # what is hidden is as what is absent
     with pytest.raises(AssertionError):
-        same(*(aqa.explain(runs / name, store=store, split="test") for store in (runs / "small.h5", other)))
+        same(*(aqa.explain(chosen, store=store, split="test") for store in (runs / "small.h5", other)))
 
 
 def test_labels_of_tested_videos_are_shown_and_used_for_nothing(runs, process, tmp_path):
@@ -160,10 +163,85 @@ def test_each_fold_explains_what_it_tested(runs, tmp_path):
     known = pd.read_csv(tmp_path / "cv" / "predictions.csv").query("pattern == 'VA'").set_index("id")
     for line in found.videos.itertuples():
         assert line.score == pytest.approx(known.loc[line.id, "score"], abs=1e-5)
-    with pytest.raises(AqaError, match=r"explain a fold, such as .*fold0 --store"):
-        aqa.explain(tmp_path / "cv", store=runs / "small.h5")
     with pytest.raises(AqaError, match="tests every video in its fold"):
         aqa.explain(tmp_path / "cv", split="test")
+    with pytest.raises(AqaError, match=r"cv is a cross-validation and .*mcmoe is not"):
+        aqa.explain([runs / "mcmoe", tmp_path / "cv"])
+    new_videos_have_the_mean_of_the_folds(tmp_path / "cv", runs / "small.h5")
+
+
+def new_videos_have_the_mean_of_the_folds(run, store):
+    found = aqa.explain(run, store=store, ids=["video60", "video63"])
+    known = aqa.predict(run, store).set_index("id").loc[["video60", "video63"]]
+    numbers = ["score", "low", "high"]
+    np.testing.assert_allclose(found.videos[numbers], known[numbers], atol=1e-5)
+    adds_up(found)
+    both = [aqa.explain(run / f"fold{i}", store=store, ids=["video60", "video63"]) for i in range(2)]
+    same_values(found.streams["shapley"], [one.streams["shapley"] for one in both])
+    same_values(found.clips["occlusion"], [one.clips["occlusion"] for one in both])
+    same_values(found.videos["training_mean"], [one.videos["training_mean"] for one in both])
+    apart = np.std([one.videos["score"] for one in both], axis=0, ddof=1)
+    np.testing.assert_allclose(found.videos["disagreement"], apart, atol=1e-6)
+    change = found.would_change.iloc[0]
+    assert (change["source"], change["videos"]) == ("the videos that the folds tested", 50)
+    assert change["change_low"] < change["change"] < change["change_high"]
+
+
+def adds_up(found):
+    videos = found.videos.set_index("id")
+    streams = found.streams.groupby("id")["shapley"].sum()
+    np.testing.assert_allclose(streams[videos.index], videos["score"] - videos["training_mean"], atol=1e-6)
+
+
+def same_values(found, several):
+    np.testing.assert_allclose(found, np.mean([np.asarray(one, float) for one in several], axis=0), atol=1e-6)
+    assert (np.asarray(several[0]) != np.asarray(several[1])).any()
+
+
+def test_the_mean_of_runs_is_explained_by_the_mean_of_what_each_says(runs, process):
+    both = [runs / "gaussian_process", runs / "mcmoe"]
+    network, found = aqa.explain(both[1]), aqa.explain(both)
+    adds_up(found)
+    known = aqa.predict(both, runs / "small.h5", split="test")
+    numbers = ["score", "low", "high"]
+    np.testing.assert_allclose(found.videos[numbers], known[numbers], atol=1e-5)
+    np.testing.assert_allclose(found.videos["disagreement"], known["spread"], atol=1e-5)
+    assert found.videos["spread"].isna().all()
+    for name, column in (("streams", "shapley"), ("clips", "occlusion"), ("videos", "moments"), ("what_if", "score")):
+        same_values(getattr(found, name)[column], [getattr(one, name)[column] for one in (process, network)])
+    # All videos that tell what a stream changes are alike here, so that the mean over them is linear as well.
+    same_values(found.would_change["change"], [one.would_change["change"] for one in (process, network)])
+    assert not {"parts", "curves", "weights"} & found.by_name().keys()  # a process and a network have no common ones
+
+
+def test_seeds_of_one_model_have_the_mean_of_their_weights_and_gradients(runs, tmp_path):
+    settings = experiment(runs / "small.h5", tmp_path / "seed1", "mcmoe")
+    aqa.run({**settings, "train": {**settings["train"], "seed": 1}})
+    seeds = [runs / "mcmoe", tmp_path / "seed1"]
+    each = [aqa.explain(seed, ids=["video61"]) for seed in seeds]
+    found = aqa.explain(seeds, ids=["video61"])
+    adds_up(found)
+    for name, column in (("clips", "gradients"), ("curves", "weight"), ("weights", "weight")):
+        same_values(getattr(found, name)[column], [getattr(one, name)[column] for one in each])
+    total = found.clips["gradients"].sum() + found.videos["unexplained"].iloc[0]
+    assert total == pytest.approx(found.videos["moments"].iloc[0], abs=1e-6)
+    beside = aqa.explain(seeds[0], ids=["video61"], beside=[seeds[1]])
+    assert beside.videos["disagreement"].iloc[0] == pytest.approx(found.videos["disagreement"].iloc[0])
+
+
+def test_runs_that_have_no_mean_are_one_line(runs, tmp_path):
+    process = runs / "gaussian_process"
+    with pytest.raises(AqaError, match="is given twice"):
+        aqa.explain([process, process])
+    with pytest.raises(AqaError, match="--beside goes with one run"):
+        aqa.explain([process, runs / "mcmoe"], beside=[process])
+    with pytest.raises(AqaError, match="no run is given"):
+        aqa.explain([])
+    aqa.run(experiment(write(tmp_path / "other.h5", poisoned="audio"), tmp_path / "other"))
+    with pytest.raises(AqaError, match="were made from different stores; say which with --store"):
+        aqa.explain([process, tmp_path / "other"])
+    found = aqa.explain([process, tmp_path / "other"], store=runs / "small.h5", ids=["video60"])
+    adds_up(found)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +252,7 @@ def test_each_fold_explains_what_it_tested(runs, tmp_path):
         ({"split": "tset"}, r"has no split 'tset': did you mean 'test'\?"),
         ({"ids": ["video60"], "split": "test"}, "leave one out"),
         ({"visible": "X"}, "--visible: unknown subset 'X'"),
-        ({"window": 0}, "--window 0: the number of clips is 1 or more"),
+        ({"window": 0}, "window 0: the number of clips is 1 or more"),
         ({"form": "xlsx"}, "--format xlsx: it is csv or parquet"),
         ({"level": 2.0}, "--level 2: a share between 0 and 1"),
         ({"store": "none.h5"}, "none.h5"),
@@ -192,7 +270,6 @@ def test_a_fixed_pattern_is_kept_to_in_the_training_videos(runs, tmp_path):
     aqa.run(settings)
     folder = RunFolder.existing(tmp_path / "fixed")
     with aqa.FeatureStore(runs / "small.h5") as store:
-        checkpoint = module.read_checkpoint(folder)
-        scorer = module.load_scorer(checkpoint, store, torch.device("cpu"))
-        references = module._learned(module.load_experiment(folder.config), store, scorer).references
+        scorer = load_scorer(read_checkpoint(folder), store, torch.device("cpu"))
+        references = learned_by(load_experiment(folder.config), store, scorer).references
     assert references[-1].shown[:, 0].sum() <= 2 < references[0].shown[:, 0].sum()

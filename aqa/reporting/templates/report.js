@@ -80,3 +80,23 @@ function element(tag, text, ...inner) {
   made.append(text, ...inner);
   return made;
 }
+// The dots of a panel are one stop of the Tab key; arrow keys go from dot to dot in the order of the labels.
+const panels = new Map();
+for (const dot of document.querySelectorAll("a.dot")) {
+  panels.set(dot.parentElement, [...(panels.get(dot.parentElement) ?? []), dot]);
+}
+for (const dots of panels.values()) {
+  const [x, y] = ["x", "y"].map((name) => (dot) => Number.parseFloat(dot.querySelector("use").getAttribute(name)));
+  dots.sort((a, b) => x(a) - x(b) || y(b) - y(a));
+  dots.forEach((dot, place) => {
+    dot.setAttribute("tabindex", place ? "-1" : "0");
+    dot.addEventListener("keydown", (event) => {
+      const steps = { ArrowRight: place + 1, ArrowUp: place + 1, ArrowLeft: place - 1, ArrowDown: place - 1 };
+      const next = dots[{ ...steps, Home: 0, End: dots.length - 1 }[event.key]];
+      if (!next) return;
+      event.preventDefault();
+      dots.forEach((other) => other.setAttribute("tabindex", other === next ? "0" : "-1"));
+      next.focus();
+    });
+  });
+}
