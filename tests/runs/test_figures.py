@@ -1,5 +1,6 @@
 """What the figures draw, read back from matplotlib's own objects."""
 
+import gc
 import runpy
 
 import matplotlib.pyplot as plt
@@ -143,6 +144,32 @@ def test_no_figure_shows_markup_or_lacks_a_label(tmp_path, kept):
     assert {"true $x^2$ {seed}", "predicted"} <= set(words(kept[1]))
     assert {"epoch", "training loss", "SRCC on test (complete)"} <= set(words(kept[2]))
     assert {"stream", "expert", "router weight of the expert"} <= set(words(kept[3]))
+
+
+def test_a_figure_has_the_pixels_that_savefig_gives(tmp_path, monkeypatch):
+    def drawn(name):
+        truth = np.arange(5.0)
+        figures.predicted_against_true(METRICS, {"VAF": truth, "VA": truth, "F": truth}, truth, tmp_path / name)
+        figures.router_weights({"VAF": np.eye(2), "V": np.eye(2)}, ["visual", "audio"], tmp_path / f"router-{name}")
+        return [plt.imread(tmp_path / each) for each in (name, f"router-{name}")]
+
+    ours = drawn("ours.png")
+    monkeypatch.setattr(figures, "_save", lambda figure, path: figure.savefig(path, dpi=figures.DPI))
+    for own, plain in zip(ours, drawn("plain.png"), strict=True):
+        np.testing.assert_array_equal(own, plain)
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_a_figure_leaves_the_garbage_collector_as_it_was(tmp_path, collects):
+    before = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        figures.router_weights({"V": np.eye(2)}, ["visual", "audio"], tmp_path / "figure.png")
+        with pytest.raises(KeyError):
+            figures.srcc_by_pattern({}, tmp_path / "figure.png")
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_figures_are_not_among_those_of_the_program_that_calls(tmp_path):

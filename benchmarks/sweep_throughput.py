@@ -1,0 +1,120 @@
+"""How much of a sweep's time is training: what its runs spend in their training loops, beside what the sweep takes.
+
+    python -m benchmarks.sweep_throughput --runs 8 --jobs 2             # runs of about 20 s of training
+    python -m benchmarks.sweep_throughput --runs 4 --wandb offline --without-figures
+
+One sweep of the quick start's model, a seed each, as a whole command: starting Python and its processes, loading,
+scoring, intervals, figures and tracking are all counted. The runs' processes note how long each training loop took, so
+that both sides are of the same runs at the same time: by the clock, where the training of `--jobs` runs at a time
+counts as many times less, and in processor time, which other programs on the machine change least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from aqa.store.synthetic import make_synthetic
+from aqa.system.files import write_text
+from benchmarks.harness import Report, options, parsed
+
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "quickstart.yaml"
+AIM = 0.95
+#: A plugin, which every process of a sweep loads: notes the seconds of each training loop.
+NOTING = """
+import json, os, time
+import aqa.runs.run as runs
+
+train = runs.train
+
+def noted(*arguments, **options):
+    clock, processor = time.perf_counter(), time.process_time()
+    progress = train(*arguments, **options)
+    line = json.dumps([time.perf_counter() - clock, time.process_time() - processor])
+    with open({notes!r}, "a") as file:
+        file.write(line + "\\n")
+    return progress
+
+runs.train = noted
+"""
+
+
+class Seconds(NamedTuple):
+    """By the clock, and of the processor: user and system."""
+
+    clock: float
+    processor: float
+
+
+def main() -> None:
+    parser = options(__doc__, threads=1)
+    parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=30, help="of each run; as many as take it about 20 s")
+    parser.add_argument("--wandb", default="disabled", choices=("disabled", "offline"))
+    parser.add_argument("--without-figures", action="store_true")
+    arguments, device = parsed(parser)
+    report = Report("sweep_throughput", arguments, device)
+    with tempfile.TemporaryDirectory() as name:
+        sweep, training = measured(Path(name), arguments)
+    report.section(f"{arguments.runs} runs, {arguments.jobs} at a time")
+    report.add("training of a run, by the clock", [one.clock for one in training], "s")
+    report.add("training of a run, processor time", [one.processor for one in training], "s")
+    report.value("the sweep, by the clock", sweep.clock, "s")
+    report.value("the sweep, processor time", sweep.processor, "s")
+    at_once = min(arguments.jobs, arguments.runs)
+    share = sum(one.clock for one in training) / at_once / sweep.clock
+    report.value(f"training / sweep by the clock, aim {AIM}", share)
+    report.value("training / sweep in processor time", sum(one.processor for one in training) / sweep.processor)
+    report.write()
+
+
+def measured(folder: Path, arguments: argparse.Namespace) -> tuple[Seconds, list[Seconds]]:
+    """What the sweep took, and what each of its trainings took."""
+    make_synthetic("tiny", folder / "tiny.h5")
+    notes, plugin = folder / "training.jsonl", folder / "noting.py"
+    write_text(plugin, NOTING.format(notes=str(notes)))
+    settings = {
+        "data.store": str(folder / "tiny.h5"),
+        "train.epochs": arguments.epochs,
+        "train.threads": 1,
+        "figures": not arguments.without_figures,
+        "tracking.wandb": arguments.wandb,
+    }
+    grid = {"train.seed": list(range(arguments.runs))}
+    plan = {"name": "throughput", "experiments": [str(EXPERIMENT)], "set": settings, "grid": grid}
+    write_text(folder / "sweep.yaml", json.dumps(plan))
+    command = ["sweep", "sweep.yaml", "--jobs", str(arguments.jobs), "--plugin", str(plugin)]
+    sweep = command_seconds(command, folder)
+    training = [Seconds(*json.loads(line)) for line in notes.read_text(encoding="utf-8").splitlines()]
+    if len(training) != arguments.runs:
+        sys.exit(f"sweep_throughput: {len(training)} of {arguments.runs} runs trained")
+    return sweep, training
+
+
+def command_seconds(arguments: list[str], folder: Path) -> Seconds:
+    """What `aqa` with these arguments takes, its child processes included; it must succeed."""
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aqa", *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"sweep_throughput: aqa {' '.join(arguments)} ended with exit status {process.returncode}")
+    return Seconds(time.perf_counter() - start, used.ru_utime + used.ru_stime)
+
+
+if __name__ == "__main__":
+    main()
