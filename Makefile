@@ -39,6 +39,7 @@ bench bench-gpu: $(READY)
 	@$(BIN)/python -m benchmarks.train_step --device $(DEVICE) --data fisv fs1000 rg $(STEPS)
 	@$(BIN)/python -m benchmarks.evaluation --device $(DEVICE)
 	@$(BIN)/python -m benchmarks.data --device $(DEVICE)
+	@$(BIN)/python -m benchmarks.checking
 	@$(BIN)/python -m benchmarks.streaming --device $(DEVICE)
 	@$(BIN)/python -m benchmarks.epoch --device $(DEVICE) --videos 32
 	@$(BIN)/python -m benchmarks.models --device $(DEVICE)

@@ -108,6 +108,7 @@ class FeatureStore:
             why = hdf5.held_by_a_writer(error) or f"is not a readable HDF5 file: {first_line(error)}"
             raise AqaError(f"{self.path} {why}") from None
         try:
+            self._has_descriptor = self._file.driver == "sec2"  # asked once: it takes as long as reading a short stream
             self.stamp = self._stamp()
             self._read_structure()
         except AqaError:
@@ -182,7 +183,7 @@ class FeatureStore:
         plain = created.get_layout() == h5py.h5d.CONTIGUOUS and created.get_nfilters() == 0
         native = values.id.get_type().equal(h5py.h5t.py_create(np.dtype(dtype)))
         place = values.id.get_offset() if plain and native else None  # None as well where nothing was ever written
-        if place is None or self._file.driver != "sec2" or not hasattr(os, "preadv"):
+        if place is None or not self._has_descriptor or not hasattr(os, "preadv"):
             return None
         return int(place) if place + values.nbytes <= os.fstat(self._descriptor).st_size else None
 
@@ -351,7 +352,7 @@ class FeatureStore:
         self._require_unchanged()
 
     def _stamp(self) -> Stamp:
-        return stamp_of(self._descriptor if self._file.driver == "sec2" else self.path)
+        return stamp_of(self._descriptor if self._has_descriptor else self.path)
 
     def _require_unchanged(self) -> None:
         """AqaError if the open file is not as it was when it was opened: what was read may be of either content."""
@@ -370,13 +371,20 @@ class FeatureStore:
         """One sample's clips, (T, D) float32; T is 0 where the modality is absent."""
         return self.read_stored(modality, row).astype(np.float32, copy=False)
 
-    def is_intact(self, modality: str, row: int, stored: NDArray[np.floating[Any]]) -> bool | None:
-        """Whether clips that `read_stored` gave fit the checksum that was written with them; None without one."""
+    def is_intact(
+        self, modality: str, row: int, stored: NDArray[np.floating[Any]], crc: int | None = None
+    ) -> bool | None:
+        """Whether clips that `read_stored` gave fit the checksum that was written with them; None without one.
+
+        crc: of the clips, where it is known.
+        """
         known = self.checksums.get(modality)
+        if known is None:
+            return None
         if modality in self.converted:  # the checksum is of the file's own bytes
             start, stop = self.offsets[modality][row : row + 2]
-            stored = self._values[modality][start:stop]
-        return None if known is None else bool(crc_of(stored) == known[row])
+            crc = crc_of(self._values[modality][start:stop])
+        return bool((crc_of(stored) if crc is None else crc) == known[row])
 
     def read_stored(self, modality: str, row: int) -> NDArray[np.floating[Any]]:
         """One sample's clips (T, D) in the type `dtypes[modality]`."""

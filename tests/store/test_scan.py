@@ -106,6 +106,14 @@ def test_a_stream_that_two_videos_of_a_split_share_is_said(tmp_path):
     assert line == "features: equal streams in videos of one split: v2 (train) = v3 (train) in audio"
 
 
+def test_streams_that_share_a_checksum_by_chance_are_not_said_to_be_equal(tmp_path, monkeypatch):
+    monkeypatch.setattr("aqa.store.store.crc_of", lambda values: 7)
+    monkeypatch.setattr("aqa.store.scan.crc_of", lambda values: 7)
+    monkeypatch.setattr("aqa.store.write.crc_of", lambda values: 7)
+    (line,) = warnings_of(tmp_path / "x.h5", copied(2, 3, ("audio",)))
+    assert line == "features: equal streams in videos of one split: v2 (train) = v3 (train) in audio"
+
+
 def test_streams_of_few_different_numbers_may_be_equal_by_chance(tmp_path):
     assert warnings_of(tmp_path / "x.h5", lambda m, row, clips: np.eye(4, 6) * (row % 3 + 1)) == []
 
