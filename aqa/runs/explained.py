@@ -251,7 +251,7 @@ def _explain_mean(
     said = mean_of_scored(group, [[one.scored for one in own] for own in by_run], asked.level)
     weights = run_shares([len(own) for own in by_run])
     means, unlike = mean_tables([one.tables for one in each], weights)
-    notes = [f"{name}: the models do not have the same rows of it, so it has no mean" for name in unlike]
+    notes = [f"no mean of {', '.join(unlike)}: the models do not have the same ones"] if unlike else []
     if "why_none" in said.about:
         notes.append(f"no intervals: {said.about['why_none']}")
     references = mean_references([own[0].learned.references for own in by_run])
