@@ -32,7 +32,7 @@ WIDTHS = {"visual": 1024, "audio": 768, "flow": 1024}
 class OneByOne(MCMoE):
     """MCMoE that does for each pattern all that it takes, as models do that know no better."""
 
-    score_patterns = AQAModel.score_patterns
+    score_patterns = AQAModel.score_one_by_one
 
 
 def main() -> None:

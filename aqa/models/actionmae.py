@@ -46,7 +46,7 @@ from aqa.layers.clips import any_of, rows_of, scatter_rows
 from aqa.layers.grade_decoder import grade_deviation, mean_grade, sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Loss
+from aqa.models.base import AQAModel, Encoded, Loss, Scores
 from aqa.registry import Natural, Positive, Several, Share
 
 
@@ -105,6 +105,7 @@ class ActionMAE(AQAModel):
     """
 
     takes_unaligned = True
+    shares_patterns = True
 
     def __init__(
         self,
@@ -163,19 +164,21 @@ class ActionMAE(AQAModel):
         before = {"fusion": "transformer", "fusion_norm": True, "position": "sinusoid", "norm_eps": 1e-5}
         return {**before, **options}
 
-    def score(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        tokens = self.tokens(features, visible, lengths)
-        return self.grade(self.complete(tokens, self.predict(tokens, visible), visible))
+    def encode(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Encoded:
+        tokens = self.tokens(features, seen, lengths).unbind(dim=1)
+        return Encoded({m: (token,) for m, token in zip(self.modalities, tokens, strict=True)})
 
-    def diagnostics(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """deviation (B,): of the distribution over grades whose mean is the score."""
-        tokens = self.tokens(features, visible, lengths)
+    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+        """The mean grade of the visible streams' tokens with predicted ones in the place of the others.
+
+        deviation (B,): of the distribution over grades whose mean is the score.
+        """
+        tokens = torch.stack([token for (token,) in encoded.streams.values()], dim=1)  # (B, M, H)
         completed = self.complete(tokens, self.predict(tokens, visible), visible)
-        return {"deviation": grade_deviation(self.logits(completed).softmax(dim=-1))}
+        grades = self.logits(completed).softmax(dim=-1)
+        return Scores(mean_grade(grades), {"deviation": grade_deviation(grades)})
 
     def loss(
         self,

@@ -18,6 +18,36 @@ class Loss(NamedTuple):
     parts: dict[str, Tensor]
 
 
+class Scores(NamedTuple):
+    """Scores (B,) of a batch in [0, 1], and what `AQAModel.diagnostics` gives: named (B, ...) tensors."""
+
+    score: Tensor
+    diagnostics: dict[str, Tensor]
+
+
+class Encoded(NamedTuple):
+    """What a model makes of each stream by itself, which is the same whatever else is visible.
+
+    streams: modality -> tensors (B, ...), whichever the model needs; zeros in rows where the stream is not seen.
+    clips: (B, T) bool, which clips of aligned streams are real; None where all are, or each stream has its own.
+    """
+
+    streams: Mapping[str, tuple[Tensor, ...]]
+    clips: Tensor | None = None
+
+    def shown(self, visible: Tensor) -> Encoded:
+        """What it would be had less been seen: the rows of which visible (B, M) leaves something, zeros where hidden.
+
+        Nothing hidden is left in it, so that `AQAModel.fuse` cannot look at it. What is visible is not copied.
+        """
+        rows = visible.any(dim=1)
+        streams = {
+            m: tuple(_zeros_where_hidden(x if rows.all() else x[rows], seen) for x in parts)
+            for (m, parts), seen in zip(self.streams.items(), visible[rows].T, strict=True)
+        }
+        return Encoded(streams, self.clips if self.clips is None or rows.all() else self.clips[rows])
+
+
 class PatternScores(NamedTuple):
     """Scores (P, B) of a batch under P patterns, NaN if a pattern leaves a row with nothing visible.
 
@@ -65,7 +95,8 @@ class AQAModel(nn.Module):
 
     #: Whether streams of different lengths T may be given; the others get streams cut to the shortest.
     takes_unaligned = False
-    #: Whether `score_patterns` does work once for several patterns, so that many together cost less than each alone.
+    #: Whether `score_patterns` does work once for several patterns, so that many together cost less than each alone:
+    #: a model that has `encode` and `fuse`, and in which hidden streams are the zeros of `Encoded`, says so.
     shares_patterns = False
     #: Whether a score depends on where in which batch the row is, so that patterns go together only on the same rows.
     numbers_rows = False
@@ -146,6 +177,23 @@ class AQAModel(nn.Module):
         features: modality -> (B, T, D). visible: (B, M) bool. lengths: modality -> (B,) clips before the zero-padding,
         or None if nothing is padded.
         """
+        return self.fuse(self.encode(features, visible, lengths), visible).score
+
+    def encode(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Encoded:
+        """The part of scoring that takes each stream by itself, of all modalities; zeros where not seen, (B, M) bool.
+
+        A model whose streams meet only after this has `encode` and `fuse` in place of `score` and `diagnostics`.
+        A row may have nothing that is seen.
+        """
+        raise NotImplementedError
+
+    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+        """The rest of scoring: what the streams come to together. visible: (B, M) bool, elsewhere `encoded` has zeros.
+
+        Every row has at least one visible modality.
+        """
         raise NotImplementedError
 
     def loss(
@@ -213,7 +261,9 @@ class AQAModel(nn.Module):
 
         "deviation" (B,) is the standard deviation that the model itself states of a score, in [0, 1].
         """
-        return {}
+        if type(self).score is not AQAModel.score:
+            return {}
+        return self.fuse(self.encode(features, visible, lengths), visible).diagnostics
 
     def clip_weights(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
@@ -234,23 +284,64 @@ class AQAModel(nn.Module):
     ) -> PatternScores:
         """Scores of the same features under P patterns, in evaluation mode. visible: (P, B, M) bool.
 
-        One pattern after the other, each on the rows that it leaves something of. A model in which patterns have work
-        in common does it once instead. diagnose: `diagnostics` too.
+        Where `shares_patterns`, streams are encoded once, and each pattern fuses what it leaves of them; otherwise one
+        pattern is scored after the other. diagnose: `diagnostics` too.
         """
-        scores: list[Tensor] = []
-        diagnostics: list[dict[str, Tensor]] = []
-        for seen in visible:
-            rows = seen.any(dim=1)
-            scores.append(torch.full(rows.shape, torch.nan, device=rows.device))
-            diagnostics.append({})
-            if rows.any():
-                taken = _rows_of(features, rows), seen[rows], None if lengths is None else _rows_of(lengths, rows)
-                scores[-1][rows] = self.score(*taken)
-                if diagnose:
-                    diagnostics[-1] = self.diagnostics(*taken)
-        return PatternScores(torch.stack(scores), diagnostics)
+        seen = visible.any(dim=0)  # (B, M), under any pattern
+        if not (self.shares_patterns and seen.any() and self.encodes_alike(seen, lengths)):
+            return self.score_one_by_one(features, visible, lengths, diagnose=diagnose)
+        encoded = self.encode(features, seen, lengths)
+        fused = [self.fuse(encoded.shown(shown), shown[shown.any(dim=1)]) if shown.any() else None for shown in visible]
+        return by_pattern(visible, fused, diagnose)
+
+    def score_one_by_one(
+        self,
+        features: Mapping[str, Tensor],
+        visible: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+        *,
+        diagnose: bool = False,
+    ) -> PatternScores:
+        """As `score_patterns`, with all the work for each pattern, on the rows that it leaves something of."""
+        found: list[Scores | None] = []
+        for shown in visible:
+            rows = shown.any(dim=1)
+            if not rows.any():
+                found.append(None)
+                continue
+            taken = _rows_of(features, rows), shown[rows], None if lengths is None else _rows_of(lengths, rows)
+            found.append(Scores(self.score(*taken), self.diagnostics(*taken) if diagnose else {}))
+        return by_pattern(visible, found, diagnose)
+
+    def encodes_alike(self, seen: Tensor, lengths: Mapping[str, Tensor] | None) -> bool:
+        """Whether streams are encoded the same under all patterns. seen: (B, M) bool, under any of them.
+
+        Aligned streams have the clips of the longest one that is visible, by which patterns that hide it would differ.
+        """
+        if lengths is None or not self.mask_padding or self.takes_unaligned:
+            return True
+        every = torch.stack([lengths[m] for m in self.modalities], dim=1)
+        longest = (every * seen).amax(dim=1, keepdim=True)
+        return not bool((seen & (every != longest)).any())
 
 
 def _rows_of(tensors: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     """Some rows (B,) bool of a batch, without a copy where they are all."""
     return {m: x if rows.all() else x[rows] for m, x in tensors.items()}
+
+
+def _zeros_where_hidden(x: Tensor, seen: Tensor) -> Tensor:
+    """A tensor (n, ...) with zeros in the rows (n,) in which it is not seen, whatever was there."""
+    if seen.all():
+        return x
+    return x.masked_fill(~seen.view(-1, *[1] * (x.dim() - 1)), 0) if seen.any() else torch.zeros_like(x)
+
+
+def by_pattern(visible: Tensor, found: Sequence[Scores | None], diagnose: bool) -> PatternScores:
+    """The scores of those rows of which each pattern (B, M) leaves something, and NaN for the others."""
+    scores = [torch.full(shown.shape[:1], torch.nan, device=shown.device) for shown in visible]
+    for into, shown, scored in zip(scores, visible, found, strict=True):
+        if scored is not None:
+            into[shown.any(dim=1)] = scored.score
+    diagnostics = [{} if each is None or not diagnose else each.diagnostics for each in found]
+    return PatternScores(torch.stack(scores), diagnostics)

@@ -49,7 +49,7 @@ from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
 from aqa.layers.grade_decoder import grade_deviation, mean_grade, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Example, Loss
+from aqa.models.base import AQAModel, Encoded, Example, Loss, Scores
 from aqa.registry import Natural, Positive, Several, Share
 
 #: Buffers in which runs of before counted during the warm-up.
@@ -143,6 +143,7 @@ class DIMML(AQAModel):
     """
 
     takes_unaligned = True
+    shares_patterns = True
     effective: Tensor
     joined_counts: Tensor
 
@@ -223,7 +224,7 @@ class DIMML(AQAModel):
         seen, targets = [], []
         features: dict[str, list[Tensor]] = {m: [] for m in self.modalities}
         for batch in batches:
-            for m, feature in self.encode(batch.features, batch.available, batch.lengths).items():
+            for m, feature in self.extract(batch.features, batch.available, batch.lengths).items():
                 features[m].append(feature)
             seen.append(batch.available)
             targets.append(batch.target)
@@ -234,20 +235,20 @@ class DIMML(AQAModel):
                 separable = separability(torch.cat(features[m])[rows], grade[rows], self.n_grade)
                 self.effective[i] = effective_dimensions(separable)
 
-    def score(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        return mean_grade(_mixed(*self._weighed(features, visible, lengths)))
+    def encode(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Encoded:
+        return Encoded({m: (feature,) for m, feature in self.extract(features, seen, lengths).items()})
 
-    def diagnostics(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """certainty_weights (B, M + 1): how much each modality's head counts, and last the joined one.
+    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+        """The mean level of what all heads say, the modalities' own and the joined one, weighed by their certainty.
 
+        certainty_weights (B, M + 1): how much each modality's head counts, and last the joined one.
         deviation (B,): of the distribution over score levels whose mean is the score.
         """
-        logits, weights = self._weighed(features, visible, lengths)
-        return {"certainty_weights": weights, "deviation": grade_deviation(_mixed(logits, weights))}
+        logits, weights = self.weighed({m: feature for m, (feature,) in encoded.streams.items()}, visible)
+        levels = (logits * weights.unsqueeze(-1)).sum(dim=1).softmax(dim=-1)  # (B, n_query)
+        return Scores(mean_grade(levels), {"certainty_weights": weights, "deviation": grade_deviation(levels)})
 
     def loss(
         self,
@@ -263,7 +264,7 @@ class DIMML(AQAModel):
         if self.stage == "joined":
             joined = F.cross_entropy(self.join(self.frozen(features, visible, lengths), visible), levels)
             return Loss(joined, {**parts, "shared": zero, "joined": joined, "contrast": zero})
-        encoded = self.encode(features, available, lengths)
+        encoded = self.extract(features, available, lengths)
         shared = joined = contrast = zero
         for i, m in enumerate(self.modalities):
             rows = available[:, i]
@@ -282,14 +283,14 @@ class DIMML(AQAModel):
     def frozen(
         self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None
     ) -> dict[str, Tensor]:
-        """What `encode` gives in evaluation mode, without gradients."""
+        """What `extract` gives in evaluation mode, without gradients."""
         training = self.encoders.training
         self.encoders.eval()
-        encoded = self.encode(features, seen, lengths)
+        encoded = self.extract(features, seen, lengths)
         self.encoders.train(training)
         return encoded
 
-    def encode(
+    def extract(
         self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None
     ) -> dict[str, Tensor]:
         """A feature (B, H) per modality; zeros where it is not seen."""
@@ -318,20 +319,15 @@ class DIMML(AQAModel):
                 )
         return total
 
-    def _weighed(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Logits (B, M + 1, n_query) of the modalities' heads and the joined one, and their weights (B, M + 1)."""
-        encoded = self.encode(features, visible, lengths)
+    def weighed(self, encoded: Mapping[str, Tensor], visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, M + 1, n_query) of the modalities' heads and the joined one, and their weights (B, M + 1).
+
+        encoded: a feature (B, H) per modality.
+        """
         heads = [self.own_heads[m](encoded[m]) for m in self.modalities]
         logits = torch.stack([*heads, self.join(encoded, visible)], dim=1)
         present = torch.cat([visible, self.joined_counts.expand(visible.shape[0], 1)], dim=1)
         return logits, certainty_weights(logits, present, self.certainty_temperature, self.certainty)
-
-
-def _mixed(logits: Tensor, weights: Tensor) -> Tensor:
-    """The distribution over levels (B, n_query) of heads' logits (B, heads, n_query) with weights (B, heads)."""
-    return (logits * weights.unsqueeze(-1)).sum(dim=1).softmax(dim=-1)
 
 
 def _as_now(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import on_clips
 from aqa.layers.grade_decoder import GradeTransformer, grade_deviation, projection
 from aqa.layers.losses import hardest_triplet
-from aqa.models.base import AQAModel, Loss
+from aqa.models.base import AQAModel, Encoded, Loss, Scores
 from aqa.registry import Positive, Several, Share
 
 
@@ -70,33 +70,30 @@ class EarlyFusion(AQAModel):
         filled = self.fill(features, visible)
         return {m: on_clips(self.projections[m], filled[m], clips) for m in self.modalities}
 
-    def fuse(self, streams: Mapping[str, Tensor], visible: Tensor) -> Tensor:
+    def together(self, streams: Sequence[Tensor], visible: Tensor) -> Tensor:
         """Streams (B, T, H) as one, (B, T, H)."""
-        parts = list(streams.values())
+        parts = list(streams)
         if len(parts) == 1:
             return parts[0]
         if self.tells_visible:
             parts.append(visible.unsqueeze(1).expand(-1, parts[0].shape[1], -1).to(parts[0]))
         return self.join(torch.cat(parts, dim=-1))
 
-    def grade(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Scores (B,) and decoded queries (B, n_query, H)."""
-        clips = self.real_clips(features, lengths, visible)
-        return self.network(self.fuse(self.project(features, visible, clips), visible), clips)
+    def encode(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Encoded:
+        clips = self.real_clips(features, lengths, seen)
+        return Encoded({m: (stream,) for m, stream in self.project(features, seen, clips).items()}, clips)
 
-    def score(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        return self.grade(features, visible, lengths)[0]
-
-    def diagnostics(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
+    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
         """deviation (B,): of the distribution over grades whose mean is the score."""
-        queries = self.grade(features, visible, lengths)[1]
-        return {"deviation": grade_deviation(self.network.grades.weigh(queries))}
+        score, queries = self.grade(encoded, visible)
+        return Scores(score, {"deviation": grade_deviation(self.network.grades.weigh(queries))})
+
+    def grade(self, encoded: Encoded, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (B,) and decoded queries (B, n_query, H)."""
+        streams = [stream for (stream,) in encoded.streams.values()]
+        return self.network(self.together(streams, visible), encoded.clips)
 
     def loss(
         self,
@@ -107,7 +104,7 @@ class EarlyFusion(AQAModel):
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Loss:
         """Mean squared error and the triplet loss of decoded queries. Xu et al. 2022, section 3.3."""
-        score, queries = self.grade(features, visible, lengths)
+        score, queries = self.grade(self.encode(features, visible, lengths), visible)
         mse, triplet = F.mse_loss(score, target), hardest_triplet(queries, self.margin)
         return Loss(mse + self.alpha * triplet, {"mse": mse, "triplet": triplet})
 

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from aqa.errors import AqaError
 from aqa.models import build, check, register
-from aqa.models.base import AQAModel
+from aqa.models.base import AQAModel, PatternScores, Scores, by_pattern
 from aqa.models.gaussian_process import VisibleSet
 from aqa.registry import Several
 
@@ -124,6 +124,7 @@ class Ensemble(AQAModel):
         self.learns_also = any(model.learns_also for model in everyone)
         self.takes_unaligned = all(model.takes_unaligned for model in everyone)
         self.differentiable = all(model.differentiable for model in everyone)
+        self.shares_patterns = any(model.shares_patterns for model in everyone)
         self.numbers_rows = any(model.numbers_rows for model in everyone)
         self.concurrent = all(model.concurrent for model in everyone)
         sets, count = 2 ** len(widths), len(self.members)
@@ -182,9 +183,33 @@ class Ensemble(AQAModel):
     def score(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        found = self.member_scores(features, visible, lengths).double()
+        return self.weighed(self.member_scores(features, visible, lengths), visible)
+
+    def weighed(self, found: Tensor, visible: Tensor) -> Tensor:
+        """The score (B,) that the members' scores (K, B) make by the weights of each row's visible set."""
         weights = self.weights[self._numbered(visible)].T  # (K, B)
-        return ((weights * found).sum(dim=0) + (1 - weights.sum(dim=0)) * self.middle).clamp(0, 1).float()
+        mean = (weights * found.double()).sum(dim=0) + (1 - weights.sum(dim=0)) * self.middle
+        return mean.clamp(0, 1).float()
+
+    def score_patterns(
+        self,
+        features: Mapping[str, Tensor],
+        visible: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+        *,
+        diagnose: bool = False,
+    ) -> PatternScores:
+        """As in `AQAModel`: members whose patterns share work do it once."""
+        means = [
+            torch.stack([model.score_patterns(features, visible, lengths).score for model in models]).mean(dim=0)
+            for models in self.models_of.values()
+        ]
+        fused: list[Scores | None] = []
+        for members, seen in zip(torch.stack(means, dim=1), visible, strict=True):  # (K, B), (B, M)
+            rows = seen.any(dim=1)
+            said = members[:, rows]
+            fused.append(Scores(self.weighed(said, seen[rows]), {"members": said.T}) if rows.any() else None)
+        return by_pattern(visible, fused, diagnose)
 
     def member_scores(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None

@@ -32,6 +32,7 @@ class GradeDecoderModel(EarlyFusion):
 
     tells_visible = True
     fixed_shapes = True
+    shares_patterns = True
 
     def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
         return [self.projections[m] for m, seen in zip(self.modalities, visible.any(dim=0), strict=True) if not seen]

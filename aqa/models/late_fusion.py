@@ -20,7 +20,7 @@ from aqa.layers.clips import any_of, on_clips, rows_of, scatter_rows
 from aqa.layers.grade_decoder import GradeTransformer, grade_deviation, projection
 from aqa.layers.losses import hardest_triplet
 from aqa.models import register
-from aqa.models.base import AQAModel, Loss
+from aqa.models.base import AQAModel, Encoded, Loss, Scores
 from aqa.registry import Positive, Several, Share
 
 
@@ -34,6 +34,7 @@ class LateFusion(AQAModel):
     """
 
     takes_unaligned = True
+    shares_patterns = True
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class LateFusion(AQAModel):
     ):
         super().__init__(widths)
         self.alpha, self.margin, self.mask_padding = alpha, margin, mask_padding
+        self.n_query = n_query
         self.projections = ByModality({m: projection(width, hidden_dim) for m, width in widths.items()})
         sizes = (hidden_dim, n_head, n_encoder, n_decoder, n_query, feedforward_dim)
         self.networks = ByModality({m: GradeTransformer(*sizes, dropout, position) for m in widths})
@@ -61,25 +63,27 @@ class LateFusion(AQAModel):
     def options_of_older_runs(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         return {"position": "query", **options}
 
-    def score(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        total = torch.zeros(visible.shape[0], device=visible.device)
-        for m, rows in zip(self.modalities, visible.T, strict=True):
+    def encode(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Encoded:
+        """Each modality's score (B,) and its weights of the grades (B, n_query); zeros where it is not seen."""
+        streams = {}
+        for m, rows in zip(self.modalities, seen.T, strict=True):
+            score, grades = torch.zeros(0, device=seen.device), torch.zeros(0, self.n_query, device=seen.device)
             if any_of(rows):
-                total = total + scatter_rows(self.grade(m, features, rows, lengths)[0], rows)
-        return total / visible.sum(dim=1)
+                score, queries = self.grade(m, features, rows, lengths)
+                grades = cast(GradeTransformer, self.networks[m]).grades.weigh(queries)
+            streams[m] = scatter_rows(score, rows), scatter_rows(grades, rows)
+        return Encoded(streams)
 
-    def diagnostics(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """deviation (B,): of the mean of the visible modalities' distributions over grades."""
-        total = torch.zeros((), device=visible.device)
-        for m, rows in zip(self.modalities, visible.T, strict=True):
-            if rows.any():
-                queries = self.grade(m, features, rows, lengths)[1]
-                total = total + scatter_rows(cast(GradeTransformer, self.networks[m]).grades.weigh(queries), rows)
-        return {"deviation": grade_deviation(total / visible.sum(dim=1, keepdim=True))}
+    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+        """The mean of the visible modalities' scores.
+
+        deviation (B,): of the mean of the visible modalities' distributions over grades.
+        """
+        scores, grades = (sum(parts[1:], start=parts[0]) for parts in zip(*encoded.streams.values(), strict=True))
+        count = visible.sum(dim=1)
+        return Scores(scores / count, {"deviation": grade_deviation(grades / count.unsqueeze(1))})
 
     def loss(
         self,

@@ -4,10 +4,10 @@ Paper: https://arxiv.org/abs/2511.17397 (AAAI 2026). Official code: https://gith
 
 The sections of the paper's method, in the order of the code (its equation numbers could not be had):
 
-1. Shared temporal enhancement: each stream is projected to H channels, and one transformer encodes them all: `encode`.
+1. Shared temporal enhancement: each stream is projected to H channels, and one transformer encodes them all: `enhance`.
 2. Adaptive gated modality generator: rebuilds the hidden streams from the visible ones: `GatedGenerator`, `complete`.
 3. Mixture of modality experts: one expert per modality; each reads every stream, real or rebuilt, and a router mixes
-   their outputs clip by clip: `Expert`, `mix`. The mixed streams are joined over channels: `fuse`.
+   their outputs clip by clip: `Expert`, `mix`. The mixed streams are joined over channels: `join`.
 4. Score regression: grade prototypes attend to the fused stream and vote for a score: `GradeDecoder`.
 5. Training: the true encoded stream teaches the generator, an expert on its own modality's true stream teaches the
    mixture, and a triplet loss keeps the prototypes apart: `loss`.
@@ -170,8 +170,8 @@ class MCMoE(AQAModel):
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         clips = self.real_clips(features, lengths, visible)
-        streams = self.complete(self.encode(features, visible, clips), visible, clips)
-        return self.grades(self.fuse(self.mix(streams, clips), clips), clips)[0]
+        streams = self.complete(self.enhance(features, visible, clips), visible, clips)
+        return self.grades(self.join(self.mix(streams, clips), clips), clips)[0]
 
     def score_patterns(
         self,
@@ -183,11 +183,12 @@ class MCMoE(AQAModel):
     ) -> PatternScores:
         """Scores under P patterns, (P, B, M), in little more than the time of one: see `mcmoe_patterns`."""
         seen = visible.any(dim=0)
-        clips = self.real_clips(features, lengths, seen)
-        encoded = self.encode(features, seen, clips)
-        if self._one_encoding_serves(encoded, seen, clips, lengths):
-            return mcmoe_patterns.score_patterns(self, encoded, visible, clips, diagnose)
-        return super().score_patterns(features, visible, lengths, diagnose=diagnose)
+        if self.encodes_alike(seen, lengths):
+            clips = self.real_clips(features, lengths, seen)
+            encoded = self.enhance(features, seen, clips)
+            if all(bool(stream.isfinite().all()) for stream in encoded.values()):  # hidden ones are taken times zero
+                return mcmoe_patterns.score_patterns(self, encoded, visible, clips, diagnose)
+        return self.score_one_by_one(features, visible, lengths, diagnose=diagnose)
 
     def loss(
         self,
@@ -199,11 +200,11 @@ class MCMoE(AQAModel):
     ) -> Loss:
         """Section 5: 10 MSE + alpha triplet + reconstruction + KL, summed over modalities."""
         clips = self.real_clips(features, lengths, available)
-        encoded = self.encode(features, available, clips)
+        encoded = self.enhance(features, available, clips)
         streams = self.complete(encoded, visible, clips)
         heard = self.hear(streams)
         mixed = self.mix(streams, clips, heard)
-        score, queries = self.grades(self.fuse(mixed, clips), clips)
+        score, queries = self.grades(self.join(mixed, clips), clips)
 
         # A row's term counts the same whichever patterns the other rows have: sums over rows, divided by the batch.
         hidden = available & ~visible
@@ -227,7 +228,7 @@ class MCMoE(AQAModel):
             idle += [self.generators[m] for i, m in enumerate(self.modalities) if not hidden[i]]
         return idle
 
-    def encode(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
+    def enhance(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
         """Section 1, shared temporal enhancement: project each stream, encode all with one encoder; else zeros."""
         steps = features[self.modalities[0]].shape[1]
         real = seen.T.unsqueeze(-1).expand(-1, -1, steps)  # (M, B, T)
@@ -279,7 +280,7 @@ class MCMoE(AQAModel):
             mixed[m] = sum(parts[1:], start=parts[0])
         return mixed
 
-    def fuse(self, mixed: Mapping[str, Tensor], clips: Tensor | None) -> Tensor:
+    def join(self, mixed: Mapping[str, Tensor], clips: Tensor | None) -> Tensor:
         """End of section 3: the mixed streams joined over channels and projected to H, (B, T, H)."""
         return on_clips(self.fusion, torch.cat(list(mixed.values()), dim=-1), clips)
 
@@ -291,8 +292,8 @@ class MCMoE(AQAModel):
         deviation (B,): of the distribution over grades whose mean is the score.
         """
         clips = self.real_clips(features, lengths, visible)
-        streams = self.complete(self.encode(features, visible, clips), visible, clips)
-        queries = self.grades(self.fuse(self.mix(streams, clips), clips), clips)[1]
+        streams = self.complete(self.enhance(features, visible, clips), visible, clips)
+        queries = self.grades(self.join(self.mix(streams, clips), clips), clips)[1]
         found = {"deviation": grade_deviation(self.grades.weigh(queries))}
         if self.use_experts:
             weights = [self.mean_router_weights(stream, clips) for stream in streams.values()]
@@ -306,27 +307,12 @@ class MCMoE(AQAModel):
         if not self.use_experts:
             return {}
         clips = self.real_clips(features, lengths, visible)
-        streams = self.complete(self.encode(features, visible, clips), visible, clips)
+        streams = self.complete(self.enhance(features, visible, clips), visible, clips)
         return {m: self.router(stream).softmax(dim=-1) for m, stream in streams.items()}
 
     def mean_router_weights(self, stream: Tensor, clips: Tensor | None) -> Tensor:
         """How much a stream (B, T, H) listens to each expert, the mean over its clips: (B, M)."""
         return clip_mean(self.router(stream).softmax(dim=-1), clips)
-
-    def _one_encoding_serves(
-        self,
-        encoded: Mapping[str, Tensor],
-        seen: Tensor,
-        clips: Tensor | None,
-        lengths: Mapping[str, Tensor] | None,
-    ) -> bool:
-        """Whether streams are the same under all patterns, and finite, so that where hidden they come to nothing."""
-        if lengths is not None and clips is not None:
-            every = torch.stack([lengths[m] for m in self.modalities], dim=1)
-            longest = (every * seen).amax(dim=1, keepdim=True)
-            if (seen & (every != longest)).any():
-                return False
-        return all(bool(stream.isfinite().all()) for stream in encoded.values())
 
     def _generate(self, m: str, context: Tensor, hidden_keys: Tensor, clips: Tensor | None) -> Tensor:
         """The stream of m as its generator rebuilds it from the context (n, M * T, H): (n, T, H), zeros in padding."""

@@ -46,7 +46,7 @@ from aqa.layers.clips import any_of, clip_mean, on_clips
 from aqa.layers.grade_decoder import grade_deviation, mean_grade, sinusoid
 from aqa.layers.transformer import check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Loss
+from aqa.models.base import AQAModel, Encoded, Loss, Scores
 from aqa.registry import Natural, Positive, Several, Share
 
 
@@ -203,6 +203,7 @@ class MEA(AQAModel):
     """
 
     takes_unaligned = True
+    shares_patterns = True
 
     def __init__(
         self,
@@ -245,10 +246,36 @@ class MEA(AQAModel):
             nn.Linear(2 * hidden_dim, hidden_dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden_dim, n_query)
         )
 
-    def score(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        return self.regress(*self.represent(features, visible, lengths), visible)
+    def encode(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Encoded:
+        """Each stream's exclusive representation (B, H), its clips in the shared space (B, T, H) and which are real."""
+        streams = {}
+        for i, m in enumerate(self.modalities):
+            clips = seen[:, i : i + 1] & self.real_clips_of(m, features, lengths)
+            stream = features[m].masked_fill(~clips.unsqueeze(-1), 0.0)
+            stream = self.projections[m](stream.transpose(1, 2)).transpose(1, 2)
+            stream = on_clips(self.norms[m], stream, clips) if any_of(clips) else stream
+            place = sinusoid(stream.shape[1], stream.shape[2], stream.device)
+            exclusive = self.self_attention[m](self.exclusive_encoders[m](stream) + place, clips)
+            shared = (self.agnostic_encoder(stream) + place).masked_fill(~clips.unsqueeze(-1), 0.0)
+            streams[m] = clip_mean(exclusive, clips), shared, clips
+        return Encoded(streams)
+
+    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+        """The mean grade of what the two graphs say together.
+
+        exclusive_edges and agnostic_edges (B, M, M): how much stream i listens to stream j in either graph.
+        deviation (B,): of the distribution over grades whose mean is the score.
+        """
+        exclusive, agnostic = self.represent(encoded, visible)
+        grades = self.distribution(exclusive, agnostic, visible)
+        diagnostics = {
+            "exclusive_edges": self.exclusive_graph.edges(exclusive, visible),
+            "agnostic_edges": self.agnostic_graph.edges(agnostic, visible),
+            "deviation": grade_deviation(grades),
+        }
+        return Scores(mean_grade(grades), diagnostics)
 
     def loss(
         self,
@@ -258,8 +285,8 @@ class MEA(AQAModel):
         available: Tensor,
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Loss:
-        exclusive, agnostic = self.represent(features, visible, lengths)
-        mse = F.mse_loss(self.regress(exclusive, agnostic, visible), target)
+        exclusive, agnostic = self.represent(self.encode(features, visible, lengths), visible)
+        mse = F.mse_loss(mean_grade(self.distribution(exclusive, agnostic, visible)), target)
         exclusive_loss = modality_loss(self.exclusive_discriminator(exclusive), visible)
         # The weight applies to the gradient into the encoders; the discriminator itself learns at full strength.
         reversed_agnostic = ReverseGradient.apply(agnostic, self.agnostic_weight)
@@ -271,51 +298,25 @@ class MEA(AQAModel):
     def learning_rate_factors(self) -> Mapping[str, float]:
         return {"agnostic_discriminator": self.discriminator_rate}
 
-    def represent(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Each stream's exclusive and its agnostic representation, (B, M, H) both; zeros where not visible."""
-        exclusive, shared, clips = [], [], []
-        for i, m in enumerate(self.modalities):
-            seen = visible[:, i : i + 1] & self.real_clips_of(m, features, lengths)
-            stream = features[m].masked_fill(~seen.unsqueeze(-1), 0.0)
-            stream = self.projections[m](stream.transpose(1, 2)).transpose(1, 2)
-            stream = on_clips(self.norms[m], stream, seen) if any_of(seen) else stream
-            place = sinusoid(stream.shape[1], stream.shape[2], stream.device)
-            exclusive.append(self.self_attention[m](self.exclusive_encoders[m](stream) + place, seen))
-            shared.append(self.agnostic_encoder(stream) + place)
-            clips.append(seen)
-        for level in self.cross_modal_levels:
-            shared = level(shared, clips)
-        return nodes(exclusive, clips), nodes(shared, clips)
+    def represent(self, encoded: Encoded, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Each stream's exclusive and its agnostic representation, (B, M, H) both; zeros where not visible.
 
-    def regress(self, exclusive: Tensor, agnostic: Tensor, visible: Tensor) -> Tensor:
-        """Scores (B,) from the two graphs' nodes, (B, M, H) both: the mean grade of a distribution over grades."""
-        return mean_grade(self.distribution(exclusive, agnostic, visible))
+        Cross-modal attention is among the streams that some row shows: a stream that none shows costs nothing.
+        """
+        exclusive, shared, clips = zip(*encoded.streams.values(), strict=True)
+        shown = [i for i, rows in enumerate(visible.T) if any_of(rows)]
+        related, real = [shared[i] for i in shown], [clips[i] for i in shown]
+        for level in self.cross_modal_levels:
+            related = level(related, real)
+        agnostic = [torch.zeros_like(node) for node in exclusive]
+        for i, stream, own in zip(shown, related, real, strict=True):
+            agnostic[i] = clip_mean(stream, own)
+        return torch.stack(exclusive, dim=1), torch.stack(agnostic, dim=1)
 
     def distribution(self, exclusive: Tensor, agnostic: Tensor, visible: Tensor) -> Tensor:
         """The distribution over grades (B, n_query) from the two graphs' nodes."""
         fused = torch.cat([self.exclusive_graph(exclusive, visible), self.agnostic_graph(agnostic, visible)], dim=-1)
         return cast(Tensor, self.grades(fused)).softmax(dim=-1)
-
-    def diagnostics(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """exclusive_edges and agnostic_edges (B, M, M): how much stream i listens to stream j in either graph.
-
-        deviation (B,): of the distribution over grades whose mean is the score.
-        """
-        exclusive, agnostic = self.represent(features, visible, lengths)
-        return {
-            "exclusive_edges": self.exclusive_graph.edges(exclusive, visible),
-            "agnostic_edges": self.agnostic_graph.edges(agnostic, visible),
-            "deviation": grade_deviation(self.distribution(exclusive, agnostic, visible)),
-        }
-
-
-def nodes(streams: list[Tensor], clips: list[Tensor]) -> Tensor:
-    """What M streams (B, T_m, H) are to a graph, their means over clips (B, T_m) bool: (B, M, H)."""
-    return torch.stack([clip_mean(stream, seen) for stream, seen in zip(streams, clips, strict=True)], dim=1)
 
 
 def modality_loss(logits: Tensor, visible: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
 from aqa.layers.grade_decoder import grade_deviation, sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Loss
+from aqa.models.base import AQAModel, Encoded, Loss, Scores
 from aqa.registry import Positive, Several, Share
 
 
@@ -125,6 +125,12 @@ def mutual_guidance(log_grades: Tensor, visible: Tensor) -> Tensor:
     return (by_pair * pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1)
 
 
+def side_by_side(encoded: Encoded) -> Outputs:
+    """The outputs of all experts together, in the order of the modalities."""
+    tokens, log_grades = zip(*encoded.streams.values(), strict=True)
+    return Outputs(torch.stack(tokens, dim=1), torch.stack(log_grades, dim=1))
+
+
 @register(
     "mome",
     paper="Mixture-of-Modality-Experts with Holistic Token Learning, arXiv 2604.05947",
@@ -139,6 +145,7 @@ class MoME(AQAModel):
     """
 
     takes_unaligned = True
+    shares_patterns = True
     grades: Tensor
 
     def __init__(
@@ -170,11 +177,37 @@ class MoME(AQAModel):
             self.gate = OutputGate(len(widths), hidden_dim, dropout)
         self.register_buffer("grades", torch.linspace(0, 1, n_query), persistent=False)
 
-    def score(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        outputs = self.consult(features, visible, lengths)
-        return self.mix(outputs, self.weigh(outputs, visible))
+    def encode(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Encoded:
+        """Ask each modality's expert about the rows in which it is seen: its tokens and log grades, by modality."""
+        streams = {}
+        for m, rows in zip(self.modalities, seen.T, strict=True):
+            if any_of(rows):
+                clips = rows_of(self.real_clips_of(m, features, lengths), rows)
+                tokens, log_grades = self.experts[m](rows_of(features[m], rows), clips)
+            else:
+                tokens = self.grades.new_zeros(0, 2, self.hidden_dim)
+                log_grades = self.grades.new_zeros(0, 2, len(self.grades))
+            streams[m] = scatter_rows(tokens, rows), scatter_rows(log_grades, rows)
+        return Encoded(streams)
+
+    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+        """The score that the experts' distributions over grades, weighted by the gate, have on average.
+
+        gate_weights (B, M): how much each expert counts. expert_scores (B, M): what it says, NaN if hidden.
+        deviation (B,): of the mixed distribution over grades whose mean is the score.
+        """
+        outputs = side_by_side(encoded)
+        weights = self.weigh(outputs, visible)
+        grades = self.mixed_grades(outputs, weights)
+        said = outputs.log_grades.exp().mean(dim=2) @ self.grades
+        diagnostics = {
+            "gate_weights": weights,
+            "expert_scores": said.masked_fill(~visible, torch.nan),
+            "deviation": grade_deviation(grades),
+        }
+        return Scores(grades @ self.grades, diagnostics)
 
     def loss(
         self,
@@ -184,8 +217,8 @@ class MoME(AQAModel):
         available: Tensor,
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Loss:
-        outputs = self.consult(features, visible, lengths)
-        score = self.mix(outputs, self.weigh(outputs, visible))
+        outputs = side_by_side(self.encode(features, visible, lengths))
+        score = self.mixed_grades(outputs, self.weigh(outputs, visible)) @ self.grades
         error = (outputs.log_grades.exp() @ self.grades - target.view(-1, 1, 1)).square()  # (B, M, 2), of each head
 
         # A row's term counts the same whichever patterns the other rows have: a mean in each row, then over rows.
@@ -196,47 +229,13 @@ class MoME(AQAModel):
         total = 10 * (mse + self.expert_weight * expert) + self.self_weight * own + self.mutual_weight * mutual
         return Loss(total, {"mse": mse, "expert": expert, "self_guidance": own, "mutual_guidance": mutual})
 
-    def consult(self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None) -> Outputs:
-        """Ask each modality's expert about the rows in which it is visible."""
-        tokens, log_grades = [], []
-        for i, m in enumerate(self.modalities):
-            rows = visible[:, i]
-            if any_of(rows):
-                clips = rows_of(self.real_clips_of(m, features, lengths), rows)
-                own_tokens, own_grades = self.experts[m](rows_of(features[m], rows), clips)
-            else:
-                own_tokens = self.grades.new_zeros(0, 2, self.hidden_dim)
-                own_grades = self.grades.new_zeros(0, 2, len(self.grades))
-            tokens.append(scatter_rows(own_tokens, rows))
-            log_grades.append(scatter_rows(own_grades, rows))
-        return Outputs(torch.stack(tokens, dim=1), torch.stack(log_grades, dim=1))
-
     def weigh(self, outputs: Outputs, visible: Tensor) -> Tensor:
         """The experts' weights in each row, (B, M): 0 where hidden, their sum 1."""
         if not self.use_gate:
             return visible / visible.sum(dim=1, keepdim=True)
         return self.gate(outputs.tokens, visible)
 
-    def mix(self, outputs: Outputs, weights: Tensor) -> Tensor:
-        """The score that the experts' weighted distributions over grades have on average, (B,)."""
-        return self.mixed_grades(outputs, weights) @ self.grades
-
     def mixed_grades(self, outputs: Outputs, weights: Tensor) -> Tensor:
         """The experts' distributions over grades as one, weighted by (B, M): (B, Q)."""
         predictions = outputs.log_grades.exp().mean(dim=2)  # (B, M, Q)
         return (weights.unsqueeze(-1) * predictions).sum(dim=1)
-
-    def diagnostics(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """gate_weights (B, M): how much each expert counts. expert_scores (B, M): what it says, NaN if hidden.
-
-        deviation (B,): of the mixed distribution over grades whose mean is the score.
-        """
-        outputs = self.consult(features, visible, lengths)
-        scores, weights = outputs.log_grades.exp().mean(dim=2) @ self.grades, self.weigh(outputs, visible)
-        return {
-            "gate_weights": weights,
-            "expert_scores": scores.masked_fill(~visible, torch.nan),
-            "deviation": grade_deviation(self.mixed_grades(outputs, weights)),
-        }

@@ -26,7 +26,7 @@ it starts from the last epoch, and so does this. Only summaries of the paper wer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -38,7 +38,7 @@ from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
 from aqa.layers.transformer import check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Loss
+from aqa.models.base import AQAModel, Encoded, Loss, Scores
 from aqa.registry import Natural, Positive, Share
 
 
@@ -101,6 +101,8 @@ class MoMKE(AQAModel):
     stage_epochs: epochs in which the experts learn alone; below 1 a share of all.
     """
 
+    shares_patterns = True
+
     def __init__(
         self,
         widths: Mapping[str, int],
@@ -137,11 +139,27 @@ class MoMKE(AQAModel):
     def start_epoch(self, epoch: int) -> None:
         self.mixing = epoch > self.stage_length(self.stage_epochs)
 
-    def score(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        clips = self.real_clips(features, lengths, visible)
-        return self.score_together(self.mix(features, visible, clips), visible, clips)
+    def encode(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Encoded:
+        """Each stream as the experts mixed have it (B, T, H), and its router's mean weights (B, M)."""
+        clips = self.real_clips(features, lengths, seen)
+        mixed = self.mix(features, seen, clips)
+        streams = {}
+        for m, mixture, rows in zip(self.modalities, self.mixtures(mixed, seen), seen.T, strict=True):
+            weights = mixture.new_zeros(0, len(self.modalities))
+            if m in mixed:
+                weights = clip_mean(mixed[m].weights, self._of(clips, seen, m))
+            streams[m] = mixture, scatter_rows(weights, rows)
+        return Encoded(streams, clips)
+
+    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+        """The joint score of the mixed streams.
+
+        router_weights (B, M, M): how much stream i takes from expert j, the mean over its clips; zeros if hidden.
+        """
+        mixtures, weights = zip(*encoded.streams.values(), strict=True)
+        return Scores(self.score_together(mixtures, encoded.clips), {"router_weights": torch.stack(weights, dim=1)})
 
     def loss(
         self,
@@ -157,7 +175,7 @@ class MoMKE(AQAModel):
             return Loss(unimodal, {"unimodal": unimodal})
         clips = self.real_clips(features, lengths, visible)
         mixed = self.mix(features, visible, clips)
-        mse = F.mse_loss(self.score_together(mixed, visible, clips), target)
+        mse = F.mse_loss(self.score_together(self.mixtures(mixed, visible), clips), target)
         own = {m: said.own for m, said in mixed.items()}
         unimodal = self.unimodal_error(own, target, visible, clips)
         return Loss(mse + self.unimodal_weight * unimodal, {"mse": mse, "unimodal": unimodal})
@@ -199,31 +217,23 @@ class MoMKE(AQAModel):
             error = error + F.mse_loss(scores, target[seen[:, i]])
         return error
 
-    def score_together(self, mixed: Mapping[str, Mixed], visible: Tensor, clips: Tensor | None) -> Tensor:
-        """The mixed streams to scores (B,): the mean over clips of what the last layer says of each."""
-        return self.joint_score(clip_mean(self.together(mixed, visible), clips)).squeeze(-1).sigmoid()
-
-    def together(self, mixed: Mapping[str, Mixed], visible: Tensor) -> Tensor:
-        """The mixed streams side by side, zeros where hidden, as the last layer sees them, (B, T, M * H)."""
+    def mixtures(self, mixed: Mapping[str, Mixed], seen: Tensor) -> list[Tensor]:
+        """The mixed streams, M of (B, T, H), zeros where not seen."""
         some = next(iter(mixed.values())).mixture
-        hidden = some.new_zeros(visible.shape[0], *some.shape[1:])
-        streams = [
-            scatter_rows(mixed[m].mixture, visible[:, i]) if m in mixed else hidden
-            for i, m in enumerate(self.modalities)
+        nothing = some.new_zeros(seen.shape[0], *some.shape[1:])
+        return [
+            scatter_rows(mixed[m].mixture, rows) if m in mixed else nothing
+            for m, rows in zip(self.modalities, seen.T, strict=True)
         ]
-        joint = torch.cat(streams, dim=-1)
-        return joint + self.joint(joint)
 
-    def diagnostics(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """router_weights (B, M, M): how much stream i takes from expert j, the mean over its clips; zeros if hidden."""
-        clips = self.real_clips(features, lengths, visible)
-        weights = torch.zeros(*visible.shape, len(self.modalities), device=visible.device)
-        for m, said in self.mix(features, visible, clips).items():
-            i = self.modalities.index(m)
-            weights[visible[:, i], i] = clip_mean(said.weights, self._of(clips, visible, m))
-        return {"router_weights": weights}
+    def score_together(self, mixtures: Sequence[Tensor], clips: Tensor | None) -> Tensor:
+        """The mixed streams to scores (B,): the mean over clips of what the last layer says of each."""
+        return self.joint_score(clip_mean(self.together(mixtures), clips)).squeeze(-1).sigmoid()
+
+    def together(self, mixtures: Sequence[Tensor]) -> Tensor:
+        """The mixed streams, M of (B, T, H), side by side, as the last layer sees them, (B, T, M * H)."""
+        joint = torch.cat(list(mixtures), dim=-1)
+        return joint + self.joint(joint)
 
     def clip_weights(
         self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None

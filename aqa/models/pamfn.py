@@ -61,7 +61,7 @@ from aqa.layers.clips import any_of, every_clip, on_clips, rows_of, scatter_rows
 from aqa.layers.convolutions import Convolution, Pair, pool, pooled_clips
 from aqa.layers.transformer import check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Loss
+from aqa.models.base import AQAModel, Encoded, Loss, Scores
 from aqa.registry import Positive, Share
 
 LEVELS = 3
@@ -296,6 +296,8 @@ class PAMFN(AQAModel):
     a share of all epochs; 0 lets both parts learn at once. second_stage: what the branches do in it.
     """
 
+    shares_patterns = True
+
     def __init__(
         self,
         widths: Mapping[str, int],
@@ -364,12 +366,36 @@ class PAMFN(AQAModel):
         """Whether a branch learns in this stage."""
         return self.stage != "mixed" or (self.second_stage == "published" and modality == LEARNS_ON)
 
-    def score(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        clips = self.mask_of_clips(features, lengths, visible)
-        streams, _ = self.branch_out(features, visible, clips)
-        return self.mix(streams, clips, visible)[0]
+    def encode(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Encoded:
+        """What each branch gives: its features, (B, T, H) per level, and its score (B,)."""
+        clips = self.mask_of_clips(features, lengths, seen)
+        levels, scores = self.branch_out(features, seen, clips)
+        by_modality = zip(*(level.unbind(dim=2) for level in levels), scores.unbind(dim=1), strict=True)
+        return Encoded(dict(zip(self.modalities, by_modality, strict=True)), clips)
+
+    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+        """The score of the mixed branch on the branches' features.
+
+        Means over each level's clips: policy (B, 3, K), how often each FusionNet is enabled; modality_weights
+        (B, 3, K, M), how each FusionNet weighs the modalities; branch_scores (B, M), NaN if hidden.
+        """
+        *by_level, own = zip(*encoded.streams.values(), strict=True)
+        clips = cast(Tensor, encoded.clips)
+        score, found = self.mixed([torch.stack(level, dim=2) for level in by_level], clips, visible)
+        policies, weights = [], []
+        for fused in found:
+            by_clip = fused.modality_weights.flatten(2)
+            weights.append(pool(by_clip, clips, whole=True)[0].view(len(visible), -1, len(self.widths)))
+            clips = fused.clips
+            policies.append(pool(fused.policy, clips, whole=True)[0].squeeze(1))
+        diagnostics = {
+            "policy": torch.stack(policies, dim=1),
+            "modality_weights": torch.stack(weights, dim=1),
+            "branch_scores": torch.stack(own, dim=1).masked_fill(~visible, torch.nan),
+        }
+        return Scores(score, diagnostics)
 
     def loss(
         self,
@@ -387,7 +413,7 @@ class PAMFN(AQAModel):
             errors = (scores - target.unsqueeze(1)).square().masked_fill(~available, 0.0)
             branch_mse = (errors.sum(dim=0) / available.sum(dim=0).clamp(min=1)).sum()
         if self.stage != "branches":
-            mse = F.mse_loss(self.mix(streams, clips, visible)[0], target)
+            mse = F.mse_loss(self.mixed(self.shown(streams, visible), clips, visible)[0], target)
         return Loss(mse + branch_mse, {"mse": mse, "branch_mse": branch_mse})
 
     def branch_out(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -403,35 +429,11 @@ class PAMFN(AQAModel):
         *by_level, scores = zip(*(out.get(m, absent) for m in self.modalities), strict=True)
         return [torch.stack(level, dim=2) for level in by_level], torch.stack(scores, dim=1)
 
-    def mix(self, streams: list[Tensor], clips: Tensor, visible: Tensor) -> tuple[Tensor, list[Fused]]:
-        """The mixed branch on what is visible of the branches' features."""
-        return self.mixed(self.shown(streams, visible), clips, visible)
-
     def shown(self, streams: list[Tensor], visible: Tensor) -> list[Tensor]:
         """The branches' features, zeros where hidden; without gradients where both parts learn at once."""
         hidden = (~visible).view(visible.shape[0], 1, -1, 1)
         taken = streams if self.stage == "mixed" else [stream.detach() for stream in streams]
         return [stream.masked_fill(hidden, 0.0) for stream in taken]
-
-    def diagnostics(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """Means over each level's clips: policy (B, 3, K), how often each FusionNet is enabled; modality_weights
-        (B, 3, K, M), how each FusionNet weighs the modalities; branch_scores (B, M), NaN if hidden.
-        """
-        clips = self.mask_of_clips(features, lengths, visible)
-        streams, scores = self.branch_out(features, visible, clips)
-        policies, weights = [], []
-        for fused in self.mix(streams, clips, visible)[1]:
-            by_clip = fused.modality_weights.flatten(2)
-            weights.append(pool(by_clip, clips, whole=True)[0].view(len(visible), -1, len(self.widths)))
-            clips = fused.clips
-            policies.append(pool(fused.policy, clips, whole=True)[0].squeeze(1))
-        return {
-            "policy": torch.stack(policies, dim=1),
-            "modality_weights": torch.stack(weights, dim=1),
-            "branch_scores": scores.masked_fill(~visible, torch.nan),
-        }
 
     def mask_of_clips(
         self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor] | None, seen: Tensor

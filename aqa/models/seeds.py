@@ -43,6 +43,11 @@ class SeedEnsemble(AQAModel):
     ) -> Tensor:
         return torch.stack([member.score(features, visible, lengths) for member in self.trained_apart]).mean(dim=0)
 
+    def diagnostics(
+        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        return self.score_patterns(features, visible.unsqueeze(0), lengths, diagnose=True).diagnostics[0]
+
     def score_patterns(
         self,
         features: Mapping[str, Tensor],

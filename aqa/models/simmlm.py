@@ -46,7 +46,7 @@ from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Loss
+from aqa.models.base import AQAModel, Encoded, Loss, Scores
 from aqa.registry import Natural, Positive, Share
 
 
@@ -108,6 +108,7 @@ class SimMLM(AQAModel):
     """
 
     takes_unaligned = True  # no expert sees another's clips
+    shares_patterns = True
 
     def __init__(
         self,
@@ -141,12 +142,25 @@ class SimMLM(AQAModel):
         """The first `expert_epochs` epochs are independent learning, the others cooperative."""
         self.experts_alone = epoch <= self.expert_epochs
 
-    def score(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
+    def encode(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Encoded:
+        """Each stream's answer (B,), and its mean over clips (B, D) for the gate."""
         clips = {m: self.real_clips_of(m, features, lengths) for m in self.modalities}
-        weights = self.gate(self.means(features, visible, clips), visible)
-        return mixture(self.answers(features, visible, clips), weights)
+        answers, means = self.answers(features, seen, clips), self.means(features, seen, clips)
+        return Encoded(
+            {m: (answer, means[m]) for m, answer in zip(self.modalities, answers.unbind(dim=1), strict=True)}
+        )
+
+    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+        """The visible experts' answers, mixed by the gate before the sigmoid.
+
+        gate_weights (B, M): how much each modality's answer counts. answers (B, M): what each expert alone says.
+        """
+        answers = torch.stack([answer for answer, _ in encoded.streams.values()], dim=1)
+        weights = self.gate({m: mean for m, (_, mean) in encoded.streams.items()}, visible)
+        alone = answers.sigmoid().masked_fill(~visible, torch.nan)
+        return Scores(mixture(answers, weights), {"gate_weights": weights, "answers": alone})
 
     def loss(
         self,
@@ -156,15 +170,15 @@ class SimMLM(AQAModel):
         available: Tensor,
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Loss:
-        clips = {m: self.real_clips_of(m, features, lengths) for m in self.modalities}
         if self.experts_alone:
+            clips = {m: self.real_clips_of(m, features, lengths) for m in self.modalities}
             errors = (self.answers(features, available, clips).sigmoid() - target.unsqueeze(1)).square()
             mse = errors[available].mean()
             return Loss(mse, {"mse": mse, "mofe": torch.zeros_like(mse)})
 
         more, fewer = drawn_pair(available) if self.pairs == "drawn" else nested_pair(visible, available)
-        answers, means = self.answers(features, more, clips), self.means(features, more, clips)
-        with_more, with_fewer = ((mixture(answers, self.gate(means, seen)) - target).square() for seen in (more, fewer))
+        encoded = self.encode(features, more, lengths)  # of the answers that `fewer` hides, each has a weight of zero
+        with_more, with_fewer = ((self.fuse(encoded, seen).score - target).square() for seen in (more, fewer))
         return paired_loss(with_more, with_fewer, self.mofe_weight)
 
     def answers(self, features: Mapping[str, Tensor], seen: Tensor, clips: Mapping[str, Tensor]) -> Tensor:
@@ -183,15 +197,6 @@ class SimMLM(AQAModel):
     def means(self, features: Mapping[str, Tensor], seen: Tensor, clips: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each stream's mean over its clips, modality -> (B, D); zeros where it is not seen."""
         return {m: clip_mean(features[m], clips[m] & seen[:, i].unsqueeze(1)) for i, m in enumerate(self.modalities)}
-
-    def diagnostics(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """gate_weights (B, M): how much each modality's answer counts; answers (B, M): what each expert alone says."""
-        clips = {m: self.real_clips_of(m, features, lengths) for m in self.modalities}
-        weights = self.gate(self.means(features, visible, clips), visible)
-        answers = self.answers(features, visible, clips).sigmoid().masked_fill(~visible, torch.nan)
-        return {"gate_weights": weights, "answers": answers}
 
 
 def mixture(answers: Tensor, weights: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ other one. A hidden stream adds nothing, and one learned vector says that it is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import clip_mean, every_clip
 from aqa.models import register
-from aqa.models.base import AQAModel, Loss
+from aqa.models.base import AQAModel, Encoded, Loss, Scores
 from aqa.registry import Positive, Share
 
 
@@ -38,6 +38,7 @@ class TemporalConvolution(AQAModel):
     """
 
     fixed_shapes = True
+    shares_patterns = True
 
     def __init__(
         self,
@@ -59,14 +60,22 @@ class TemporalConvolution(AQAModel):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden_dim, 1)
 
-    def score(
-        self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        clips = self.real_clips(features, lengths, visible)
-        if clips is None:
-            clips = every_clip(features[self.modalities[0]])
-        found = self.convolve(self.join(features, visible), clips)
-        return self.head(self.dropout(clip_mean(found, clips))).squeeze(-1).sigmoid()
+    def encode(
+        self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Encoded:
+        """Each stream projected, (B, T, H)."""
+        clips = self.real_clips(features, lengths, seen)
+        streams = {}
+        for m, rows in zip(self.modalities, seen.T, strict=True):
+            hidden = ~rows.view(-1, 1, 1)
+            stream = self.projections[m](features[m].masked_fill(hidden, 0.0))
+            streams[m] = (stream.masked_fill(hidden, 0.0),)
+        return Encoded(streams, every_clip(features[self.modalities[0]]) if clips is None else clips)
+
+    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+        clips = cast(Tensor, encoded.clips)
+        found = self.convolve(self.join(encoded, visible), clips)
+        return Scores(self.head(self.dropout(clip_mean(found, clips))).squeeze(-1).sigmoid(), {})
 
     def loss(
         self,
@@ -80,14 +89,12 @@ class TemporalConvolution(AQAModel):
         mse = F.mse_loss(self.score(features, visible, lengths), target)
         return Loss(mse, {"mse": mse})
 
-    def join(self, features: Mapping[str, Tensor], visible: Tensor) -> Tensor:
+    def join(self, encoded: Encoded, visible: Tensor) -> Tensor:
         """The sum of the visible streams, projected, and of a vector for each hidden one: (B, T, H)."""
         joined = (~visible).to(self.hidden_streams.dtype) @ self.hidden_streams  # (B, H)
         joined = joined.unsqueeze(1)
-        for m, seen in zip(self.modalities, visible.T, strict=True):
-            hidden = ~seen.view(-1, 1, 1)
-            stream = self.projections[m](features[m].masked_fill(hidden, 0.0))
-            joined = joined + stream.masked_fill(hidden, 0.0)
+        for (stream,) in encoded.streams.values():
+            joined = joined + stream
         return joined
 
     def convolve(self, stream: Tensor, clips: Tensor) -> Tensor:

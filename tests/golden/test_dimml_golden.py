@@ -77,7 +77,7 @@ def test_the_weights_of_heads_and_what_they_say_together(temperature):
         model.joined_head.weight.copy_(torch.cat([joined["weight"], torch.zeros(6, 2)], dim=1))
         model.joined_head.bias.copy_(joined["bias"])
         given, every = features("fuse"), torch.ones(7, 2, dtype=torch.bool)
-        logits, weights = model._weighed(given, every, None)
+        logits, weights = model.weighed(model.extract(given, every, None), every)
         score = model.score(given, every)
     prefix = f"fuse.T{temperature}"
     theirs = [VECTORS[f"fuse.logits_{head}"] for head in (*STREAMS, "joint")]

@@ -45,7 +45,9 @@ def test_scores_of_a_batch_and_of_single_videos(model):
 def test_decoded_queries():
     gdlt, (features, _) = published(), inputs()
     with torch.no_grad():
-        assert values("gdlt: grade_decoder", gdlt.grade(features, VISIBLE, None)[1], VECTORS["eval.queries"])
+        assert values(
+            "gdlt: grade_decoder", gdlt.grade(gdlt.encode(features, VISIBLE), VISIBLE)[1], VECTORS["eval.queries"]
+        )
 
 
 @pytest.mark.parametrize("model", ["grade_decoder", "late_fusion"])

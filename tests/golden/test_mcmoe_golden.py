@@ -107,7 +107,7 @@ def test_training_scores_are_those_of_batch_statistics(golden, pattern):
     model = published(golden).train()
     rows = len(golden["input.score"])
     everything = torch.ones(rows, 3, dtype=torch.bool)
-    encoded = model.encode(inputs(golden), everything, None)
+    encoded = model.enhance(inputs(golden), everything, None)
     streams = model.complete(encoded, visible(pattern, rows), None)
     scores, _ = model.grades(model.fuse(model.mix(streams, None), None))
     assert close(golden, scores.detach(), golden[f"train.{pattern}.score"], absolute=SCORE)

@@ -74,7 +74,7 @@ def test_outputs_of_every_set_and_what_leads_to_them(name):
     model, seen = published(), visible(name)
     with torch.no_grad():
         mixed = model.mix(features(), seen, seen_clips(model, seen))
-        hidden = model.together(mixed, seen)
+        hidden = model.together(model.mixtures(mixed, seen))
         out = model.joint_score(hidden).squeeze(-1)
         score = model.score(features(), seen, LENGTHS)
     assert values("momke", hidden[REAL], VECTORS[f"stage2.eval.{name}.hidden"][REAL])
@@ -91,7 +91,8 @@ def test_outputs_of_every_set_and_what_leads_to_them(name):
 @pytest.mark.parametrize("name", SETS)
 def test_loss_and_gradients_of_the_second_stage(name):
     model, seen = published().train(), visible(name)
-    out = model.joint_score(model.together(model.mix(features(), seen, seen_clips(model, seen)), seen)).squeeze(-1)
+    mixed = model.mix(features(), seen, seen_clips(model, seen))
+    out = model.joint_score(model.together(model.mixtures(mixed, seen))).squeeze(-1)
     loss = masked_error(out)
     loss.backward()
     assert losses("momke", loss, VECTORS[f"stage2.loss.{name}"])

@@ -139,7 +139,7 @@ def test_the_loss_is_the_squared_error_and_the_triplet_loss(name):
     total, parts = fused.loss(inputs(), target, ALL, ALL)
     assert torch.allclose(total, parts["mse"] + 0.3 * parts["triplet"])
     if name != "late_fusion":
-        score, queries = fused.grade(inputs(), ALL, None)
+        score, queries = fused.grade(fused.encode(inputs(), ALL), ALL)
         assert torch.allclose(parts["mse"], F.mse_loss(score, target))
         assert torch.allclose(parts["triplet"], hardest_triplet(queries, 0.7))
 

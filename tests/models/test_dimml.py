@@ -98,7 +98,7 @@ def test_dimensions_effective_on_both_sides_or_neither_are_not_taught():
 
 def test_a_pair_is_contrasted_over_the_rows_that_have_both():
     staged = contrasting(audio=[3, 7])
-    encoded = staged.encode(inputs(), MIXED, None)
+    encoded = staged.extract(inputs(), MIXED, None)
     both = MIXED[:, 0] & MIXED[:, 1]
     dimensions = staged.effective[1]
     expected = one_way_contrast(encoded["visual"][both], encoded["audio"][both], dimensions, 1.0)
@@ -186,7 +186,7 @@ def test_dimensions_are_ranked_once_after_the_warm_up_by_all_training_videos():
     assert asked == [False, False, False, True, False, False]
     ranked.eval()  # as the training loop has it
     with torch.no_grad():
-        encoded = ranked.encode(features, available, None)
+        encoded = ranked.extract(features, available, None)
         ranked.survey(example(rows, available, target, features) for rows in torch.randperm(64).split(16))
     for i, m in enumerate(WIDTHS):
         rows = available[:, i]

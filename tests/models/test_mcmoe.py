@@ -173,7 +173,7 @@ def test_on_clips_lets_only_real_clips_into_batch_statistics():
 def test_without_the_generator_hidden_streams_are_zeros_and_nothing_is_reconstructed():
     ablated = model(use_generator=False)
     assert not any("generator" in name for name, _ in ablated.named_parameters())
-    streams = ablated.complete(ablated.encode(inputs(), ALL, None), MIXED, None)
+    streams = ablated.complete(ablated.enhance(inputs(), ALL, None), MIXED, None)
     for i, stream in enumerate(streams.values()):
         assert (stream[~MIXED[:, i]] == 0).all()
         assert (stream[MIXED[:, i]].abs().sum(dim=(1, 2)) > 0).all()
@@ -185,7 +185,7 @@ def test_without_the_generator_hidden_streams_are_zeros_and_nothing_is_reconstru
 def test_without_experts_the_streams_are_fused_as_they_are():
     ablated = model(use_experts=False)
     assert not any(name.startswith(("experts", "router")) for name, _ in ablated.named_parameters())
-    streams = ablated.complete(ablated.encode(inputs(), ALL, None), MIXED, None)
+    streams = ablated.complete(ablated.enhance(inputs(), ALL, None), MIXED, None)
     assert all(torch.equal(ablated.mix(streams, None)[m], stream) for m, stream in streams.items())
     loss = ablated.loss(inputs(), torch.rand(6), MIXED, ALL)
     assert loss.parts["kl"] == 0

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from aqa.models import build, mcmoe_patterns
-from aqa.models.base import AQAModel
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
 SUBSETS = [s for s in itertools.product((True, False), repeat=3) if any(s)]
@@ -48,7 +47,7 @@ def together_and_apart(made, features, visible, lengths=None):
     with torch.inference_mode():
         return (
             made.score_patterns(features, visible, lengths, diagnose=True),
-            AQAModel.score_patterns(made, features, visible, lengths, diagnose=True),
+            made.score_one_by_one(features, visible, lengths, diagnose=True),
         )
 
 

@@ -41,6 +41,11 @@ def inputs(seed=0):
     return {m: torch.randn(6, CLIPS[m], d, generator=generator) * real(m).unsqueeze(-1) for m, d in WIDTHS.items()}
 
 
+def represented(made, features, visible, lengths):
+    """The streams' exclusive and agnostic representations."""
+    return made.represent(made.encode(features, visible, lengths), visible)
+
+
 def real(m):
     return torch.arange(CLIPS[m]) < LENGTHS[m].unsqueeze(1)
 
@@ -146,7 +151,7 @@ def test_a_map_is_its_prediction_and_its_own_in_the_given_shares(prediction):
 
 def test_the_agnostic_representation_of_a_stream_depends_on_the_others_and_the_exclusive_one_does_not():
     features = {m: x.requires_grad_() for m, x in inputs().items()}
-    exclusive, agnostic = model().represent(features, ALL, LENGTHS)
+    exclusive, agnostic = represented(model(), features, ALL, LENGTHS)
     alone = torch.autograd.grad(
         exclusive[:, 0].square().sum(), list(features.values()), allow_unused=True, retain_graph=True
     )
@@ -159,7 +164,7 @@ def test_without_levels_nothing_crosses_and_each_level_adds_its_own_weights():
     features = {m: x.requires_grad_() for m, x in inputs().items()}
     flat = model(n_level=0)
     crossed = torch.autograd.grad(
-        flat.represent(features, ALL, LENGTHS)[1][:, 0].sum(), list(features.values()), allow_unused=True
+        represented(flat, features, ALL, LENGTHS)[1][:, 0].sum(), list(features.values()), allow_unused=True
     )
     assert [g is not None and bool(g.abs().sum() > 0) for g in crossed] == [True, False, False]
     counts = [sum(p.numel() for p in model(n_level=n).parameters()) for n in range(3)]
@@ -171,7 +176,7 @@ def test_without_levels_nothing_crosses_and_each_level_adds_its_own_weights():
 
 def test_the_agnostic_encoder_gets_the_reverse_of_its_discriminators_gradient_and_the_exclusive_ones_do_not():
     plain = model()
-    exclusive, agnostic = plain.represent(inputs(), ALL, LENGTHS)
+    exclusive, agnostic = represented(plain, inputs(), ALL, LENGTHS)
     direct = {
         "agnostic": modality_loss(plain.agnostic_discriminator(agnostic), ALL),
         "exclusive": modality_loss(plain.exclusive_discriminator(exclusive), ALL),
@@ -252,9 +257,9 @@ def accuracies(store, **options):
         falling.step()
     trained.eval()
     with torch.no_grad():
-        seen = trained.represent(features, every, lengths)
+        seen = represented(trained, features, every, lengths)
         unseen_features, unseen_lengths, unseen_target = streams(store, "test")
-        unseen = trained.represent(unseen_features, every[: len(unseen_target)], unseen_lengths)
+        unseen = represented(trained, unseen_features, every[: len(unseen_target)], unseen_lengths)
     found = {}
     for i, space in enumerate(("exclusive", "agnostic")):
         judge = getattr(trained, f"{space}_discriminator")
@@ -298,7 +303,7 @@ def test_a_modality_hidden_from_the_whole_batch_teaches_nothing_to_what_is_its_o
     for parts in (plain.projections, plain.exclusive_encoders, plain.self_attention):
         assert all((p.grad is None) or (p.grad == 0).all() for p in parts["audio"].parameters())
         assert any((p.grad != 0).any() for p in parts["flow"].parameters())
-    exclusive, agnostic = plain.represent(inputs(), hidden, LENGTHS)
+    exclusive, agnostic = represented(plain, inputs(), hidden, LENGTHS)
     assert (exclusive[:, 1] == 0).all()
     assert (agnostic[:, 1] == 0).all()
 

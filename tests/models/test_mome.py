@@ -9,7 +9,7 @@ from torch import nn
 import aqa
 from aqa.errors import AqaError
 from aqa.models import build
-from aqa.models.mome import Outputs, divergence, mutual_guidance, self_guidance
+from aqa.models.mome import Outputs, divergence, mutual_guidance, self_guidance, side_by_side
 from aqa.store.synthetic import make_synthetic
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
@@ -89,7 +89,7 @@ def test_the_gate_sees_what_experts_put_out_and_nothing_else():
 def test_the_gate_compares_experts():
     """The ratio of two weights depends on what the third expert puts out; with it hidden, only on the two."""
     plain = model().eval()
-    outputs = plain.consult(inputs(), ALL, None)
+    outputs = side_by_side(plain.encode(inputs(), ALL))
     other = outputs.tokens.clone()
     other[:, 2] = torch.randn(7, 2, 16)
 
