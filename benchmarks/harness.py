@@ -104,10 +104,13 @@ def rates(work: Work, seconds: Sequence[float]) -> list[float]:
     return [work.amount / s for s in seconds]
 
 
-def by_turns(works: Mapping[str, Work], repeats: int, device: torch.device) -> dict[str, list[float]]:
+def by_turns(
+    works: Mapping[str, Work], repeats: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each run of each work: `repeats` turns in which each is run once, after one that is not counted.
 
-    On a GPU its queue is emptied before the clock is started and before it is stopped.
+    On a GPU its queue is emptied before the clock is started and before it is stopped. clock: `time.process_time` for
+    seconds of the processor, which other programs on the machine do not lengthen.
     """
     if repeats < FEWEST:
         raise AqaError(f"{repeats} repeats: a median needs {FEWEST} or more")
@@ -116,18 +119,18 @@ def by_turns(works: Mapping[str, Work], repeats: int, device: torch.device) -> d
         for name, work in works.items():
             if work.before is not None:
                 work.before()
-            taken = timed(work.run, device)
+            taken = timed(work.run, device, clock)
             if turn:
                 samples[name].append(taken)
     return samples
 
 
-def timed(run: Callable[[], object], device: torch.device) -> float:
+def timed(run: Callable[[], object], device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
     synchronise(device)
-    start = time.perf_counter()
+    start = clock()
     run()
     synchronise(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def synchronise(device: torch.device) -> None:

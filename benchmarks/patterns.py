@@ -4,13 +4,15 @@
 
 Batches and models as in `benchmarks.models`: 32 videos in the shapes of the synthetic preset fisv_small, a third of
 whose clips may be padding, hidden width 64. Of each model whose patterns share work the complete pattern alone, the
-seven subsets together, and the seven one after the other take turns in one process. Their ratios are the figures to
-compare; beside them are the ratios of the operations counted, which do not depend on the machine. The table at the
-end, in Markdown, is for docs/performance.md. `--models` takes others too: their patterns are scored one by one.
+seven subsets together, and the seven one after the other take turns in one process. The ratios of their times are the
+figures to compare; on a CPU these are seconds of the processor, which other programs do not lengthen. Beside them are
+the ratios of the operations counted, which do not depend on the machine. The table at the end, in Markdown, is for
+docs/performance.md. `--models` takes others too: their patterns are scored one by one.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -46,18 +48,21 @@ def main() -> None:
     report, settings = Report("patterns", arguments, device), model_settings()
     shape = shape_of(arguments.preset, arguments.rows)
     batch, rows = random_batch(shape, device, padded=True), []
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     for name in arguments.models:
         report.section(name)
         model = build_small(name, shape.widths, **settings[name]).to(device).eval()
         ways = ways_to_score(model, batch, shape)
-        seconds = by_turns({way: Work(run) for way, run in ways._asdict().items()}, arguments.repeats, device)
-        counted = {way: operations(run) for way, run in ways._asdict().items()}
+        works = {way: Work(run) for way, run in ways._asdict().items()}
+        with torch.no_grad():
+            seconds = by_turns(works, arguments.repeats, device, clock)
+        counted = {way: operations(run) for way, run in ways._asdict().items()}  # the counter follows gradients
         row = [f"`{name}`"]
         for way, title in (("together", "seven"), ("apart", "one by one")):
             found = report.add(f"{title} / complete", ratios(seconds[way], seconds["complete"]))
             report.value("  operations, likewise", counted[way] / counted["complete"])
             row += [with_range(found), short(counted[way] / counted["complete"])]
-        report.value("largest difference of a score", float((ways.together() - ways.apart()).abs().max()))
+        report.value("largest difference of a score", float((ways.together() - ways.apart()).detach().abs().max()))
         rows.append(row)
     report.write()
     print(markdown(HEADER, rows))
@@ -74,7 +79,6 @@ def ways_to_score(model: AQAModel, batch: Example, shape: Shape) -> Ways:
     )
 
 
-@torch.no_grad()
 def scored(score: Callable[..., tuple[Tensor, object]], batch: Example, visible: Tensor) -> Tensor:
     """Scores (P, B), by the one way or the other."""
     return score(batch.features, visible, batch.lengths)[0]

@@ -21,7 +21,8 @@ class EarlyFusion(AQAModel):
     """One GDLT for all streams: each is projected, and they are joined over channels, clip by clip.
 
     What takes the place of a hidden stream is up to the model: by `fill`, where something replaces its features,
-    or by `project`. With one modality this is GDLT as it was published.
+    or by `project`. With one modality this is GDLT as it was published. Where `project` leaves zeros, streams are
+    projected once for all patterns (`shares_patterns`); what `fill` puts there is projected with them, by pattern.
 
     widths: modality -> channels D. feedforward_dim: 3 * hidden_dim where None. alpha, margin: weight and margin of the
     triplet loss that keeps decoded queries apart. position: whether a sinusoid numbers the prototypes ("query"); GDLT

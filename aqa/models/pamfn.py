@@ -42,6 +42,9 @@ What else is not as in the published code, and why:
 and 500 epochs). At 0 both parts learn at once; no gradient passes from the mixed branch into the others then, so that
 the branches learn what they would alone. Scores are always the mixed branch's: they mean nothing before it learns.
 
+Under several missing patterns the branches are run once and the mixed branch once for each: it weighs the visible
+streams against each other before its convolutions, so that nothing after this is the same under two patterns.
+
 The text of the paper was read as far as its introduction; method and settings follow the published code.
 """
 
@@ -387,7 +390,7 @@ class PAMFN(AQAModel):
         policies, weights = [], []
         for fused in found:
             by_clip = fused.modality_weights.flatten(2)
-            weights.append(pool(by_clip, clips, whole=True)[0].view(len(visible), -1, len(self.widths)))
+            weights.append(pool(by_clip, clips, whole=True)[0].squeeze(1).unflatten(1, (-1, len(self.widths))))
             clips = fused.clips
             policies.append(pool(fused.policy, clips, whole=True)[0].squeeze(1))
         diagnostics = {
