@@ -305,3 +305,9 @@ def test_it_learns_in_two_stages(tmp_path):
     complete = found["patterns"]["VAF"]
     assert complete["srcc"] >= 0.8 * complete["ceiling"]
     assert found["selection"]["epoch"] > 4
+
+
+def test_a_score_can_be_followed_back_to_the_features():
+    features = {m: x.requires_grad_() for m, x in inputs().items()}
+    model().eval().score(features, ALL).sum().backward()
+    assert all((x.grad != 0).any() for x in features.values())
