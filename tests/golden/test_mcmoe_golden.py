@@ -109,7 +109,7 @@ def test_training_scores_are_those_of_batch_statistics(golden, pattern):
     everything = torch.ones(rows, 3, dtype=torch.bool)
     encoded = model.enhance(inputs(golden), everything, None)
     streams = model.complete(encoded, visible(pattern, rows), None)
-    scores, _ = model.grades(model.fuse(model.mix(streams, None), None))
+    scores, _ = model.grades(model.join(model.mix(streams, None), None))
     assert close(golden, scores.detach(), golden[f"train.{pattern}.score"], absolute=SCORE)
 
 
