@@ -7,15 +7,17 @@ whose clips may be padding, hidden width 64. Of each model whose patterns share 
 seven subsets together, and the seven one after the other take turns in one process. The ratios of their times are the
 figures to compare; on a CPU these are seconds of the processor, which other programs do not lengthen. Beside them are
 the ratios of the operations counted, which do not depend on the machine. The table at the end, in Markdown, is for
-docs/performance.md. `--models` takes others too: their patterns are scored one by one.
+docs/performance.md. `--models` takes others too: their patterns are scored one by one. `--memory` measures, in place of
+times, the most memory that scoring takes at once, in a process of its own for each figure.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ from torch import Tensor
 from aqa.models import MODELS, AQAModel
 from aqa.models.base import Example
 from aqa.models.ensemble import visible_sets
-from benchmarks.harness import Report, Spread, Work, by_turns, operations, options, parsed, ratios, short
+from benchmarks.harness import Report, Spread, Work, by_turns, operations, options, parsed, peak_memory, ratios, short
 from benchmarks.models import COMPARED, markdown, model_settings
 from benchmarks.steps import Shape, build_small, random_batch, shape_of
 
@@ -44,7 +46,11 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=COMPARED, default=SHARING)
     parser.add_argument("--preset", default="fisv_small", help="the synthetic data set whose shapes are taken")
     parser.add_argument("--rows", type=int, default=32, help="videos in the batch")
+    parser.add_argument("--memory", action="store_true", help="measure memory in place of time")
     arguments, device = parsed(parser)
+    if arguments.memory:
+        memory(Report("patterns_memory", arguments, device), arguments, device)
+        return
     report, settings = Report("patterns", arguments, device), model_settings()
     shape = shape_of(arguments.preset, arguments.rows)
     batch, rows = random_batch(shape, device, padded=True), []
@@ -66,6 +72,24 @@ def main() -> None:
         rows.append(row)
     report.write()
     print(markdown(HEADER, rows))
+
+
+def memory(report: Report, arguments: argparse.Namespace, device: torch.device) -> None:
+    """The most memory at once while a batch is scored, beyond what is held before there are model and batch."""
+    for name in arguments.models:
+        report.section(name)
+        for way, title in (("complete", "complete"), ("together", "seven together")):
+            taken = peak_memory(one_way, name, arguments.preset, arguments.rows, device, way, device=device)
+            report.value(f"peak memory, {title}", taken.added / 2**20, "MiB")
+    report.write()
+
+
+def one_way(name: str, preset: str, rows: int, device: torch.device, way: str) -> Callable[[], Tensor]:
+    """One of the ways to score a batch by a model that is made here."""
+    shape = shape_of(preset, rows)
+    model = build_small(name, shape.widths, **model_settings()[name]).to(device).eval()
+    score = getattr(ways_to_score(model, random_batch(shape, device, padded=True), shape), way)
+    return cast("Callable[[], Tensor]", torch.no_grad()(score))
 
 
 def ways_to_score(model: AQAModel, batch: Example, shape: Shape) -> Ways:

@@ -46,7 +46,7 @@ from aqa.layers.clips import any_of, rows_of, scatter_rows
 from aqa.layers.grade_decoder import grade_deviation, mean_grade, sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Encoded, Loss, Scores
+from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Natural, Positive, Several, Share
 
 
@@ -170,7 +170,7 @@ class ActionMAE(AQAModel):
         tokens = self.tokens(features, seen, lengths).unbind(dim=1)
         return Encoded({m: (token,) for m, token in zip(self.modalities, tokens, strict=True)})
 
-    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+    def fuse(self, encoded: Encoded, visible: Tensor) -> RowScores:
         """The mean grade of the visible streams' tokens with predicted ones in the place of the others.
 
         deviation (B,): of the distribution over grades whose mean is the score.
@@ -178,7 +178,7 @@ class ActionMAE(AQAModel):
         tokens = torch.stack([token for (token,) in encoded.streams.values()], dim=1)  # (B, M, H)
         completed = self.complete(tokens, self.predict(tokens, visible), visible)
         grades = self.logits(completed).softmax(dim=-1)
-        return Scores(mean_grade(grades), {"deviation": grade_deviation(grades)})
+        return RowScores(mean_grade(grades), {"deviation": grade_deviation(grades)})
 
     def loss(
         self,

@@ -18,7 +18,7 @@ class Loss(NamedTuple):
     parts: dict[str, Tensor]
 
 
-class Scores(NamedTuple):
+class RowScores(NamedTuple):
     """Scores (B,) of a batch in [0, 1], and what `AQAModel.diagnostics` gives: named (B, ...) tensors."""
 
     score: Tensor
@@ -189,7 +189,7 @@ class AQAModel(nn.Module):
         """
         raise NotImplementedError
 
-    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+    def fuse(self, encoded: Encoded, visible: Tensor) -> RowScores:
         """The rest of scoring: what the streams come to together. visible: (B, M) bool, elsewhere `encoded` has zeros.
 
         Every row has at least one visible modality.
@@ -303,14 +303,14 @@ class AQAModel(nn.Module):
         diagnose: bool = False,
     ) -> PatternScores:
         """As `score_patterns`, with all the work for each pattern, on the rows that it leaves something of."""
-        found: list[Scores | None] = []
+        found: list[RowScores | None] = []
         for shown in visible:
             rows = shown.any(dim=1)
             if not rows.any():
                 found.append(None)
                 continue
             taken = _rows_of(features, rows), shown[rows], None if lengths is None else _rows_of(lengths, rows)
-            found.append(Scores(self.score(*taken), self.diagnostics(*taken) if diagnose else {}))
+            found.append(RowScores(self.score(*taken), self.diagnostics(*taken) if diagnose else {}))
         return by_pattern(visible, found, diagnose)
 
     def encodes_alike(self, seen: Tensor, lengths: Mapping[str, Tensor] | None) -> bool:
@@ -337,7 +337,7 @@ def _zeros_where_hidden(x: Tensor, seen: Tensor) -> Tensor:
     return x.masked_fill(~seen.view(-1, *[1] * (x.dim() - 1)), 0) if seen.any() else torch.zeros_like(x)
 
 
-def by_pattern(visible: Tensor, found: Sequence[Scores | None], diagnose: bool) -> PatternScores:
+def by_pattern(visible: Tensor, found: Sequence[RowScores | None], diagnose: bool) -> PatternScores:
     """The scores of those rows of which each pattern (B, M) leaves something, and NaN for the others."""
     scores = [torch.full(shown.shape[:1], torch.nan, device=shown.device) for shown in visible]
     for into, shown, scored in zip(scores, visible, found, strict=True):

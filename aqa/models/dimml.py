@@ -49,7 +49,7 @@ from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
 from aqa.layers.grade_decoder import grade_deviation, mean_grade, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Encoded, Example, Loss, Scores
+from aqa.models.base import AQAModel, Encoded, Example, Loss, RowScores
 from aqa.registry import Natural, Positive, Several, Share
 
 #: Buffers in which runs of before counted during the warm-up.
@@ -240,7 +240,7 @@ class DIMML(AQAModel):
     ) -> Encoded:
         return Encoded({m: (feature,) for m, feature in self.extract(features, seen, lengths).items()})
 
-    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+    def fuse(self, encoded: Encoded, visible: Tensor) -> RowScores:
         """The mean level of what all heads say, the modalities' own and the joined one, weighed by their certainty.
 
         certainty_weights (B, M + 1): how much each modality's head counts, and last the joined one.
@@ -248,7 +248,7 @@ class DIMML(AQAModel):
         """
         logits, weights = self.weighed({m: feature for m, (feature,) in encoded.streams.items()}, visible)
         levels = (logits * weights.unsqueeze(-1)).sum(dim=1).softmax(dim=-1)  # (B, n_query)
-        return Scores(mean_grade(levels), {"certainty_weights": weights, "deviation": grade_deviation(levels)})
+        return RowScores(mean_grade(levels), {"certainty_weights": weights, "deviation": grade_deviation(levels)})
 
     def loss(
         self,

@@ -13,7 +13,7 @@ from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import on_clips
 from aqa.layers.grade_decoder import GradeTransformer, grade_deviation, projection
 from aqa.layers.losses import hardest_triplet
-from aqa.models.base import AQAModel, Encoded, Loss, Scores
+from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Positive, Several, Share
 
 
@@ -86,10 +86,10 @@ class EarlyFusion(AQAModel):
         clips = self.real_clips(features, lengths, seen)
         return Encoded({m: (stream,) for m, stream in self.project(features, seen, clips).items()}, clips)
 
-    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+    def fuse(self, encoded: Encoded, visible: Tensor) -> RowScores:
         """deviation (B,): of the distribution over grades whose mean is the score."""
         score, queries = self.grade(encoded, visible)
-        return Scores(score, {"deviation": grade_deviation(self.network.grades.weigh(queries))})
+        return RowScores(score, {"deviation": grade_deviation(self.network.grades.weigh(queries))})
 
     def grade(self, encoded: Encoded, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (B,) and decoded queries (B, n_query, H)."""

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from aqa.errors import AqaError
 from aqa.models import build, check, register
-from aqa.models.base import AQAModel, PatternScores, Scores, by_pattern
+from aqa.models.base import AQAModel, PatternScores, RowScores, by_pattern
 from aqa.models.gaussian_process import VisibleSet
 from aqa.registry import Several
 
@@ -204,11 +204,11 @@ class Ensemble(AQAModel):
             torch.stack([model.score_patterns(features, visible, lengths).score for model in models]).mean(dim=0)
             for models in self.models_of.values()
         ]
-        fused: list[Scores | None] = []
+        fused: list[RowScores | None] = []
         for members, seen in zip(torch.stack(means, dim=1), visible, strict=True):  # (K, B), (B, M)
             rows = seen.any(dim=1)
             said = members[:, rows]
-            fused.append(Scores(self.weighed(said, seen[rows]), {"members": said.T}) if rows.any() else None)
+            fused.append(RowScores(self.weighed(said, seen[rows]), {"members": said.T}) if rows.any() else None)
         return by_pattern(visible, fused, diagnose)
 
     def member_scores(

@@ -20,7 +20,7 @@ from aqa.layers.clips import any_of, on_clips, rows_of, scatter_rows
 from aqa.layers.grade_decoder import GradeTransformer, grade_deviation, projection
 from aqa.layers.losses import hardest_triplet
 from aqa.models import register
-from aqa.models.base import AQAModel, Encoded, Loss, Scores
+from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Positive, Several, Share
 
 
@@ -76,14 +76,14 @@ class LateFusion(AQAModel):
             streams[m] = scatter_rows(score, rows), scatter_rows(grades, rows)
         return Encoded(streams)
 
-    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+    def fuse(self, encoded: Encoded, visible: Tensor) -> RowScores:
         """The mean of the visible modalities' scores.
 
         deviation (B,): of the mean of the visible modalities' distributions over grades.
         """
         scores, grades = (sum(parts[1:], start=parts[0]) for parts in zip(*encoded.streams.values(), strict=True))
         count = visible.sum(dim=1)
-        return Scores(scores / count, {"deviation": grade_deviation(grades / count.unsqueeze(1))})
+        return RowScores(scores / count, {"deviation": grade_deviation(grades / count.unsqueeze(1))})
 
     def loss(
         self,

@@ -46,7 +46,7 @@ from aqa.layers.clips import any_of, clip_mean, on_clips
 from aqa.layers.grade_decoder import grade_deviation, mean_grade, sinusoid
 from aqa.layers.transformer import check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Encoded, Loss, Scores
+from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Natural, Positive, Several, Share
 
 
@@ -262,7 +262,7 @@ class MEA(AQAModel):
             streams[m] = clip_mean(exclusive, clips), shared, clips
         return Encoded(streams)
 
-    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+    def fuse(self, encoded: Encoded, visible: Tensor) -> RowScores:
         """The mean grade of what the two graphs say together.
 
         exclusive_edges and agnostic_edges (B, M, M): how much stream i listens to stream j in either graph.
@@ -275,7 +275,7 @@ class MEA(AQAModel):
             "agnostic_edges": self.agnostic_graph.edges(agnostic, visible),
             "deviation": grade_deviation(grades),
         }
-        return Scores(mean_grade(grades), diagnostics)
+        return RowScores(mean_grade(grades), diagnostics)
 
     def loss(
         self,

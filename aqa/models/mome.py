@@ -42,7 +42,7 @@ from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
 from aqa.layers.grade_decoder import grade_deviation, sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Encoded, Loss, Scores
+from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Positive, Several, Share
 
 
@@ -192,7 +192,7 @@ class MoME(AQAModel):
             streams[m] = scatter_rows(tokens, rows), scatter_rows(log_grades, rows)
         return Encoded(streams)
 
-    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+    def fuse(self, encoded: Encoded, visible: Tensor) -> RowScores:
         """The score that the experts' distributions over grades, weighted by the gate, have on average.
 
         gate_weights (B, M): how much each expert counts. expert_scores (B, M): what it says, NaN if hidden.
@@ -207,7 +207,7 @@ class MoME(AQAModel):
             "expert_scores": said.masked_fill(~visible, torch.nan),
             "deviation": grade_deviation(grades),
         }
-        return Scores(grades @ self.grades, diagnostics)
+        return RowScores(grades @ self.grades, diagnostics)
 
     def loss(
         self,

@@ -38,7 +38,7 @@ from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
 from aqa.layers.transformer import check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Encoded, Loss, Scores
+from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Natural, Positive, Share
 
 
@@ -153,13 +153,13 @@ class MoMKE(AQAModel):
             streams[m] = mixture, scatter_rows(weights, rows)
         return Encoded(streams, clips)
 
-    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+    def fuse(self, encoded: Encoded, visible: Tensor) -> RowScores:
         """The joint score of the mixed streams.
 
         router_weights (B, M, M): how much stream i takes from expert j, the mean over its clips; zeros if hidden.
         """
         mixtures, weights = zip(*encoded.streams.values(), strict=True)
-        return Scores(self.score_together(mixtures, encoded.clips), {"router_weights": torch.stack(weights, dim=1)})
+        return RowScores(self.score_together(mixtures, encoded.clips), {"router_weights": torch.stack(weights, dim=1)})
 
     def loss(
         self,

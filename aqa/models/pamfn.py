@@ -64,7 +64,7 @@ from aqa.layers.clips import any_of, every_clip, on_clips, rows_of, scatter_rows
 from aqa.layers.convolutions import Convolution, Pair, pool, pooled_clips
 from aqa.layers.transformer import check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Encoded, Loss, Scores
+from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Positive, Share
 
 LEVELS = 3
@@ -378,7 +378,7 @@ class PAMFN(AQAModel):
         by_modality = zip(*(level.unbind(dim=2) for level in levels), scores.unbind(dim=1), strict=True)
         return Encoded(dict(zip(self.modalities, by_modality, strict=True)), clips)
 
-    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+    def fuse(self, encoded: Encoded, visible: Tensor) -> RowScores:
         """The score of the mixed branch on the branches' features.
 
         Means over each level's clips: policy (B, 3, K), how often each FusionNet is enabled; modality_weights
@@ -398,7 +398,7 @@ class PAMFN(AQAModel):
             "modality_weights": torch.stack(weights, dim=1),
             "branch_scores": torch.stack(own, dim=1).masked_fill(~visible, torch.nan),
         }
-        return Scores(score, diagnostics)
+        return RowScores(score, diagnostics)
 
     def loss(
         self,

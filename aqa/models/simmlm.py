@@ -46,7 +46,7 @@ from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
-from aqa.models.base import AQAModel, Encoded, Loss, Scores
+from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Natural, Positive, Share
 
 
@@ -152,7 +152,7 @@ class SimMLM(AQAModel):
             {m: (answer, means[m]) for m, answer in zip(self.modalities, answers.unbind(dim=1), strict=True)}
         )
 
-    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+    def fuse(self, encoded: Encoded, visible: Tensor) -> RowScores:
         """The visible experts' answers, mixed by the gate before the sigmoid.
 
         gate_weights (B, M): how much each modality's answer counts. answers (B, M): what each expert alone says.
@@ -160,7 +160,7 @@ class SimMLM(AQAModel):
         answers = torch.stack([answer for answer, _ in encoded.streams.values()], dim=1)
         weights = self.gate({m: mean for m, (_, mean) in encoded.streams.items()}, visible)
         alone = answers.sigmoid().masked_fill(~visible, torch.nan)
-        return Scores(mixture(answers, weights), {"gate_weights": weights, "answers": alone})
+        return RowScores(mixture(answers, weights), {"gate_weights": weights, "answers": alone})
 
     def loss(
         self,

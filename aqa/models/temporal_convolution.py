@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from aqa.layers.by_modality import ByModality
 from aqa.layers.clips import clip_mean, every_clip
 from aqa.models import register
-from aqa.models.base import AQAModel, Encoded, Loss, Scores
+from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Positive, Share
 
 
@@ -72,10 +72,10 @@ class TemporalConvolution(AQAModel):
             streams[m] = (stream.masked_fill(hidden, 0.0),)
         return Encoded(streams, every_clip(features[self.modalities[0]]) if clips is None else clips)
 
-    def fuse(self, encoded: Encoded, visible: Tensor) -> Scores:
+    def fuse(self, encoded: Encoded, visible: Tensor) -> RowScores:
         clips = cast(Tensor, encoded.clips)
         found = self.convolve(self.join(encoded, visible), clips)
-        return Scores(self.head(self.dropout(clip_mean(found, clips))).squeeze(-1).sigmoid(), {})
+        return RowScores(self.head(self.dropout(clip_mean(found, clips))).squeeze(-1).sigmoid(), {})
 
     def loss(
         self,

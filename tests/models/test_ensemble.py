@@ -146,3 +146,22 @@ def test_the_mean_of_seeds_has_their_spread_under_each_pattern():
     for p, spread in enumerate(each["deviation"] for each in found.diagnostics):
         torch.testing.assert_close(spread, alone[:, p, visible[p].any(dim=1)].std(dim=0))
     torch.testing.assert_close(model.score(features(), visible[0]), found.score[0])
+    assert torch.equal(model.diagnostics(features(), visible[0])["deviation"], found.diagnostics[0]["deviation"])
+
+
+def test_members_share_work_between_patterns_and_are_weighed_by_what_each_shows():
+    model, encoded = ensemble(), []
+    model.weights.copy_(torch.rand(model.weights.shape, generator=torch.Generator().manual_seed(0)) / 2)
+    for network in model.models_of["late_fusion"]:
+        network.networks["audio"].register_forward_hook(lambda *arguments: encoded.append(len(arguments[2][0])))
+    visible = torch.tensor(visible_sets(3)).unsqueeze(1).repeat(1, ROWS, 1)
+    visible[4:, 0] = False
+    assert model.shares_patterns
+    found = model.score_patterns(features(), visible, diagnose=True)
+    assert encoded == [ROWS] * model.folds
+    expected = model.score_one_by_one(features(), visible, diagnose=True)
+    assert torch.equal(found.score.isnan(), ~visible.any(dim=2))
+    torch.testing.assert_close(found.score, expected.score, rtol=0, atol=1e-6, equal_nan=True)
+    for ours, alone in zip(found.diagnostics, expected.diagnostics, strict=True):
+        torch.testing.assert_close(ours["members"], alone["members"], rtol=0, atol=1e-6)
+    assert model.score_patterns(features(), visible).diagnostics == [{}] * 7

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from aqa.models import MODELS
-from aqa.models.base import AQAModel, Encoded, Scores
+from aqa.models.base import AQAModel, Encoded, RowScores
 from tests.models.test_contract import CLIPS, SUBSETS, WIDTHS, padded, poisoned_lengths, small
 
 SHARING = [entry.name for entry in MODELS.entries() if entry.make.shares_patterns]
@@ -196,7 +196,7 @@ class Summed(AQAModel):
 
     def fuse(self, encoded, visible):
         total = sum(part for (part,) in encoded.streams.values()).sigmoid()
-        return Scores(total, {"streams": visible.sum(dim=1)})
+        return RowScores(total, {"streams": visible.sum(dim=1)})
 
 
 def test_a_model_encodes_once_only_where_it_says_that_hidden_streams_are_zeros():
