@@ -46,6 +46,15 @@ DATA_SHEETS = {
     "NVIDIA A100-SXM4-80GB": {"float32": 19.5, "tf32": 156.0, "bf16": 312.0, "memory": 2.039},
 }
 PACKAGES = ("numpy", "h5py")
+FUSED_ATTENTION = {  # of a CPU, whose operations torch does not count by itself
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda gradient, q, k, v, *_, **__: sdpa_backward_flop_count(gradient, q, k, v)
+    ),
+}
+
+
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ def rates(work: Work, seconds: Sequence[float]) -> list[float]:
 
 
 def by_turns(
-    works: Mapping[str, Work], repeats: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+    works: Mapping[str, Work], repeats: int, device: torch.device, clock: Clock = time.perf_counter
 ) -> dict[str, list[float]]:
     """Seconds of each run of each work: `repeats` turns in which each is run once, after one that is not counted.
 
@@ -125,7 +134,7 @@ def by_turns(
     return samples
 
 
-def timed(run: Callable[[], object], device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
+def timed(run: Callable[[], object], device: torch.device, clock: Clock = time.perf_counter) -> float:
     synchronise(device)
     start = clock()
     run()
@@ -139,9 +148,9 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def matrix_product(device: torch.device, precision: Precision = "float32") -> Work:
-    """A large square matrix product; its amount is floating-point operations, 2 n^3."""
-    n = 8192 if device.type == "cuda" else 2048
+def matrix_product(device: torch.device, precision: Precision = "float32", n: int | None = None) -> Work:
+    """A large square matrix product, n x n; its amount is floating-point operations, 2 n^3."""
+    n = n or (8192 if device.type == "cuda" else 2048)
     matrix = torch.randn(n, n, device=device).to(torch.bfloat16 if precision == "bf16" else torch.float32)
 
     def multiply() -> None:
@@ -191,13 +200,7 @@ def file_read(path: Path, cold: bool = False) -> Work:
 
 def operations(run: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products and convolutions of a run, fused attention's among them."""
-    fused = {
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-            lambda gradient, q, k, v, *_, **__: sdpa_backward_flop_count(gradient, q, k, v)
-        ),
-    }
-    with FlopCounterMode(display=False, custom_mapping=fused) as counter:
+    with FlopCounterMode(display=False, custom_mapping=FUSED_ATTENTION) as counter:
         run()
     return counter.get_total_flops()
 
@@ -258,11 +261,27 @@ def parsed(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, torch.d
         sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
 
 
+def add_processor_time(parser: argparse.ArgumentParser) -> None:
+    """The option that `clock_of` reads."""
+    about = "time by the processor time of the one thread, for a machine that does other things as well"
+    parser.add_argument("--processor-time", action="store_true", help=about)
+
+
+def clock_of(arguments: argparse.Namespace) -> Clock:
+    """The clock that the options ask for; ends with one line where processor time would not be that of the work."""
+    if not arguments.processor_time:
+        return time.perf_counter
+    if arguments.device != "cpu" or arguments.threads != 1:
+        sys.exit(f"{Path(sys.argv[0]).stem}: --processor-time adds up over threads: use --device cpu --threads 1")
+    return time.process_time
+
+
 class Report:
     """Figures as they are measured: printed, a line each, and kept for the record with all their samples."""
 
     def __init__(self, name: str, arguments: argparse.Namespace, device: torch.device):
         self.out: Path = arguments.out or RESULTS / f"{name}.json"
+        self.repeats: int = arguments.repeats
         settings = {key: value for key, value in vars(arguments).items() if key not in ("out", "device")}
         self.record: dict[str, Any] = {
             "benchmark": name,
@@ -297,6 +316,15 @@ class Report:
         """Print and keep a number that was not sampled: counted, or a peak."""
         self.record["figures"].append({"name": name, "unit": unit, "value": value})
         print(f"  {name:<44} {short(value):>9}  {unit}")
+
+    def unknown(self, name: str, why: str) -> None:
+        """Print and keep that a figure could not be measured here, and why."""
+        self.record["figures"].append({"name": name, "unknown": why})
+        print(f"  {name:<44} {why}")
+
+    def needs_cuda(self, name: str) -> None:
+        """Print and keep that a figure needs a GPU, which this machine has not."""
+        self.unknown(name, "needs CUDA")
 
     def write(self) -> None:
         """Write the record."""

@@ -1,5 +1,6 @@
 import json
 import sys
+import time
 
 import pytest
 import torch
@@ -131,3 +132,12 @@ def test_a_report_keeps_every_sample(monkeypatch, tmp_path, capsys):
     assert "what was measured" in printed
     assert "0.500  (0.250 to 1.00, n=3) s" in printed
     assert "272  GFLOP" in printed
+
+
+def test_processor_time_is_that_of_one_thread_of_a_cpu(monkeypatch):
+    parser = harness.options("about")
+    harness.add_processor_time(parser)
+    assert harness.clock_of(parser.parse_args([])) is time.perf_counter
+    assert harness.clock_of(parser.parse_args(["--processor-time", "--threads", "1"])) is time.process_time
+    with pytest.raises(SystemExit, match=r"--processor-time adds up over threads: use --device cpu --threads 1$"):
+        harness.clock_of(parser.parse_args(["--processor-time"]))

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import data, evaluation, seeds, streaming
+from benchmarks import data, evaluation, gpu, seeds, streaming
 
 
 @pytest.fixture
@@ -62,3 +62,15 @@ def test_streaming(monkeypatch, record):
     figures = record(streaming.main, "--store", "0.015", "--memory", "0.012", "--batch", "1")
     assert figures["peak memory of an epoch"]["value"] > 0
     assert figures["an epoch / plain read"]["n"] == 7
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_in_a_dry_run_says_what_needs_cuda_and_measures_the_rest(record, capsys):
+    figures = record(gpu.main)
+    assert (
+        "dry run: torch sees no GPU here: small shapes on the CPU, whose figures mean nothing"
+        in capsys.readouterr().out
+    )
+    needs_cuda = {name for name, figure in figures.items() if figure.get("unknown") == "needs CUDA"}
+    assert needs_cuda == {"step as a CUDA graph", "data sheet / step", "of each of five, on a CUDA stream each"}
+    assert all(figures[name]["n"] == 7 for name in ("step", "seven / complete", "five / five times one"))
