@@ -31,8 +31,10 @@ from aqa.system.precision import Precision
 from benchmarks.harness import (
     Report,
     Work,
+    add_processor_time,
     beside_data_sheet,
     by_turns,
+    clock_of,
     matrix_product,
     memory_copy,
     operations,
@@ -56,7 +58,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--precision", nargs="+", choices=get_args(Precision), default=["float32"])
     parser.add_argument("--compile", action="store_true")
+    add_processor_time(parser)
     arguments, device = parsed(parser)
+    clock_of(arguments)
     report = Report("train_step", arguments, device)
     if device.type == "cuda":
         measure_memory(arguments, device, report)
@@ -90,7 +94,7 @@ def measure(
         compiled = full_size_step(data, shape.rows, precision, device, compiled=True)
         report.value("first compiled step", timed(compiled, device), "s")
         works["compiled step"], steps["compiled step"] = Work(compiled), True
-    seconds = by_turns(works, arguments.repeats, device)
+    seconds = by_turns(works, arguments.repeats, device, clock_of(arguments))
     if arguments.compile and device.type == "cuda":
         report.value("graphs that torch would not capture", counters["inductor"]["cudagraph_skips"])
     product_rates = rates(product, seconds["product"])
