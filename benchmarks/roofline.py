@@ -10,8 +10,8 @@ Every operation that the step hands to torch is recorded, with the shapes and st
 - all others (softmax, norms, activations, dropout, sums, copies, Adam): the bytes that it has to read and write, at the
   rate of a copy that no cache holds, measured in turn as well. Views cost nothing. What a cache holds may be faster.
 
-step / sum of its operations: the aim is 1.15. The products that do not reach the large product's rate are listed, with
-the rate that they reach and the share that they have in the sum: no order of operations makes these faster.
+step / sum of its operations: the aim is 1.15. The products that lose most time by not reaching the large product's rate
+are listed, with the rate that they reach and their share of the sum: no order of operations makes these faster.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ from benchmarks.harness import (
     parsed,
     rates,
     ratios,
+    spread,
 )
 from benchmarks.steps import shape_of
 from benchmarks.train_step import PUBLISHED_GFLOP, full_size_step
 
 AIM = 1.15
-LISTED = 12  # products that take the longest
+LISTED = 12  # products that lose the most, and others that move the most bytes
 
 
 class Layout(NamedTuple):
@@ -200,9 +201,13 @@ def list_products(
     whole: Sequence[float],
     large: Work,
 ) -> None:
-    """The products that take the longest: how often, their share of the sum, and their rate relative to the large."""
-    longest = sorted(keys, key=lambda key: -recorder.counts[key] * min(seconds[key]))[:LISTED]
-    for key in longest:
+    """The products that lose most time to the large product: how often, their share of the sum, their relative rate."""
+    rate = spread(rates(large, seconds["large"])).median
+
+    def lost(key: str) -> float:
+        return recorder.counts[key] * (spread(seconds[key]).median - flops[key] / rate)
+
+    for key in sorted(keys, key=lost, reverse=True)[:LISTED]:
         count, name = recorder.counts[key], recorder.products[key].name
         share = [count * taken / total for taken, total in zip(seconds[key], whole, strict=True)]
         achieved = [flops[key] / taken for taken in seconds[key]]
