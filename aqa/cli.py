@@ -450,7 +450,7 @@ def predict(
 @app.command(
     epilog=examples(
         "aqa explain runs/quickstart",
-        "aqa explain runs/quickstart --ids clip7,clip12 --out two",
+        "aqa explain runs/quickstart --ids 1207,1212 --out two",
         "aqa explain runs/seed0 runs/seed1 runs/seed2 --out explained",
         "aqa explain runs/seed0 --beside runs/seed1 --visible VA --out explained",
     )

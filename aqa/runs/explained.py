@@ -14,6 +14,7 @@ import torch
 
 from aqa.config.load import load_experiment
 from aqa.config.schema import Experiment
+from aqa.data_prep.words import nearest_of_many
 from aqa.errors import AqaError, nearest
 from aqa.evaluation.bootstrap import Floats
 from aqa.evaluation.scorer import Scorer
@@ -181,7 +182,7 @@ def require_known_ids(store: FeatureStore, ids: Sequence[str] | None) -> None:
     known = set(store.ids)
     for each in ids or ():
         if each not in known:
-            raise AqaError(f"--ids: {store.path} has no video '{each}': {nearest(each, store.ids)}")
+            raise AqaError(f"--ids: {store.path} has no video '{each}': {nearest_of_many(each, store.ids)}")
 
 
 def _common_rows(group: Sequence[ScoringRun], where: _Where, asked: Asked) -> Rows:

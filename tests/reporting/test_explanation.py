@@ -154,6 +154,7 @@ def test_the_command_writes_a_page_and_tables_and_overwrites_nothing(run, tmp_pa
 def test_mistakes_are_one_line(run, tmp_path, capsys):
     for arguments, message in {
         ("--ids", "video6O"): "has no video 'video6O': did you mean 'video6'?",
+        ("--ids", "0716"): "has no video '0716': there are video0, video1, video2, ",
         ("--visible", "Q"): "--visible: unknown subset 'Q'",
         ("--format", "xls"): "--format xls: it is csv or parquet",
         ("--beside", str(tmp_path)): "is no run's folder",
