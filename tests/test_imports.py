@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors", "names", "version", "modalities", "plugins", "registry",
     "system", "config", "store", "missing", "features", "layers", "models", "training", "evaluation",
-    "explaining", "runs", "sweeps", "reporting", "exporting", "usage", "cli",
+    "explaining", "runs", "sweeps", "reporting", "exporting", "usage", "commands", "cli",
 )  # fmt: skip
 
 
