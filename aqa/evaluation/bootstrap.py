@@ -156,6 +156,15 @@ def _ties(values: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return order, np.flatnonzero(np.concatenate([[True], rising[1:] != rising[:-1]])[: len(values)])
 
 
+def doubled_ranks(values: Floats) -> Floats:
+    """Twice the ranks of values (n,) without NaN, equal ones at their mean: whole numbers."""
+    order, starts = _ties(values)
+    sizes = np.diff(np.append(starts, len(values)))
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat(2 * starts + sizes + 1, sizes)
+    return ranks
+
+
 def _summed(rows: Floats, starts: NDArray[np.intp]) -> Floats:
     """Rows (n, R) summed over runs of equal values."""
     return rows if len(starts) == len(rows) else np.add.reduceat(rows, starts, axis=0)

@@ -33,10 +33,8 @@ def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
     x, y = _pair(prediction, target)
     if len(x) < FEWEST or np.isnan(x).any() or np.isnan(y).any():
         return float("nan")
-    import pandas as pd  # here: it takes longer to import than a model to load, and scoring does not need it
-
     # Twice the centred ranks are whole numbers, so that constants and perfect orders are met exactly.
-    x, y = (2 * np.asarray(pd.Series(v).rank()) - (len(v) + 1) for v in (x, y))
+    x, y = (resampling.doubled_ranks(v) - (len(v) + 1) for v in (x, y))
     return float(correlation(x @ y, x @ x, y @ y))
 
 

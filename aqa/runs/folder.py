@@ -7,6 +7,7 @@ Every file appears whole or not at all. A folder is new, unfinished (it holds a 
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import platform
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -61,6 +63,13 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         **{f"{PLUGIN}{name}": version for name, version in plugins.loaded().items()},
     }
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> dict[str, Any]:
+    """A config.yaml as plain data, which nobody may change: a report asks for each of its runs' four times."""
+    found: dict[str, Any] = parse(text, experiment_takes_text, FastLoader)[0]
+    return found
 
 
 class InUse(AqaError):
@@ -199,8 +208,7 @@ class RunFolder:
             raise FileNotFoundError(path)
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES} bytes")
-        text = path.read_text(encoding="utf-8")
-        return parse(text, experiment_takes_text, FastLoader)[0]
+        return copy.deepcopy(_parsed(path.read_text(encoding="utf-8")))
 
     @property
     def status(self) -> Literal["new", "unfinished", "finished"]:

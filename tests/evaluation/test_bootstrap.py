@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from aqa.evaluation.bootstrap import ResampledTarget, interval, resamples
+from aqa.evaluation.bootstrap import ResampledTarget, doubled_ranks, interval, resamples
 
 
 def plain(prediction, target, counts):
@@ -18,6 +18,13 @@ def plain(prediction, target, counts):
         constant = len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0
         found.append(np.nan if constant else stats.spearmanr(x, y)[0])
     return np.array(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([-np.inf, -1.5, -0.0, 0.0, 1e-300, 2.0, np.inf]), max_size=9))
+def test_doubled_ranks_are_whole_numbers_and_twice_the_mean_ranks(values):
+    ranks = doubled_ranks(np.array(values, dtype=np.float64))
+    np.testing.assert_array_equal(ranks, 2 * stats.rankdata(values))
 
 
 @settings(max_examples=60, deadline=None)

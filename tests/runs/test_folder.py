@@ -319,3 +319,12 @@ def test_metrics_that_cannot_be_read_are_one_clear_line(tmp_path, text):
     with pytest.raises(AqaError, match=r"metrics\.json") as error:
         _ = RunFolder(tmp_path).metrics
     assert "\n" not in str(error.value)
+
+
+def test_what_a_reader_changes_in_a_config_is_not_in_what_the_next_one_reads(tmp_path):
+    run = finished(tmp_path / "run")
+    run.config["train"]["epochs"] = 99
+    assert run.config["train"]["epochs"] == RunFolder(run.path).config["train"]["epochs"] == 3
+    text = (run.path / "config.yaml").read_text()
+    (run.path / "config.yaml").write_text(text.replace("epochs: 3", "epochs: 4"))
+    assert run.config["train"]["epochs"] == 4
