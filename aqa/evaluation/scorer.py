@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from aqa.errors import AqaError, NotANumber, nearest
 from aqa.evaluation import metrics
@@ -20,6 +21,7 @@ from aqa.missing import MissingPattern, parse_pattern
 from aqa.missing.hiding import Nothing, Rates, Subset
 from aqa.modalities import MOST_MODALITIES, find_subset, subsets
 from aqa.models import AQAModel
+from aqa.models.base import PatternScores
 from aqa.store.store import Target
 from aqa.system.precision import float32_products
 
@@ -36,6 +38,15 @@ class Scored(NamedTuple):
     predictions: Predictions
     router_weights: RouterWeights
     spreads: Predictions
+
+
+class _Queued(NamedTuple):
+    """What a device was asked for: rows (B,) of a batch, and, on the host, which of them each pattern scores (P, B)."""
+
+    names: list[str]
+    rows: Tensor
+    scored: NDArray[np.bool_]
+    found: PatternScores
 
 
 @dataclass(frozen=True)
@@ -67,10 +78,7 @@ class Scorer:
 
     def _score(self, rows: Rows, patterns: Mapping[str, MissingPattern], diagnose: bool) -> Scored:
         self.model.eval()
-        by_row = {name: np.full(len(self.features.ids), np.nan) for name in patterns}
-        spread_by_row = {name: np.full(len(self.features.ids), np.nan) for name in patterns}
-        routed: dict[str, list[NDArray[np.float64]]] = {name: [] for name in patterns}
-        spread: set[str] = set()
+        queued: list[_Queued] = []
         for names, taken in self._scored_together(rows, patterns):
             together = [patterns[name] for name in names]
             for batch in scoring_batches(
@@ -78,21 +86,30 @@ class Scorer:
             ):
                 with torch.inference_mode(), float32_products("float32"):
                     found = self.model.score_patterns(batch.features, batch.visible, batch.lengths, diagnose=diagnose)
-                scores, scored = found.score.double().cpu().numpy(), batch.visible.any(dim=2).cpu().numpy()
-                at = batch.rows.cpu().numpy()
-                for p, name in enumerate(names):
-                    wrong = scored[p] & ~np.isfinite(scores[p])
-                    if wrong.any():
-                        sample = self.features.ids[at[wrong][0]]
-                        raise NotANumber(f"the model's score of '{sample}' under {name} is not a number")
-                    by_row[name][at] = self.low + scores[p] * (self.high - self.low)
-                    said = found.diagnostics[p]
-                    if "router_weights" in said:
-                        routed[name].append(said["router_weights"].double().cpu().numpy())
-                    if "deviation" in said:
-                        spread.add(name)
-                        deviation = said["deviation"].double().cpu().numpy()
-                        spread_by_row[name][at[scored[p]]] = deviation * (self.high - self.low)
+                queued.append(_Queued(names, batch.rows, batch.on_host[0].any(dim=2).numpy(), found))
+        return self._read(queued, rows, patterns)
+
+    def _read(self, queued: Sequence[_Queued], rows: Rows, patterns: Mapping[str, MissingPattern]) -> Scored:
+        """The scores of all batches from the device: not one by one, for which its queue of work would run empty."""
+        by_row = {name: np.full(len(self.features.ids), np.nan) for name in patterns}
+        spread_by_row = {name: np.full(len(self.features.ids), np.nan) for name in patterns}
+        routed: dict[str, list[NDArray[np.float64]]] = {name: [] for name in patterns}
+        spread: set[str] = set()
+        for names, on_device, scored, found in queued:
+            scores, at = found.score.double().cpu().numpy(), on_device.cpu().numpy()
+            for p, name in enumerate(names):
+                wrong = scored[p] & ~np.isfinite(scores[p])
+                if wrong.any():
+                    sample = self.features.ids[at[wrong][0]]
+                    raise NotANumber(f"the model's score of '{sample}' under {name} is not a number")
+                by_row[name][at] = self.low + scores[p] * (self.high - self.low)
+                said = found.diagnostics[p]
+                if "router_weights" in said:
+                    routed[name].append(said["router_weights"].double().cpu().numpy())
+                if "deviation" in said:
+                    spread.add(name)
+                    deviation = said["deviation"].double().cpu().numpy()
+                    spread_by_row[name][at[scored[p]]] = deviation * (self.high - self.low)
         return Scored(
             {name: scores[rows] for name, scores in by_row.items()},
             {name: np.concatenate(weights).mean(axis=0) for name, weights in routed.items() if weights},

@@ -80,9 +80,10 @@ def works_on_all(x: Tensor) -> bool:
     """Whether all rows and clips of a batch are worked on and those that do not count masked, or those that do picked.
 
     Picking saves work, but how much is picked has to be known: a GPU would have to be waited for in each step of
-    training, and compiled code is made for one shape. In scoring the results are waited for anyway.
+    training, and compiled code is made for one shape. In scoring, which is in inference mode, the results are waited
+    for anyway. What is computed without gradients within a step of training is not.
     """
-    return torch.compiler.is_compiling() or (torch.is_grad_enabled() and x.device.type != "cpu")
+    return torch.compiler.is_compiling() or (x.device.type != "cpu" and not torch.is_inference_mode_enabled())
 
 
 def masked(module: nn.Module, x: Tensor, clips: Tensor) -> Tensor:
@@ -120,19 +121,43 @@ def masked_batch_norm(norm: nn.BatchNorm1d, x: Tensor, clips: Tensor) -> Tensor:
 
 
 def any_of(rows: Tensor) -> bool:
-    """Whether some rows (B,) are to be worked on: always where scoring is traced for export, for any batch at once."""
-    return torch.compiler.is_compiling() or bool(rows.any())
+    """Whether some rows are to be worked on; always where all of them are (`works_on_all`)."""
+    return works_on_all(rows) or bool(rows.any())
 
 
 def rows_of(x: Tensor, rows: Tensor) -> Tensor:
-    """Those rows of a batch (B, ...) where rows (B,) is true; all of them where scoring is traced for export."""
-    return x if torch.compiler.is_compiling() else x[rows]
+    """Those rows of a batch (B, ...) where rows (B,) is true.
+
+    Where `works_on_all` says so they are all there. Numbers of those that do not count are zeros then, so that whatever
+    they were, gradients are finite; masks and lengths stay.
+    """
+    if not works_on_all(rows):
+        return x[rows]
+    return x.masked_fill(~_along(rows, x), 0.0) if x.is_floating_point() else x
+
+
+def counted_clips(clips: Tensor, rows: Tensor) -> Tensor:
+    """Which clips (n, T) bool of the rows from `rows_of` count, of clips (B, T): none of a row that does not."""
+    return clips & rows.unsqueeze(1) if works_on_all(rows) else clips[rows]
+
+
+def attended_clips(clips: Tensor, rows: Tensor) -> Tensor:
+    """Which clips (n, T) bool of the rows from `rows_of` attention may look at, of clips (B, T).
+
+    All of a row that does not count, as attention to nothing would be NaN.
+    """
+    return clips | ~rows.unsqueeze(1) if works_on_all(rows) else clips[rows]
 
 
 def scatter_rows(values: Tensor, rows: Tensor) -> Tensor:
     """Rows (n, ...) from `rows_of` back into a batch (B, ...) where rows (B,) is true, zeros elsewhere."""
-    if torch.compiler.is_compiling():
-        return values.masked_fill(~rows.view(-1, *[1] * (values.dim() - 1)), 0.0)
+    if works_on_all(rows):
+        return values.masked_fill(~_along(rows, values), 0.0)
     if len(values) == len(rows):
         return values
     return values.new_zeros(len(rows), *values.shape[1:]).index_copy(0, rows.nonzero()[:, 0], values)
+
+
+def _along(rows: Tensor, x: Tensor) -> Tensor:
+    """rows (B,) for use with x (B, ...)."""
+    return rows.view(-1, *[1] * (x.dim() - 1))

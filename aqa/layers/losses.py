@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aqa.layers.clips import works_on_all
 
-def hardest_triplet(queries: Tensor, margin: float) -> Tensor:
+
+def hardest_triplet(queries: Tensor, margin: float, rows: Tensor | None = None) -> Tensor:
     """Triplet loss with the hardest pairs of a batch, so that decoded queries keep their own meaning.
 
     queries: (B, Q, H) decoded queries; the index of a query is its label. Of all B * Q vectors, each is pulled towards
     the farthest of its own label and pushed from the nearest of another, in cosine distance, until they differ by
     `margin`. Returns a scalar. Hermans et al. 2017, section 3 (batch hard); Xu et al. 2022 (GDLT), section 3.3.
+    rows: (B,) bool, those that count, all by default; 0 where none does.
     """
-    rows, labels, _ = queries.shape
+    count, labels, _ = queries.shape
     with torch.autocast(queries.device.type, enabled=False):
         vectors = F.normalize(queries.float().flatten(0, 1), dim=-1)  # (B * Q, H)
         distance = 1.0 - vectors @ vectors.T
-    label = torch.arange(labels, device=queries.device).repeat(rows)
+    label = torch.arange(labels, device=queries.device).repeat(count)
     same = label.unsqueeze(0) == label.unsqueeze(1)
+    other = ~same
+    if rows is not None:
+        kept = rows.repeat_interleave(labels)
+        same, other = same & kept, other & kept
     farthest_same = distance.masked_fill(~same, -torch.inf).amax(dim=1)
-    nearest_other = distance.masked_fill(same, torch.inf).amin(dim=1)
-    return F.relu(farthest_same - nearest_other + margin).mean()
+    nearest_other = distance.masked_fill(~other, torch.inf).amin(dim=1)
+    by_vector = F.relu(farthest_same - nearest_other + margin)
+    return by_vector.mean() if rows is None else masked_mean(by_vector, kept)
+
+
+def masked_mean(values: Tensor, kept: Tensor) -> Tensor:
+    """The mean of the values where kept, bool of the same shape, is true; 0 where it is nowhere."""
+    return values.masked_fill(~kept, 0.0).sum() / kept.sum().clamp(min=1)
+
+
+def mean_where(values: Tensor, kept: Tensor) -> Tensor:
+    """The mean of the values where kept, bool of the same shape, is true in some place."""
+    return masked_mean(values, kept) if works_on_all(kept) else values[kept].mean()
+
+
+def mean_loss(loss: Callable[..., Tensor], predicted: Tensor, truth: Tensor, rows: Tensor) -> Tensor:
+    """One of torch's losses, its mean over the rows that count. predicted, truth: (n, ...), both from `rows_of`."""
+    return masked_mean(loss(predicted, truth, reduction="none"), rows) if works_on_all(rows) else loss(predicted, truth)
 
 
 def row_mean(values: Tensor, clips: Tensor | None) -> Tensor:

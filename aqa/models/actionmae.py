@@ -42,7 +42,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import any_of, rows_of, scatter_rows
+from aqa.layers.clips import any_of, attended_clips, rows_of, scatter_rows
 from aqa.layers.grade_decoder import grade_deviation, mean_grade, sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
@@ -104,6 +104,7 @@ class ActionMAE(AQAModel):
     prediction alone, and not the token it is compared with.
     """
 
+    fixed_shapes = True
     takes_unaligned = True
     shares_patterns = True
 
@@ -195,13 +196,16 @@ class ActionMAE(AQAModel):
         total = self.mse_weight * mse + self.reconstruction_weight * reconstruction
         return Loss(total, {"mse": mse, "reconstruction": reconstruction})
 
+    def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
+        return [self.temporal[m] for m, some in zip(self.modalities, available.any(dim=0), strict=True) if not some]
+
     def tokens(self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None) -> Tensor:
         """Modality tokens (B, M, H); zeros where not seen (B, M)."""
         columns = []
         for i, m in enumerate(self.modalities):
             rows = seen[:, i]
             if any_of(rows):
-                clips = rows_of(self.real_clips_of(m, features, lengths), rows)
+                clips = attended_clips(self.real_clips_of(m, features, lengths), rows)
                 columns.append(scatter_rows(self.temporal[m](rows_of(features[m], rows), clips), rows))
             else:
                 columns.append(features[m].new_zeros(len(rows), self.mask_token.shape[1]))

@@ -45,8 +45,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
+from aqa.layers.clips import any_of, attended_clips, clip_mean, rows_of, scatter_rows, works_on_all
 from aqa.layers.grade_decoder import grade_deviation, mean_grade, xavier
+from aqa.layers.losses import mean_loss
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Example, Loss, RowScores
@@ -88,14 +89,21 @@ def effective_dimensions(separable: Tensor) -> Tensor:
     return separable > separable.mean(dim=-1, keepdim=True)
 
 
-def one_way_contrast(taught: Tensor, teacher: Tensor, dimensions: Tensor, temperature: float) -> Tensor:
+def one_way_contrast(
+    taught: Tensor, teacher: Tensor, dimensions: Tensor, temperature: float, rows: Tensor | None = None
+) -> Tensor:
     """Contrast of rows (n, H) both, along some dimensions (H,) bool, that moves the taught side only. A scalar.
 
     The DUC loss: each taught row is to be closer, by inner product, to the teacher's row of the same video than to
-    those of other videos.
+    those of other videos. rows: (B,) bool, where the n rows are from in a batch, all by default.
     """
     similarity = (taught * dimensions) @ (teacher.detach() * dimensions).T / temperature
-    return F.cross_entropy(similarity, torch.arange(len(taught), device=taught.device))
+    video = torch.arange(len(taught), device=taught.device)
+    if rows is None or not works_on_all(rows):
+        return F.cross_entropy(similarity, video)
+    others = rows | (video == video.unsqueeze(1))  # itself too where it does not count: a softmax of nothing is NaN
+    contrast = mean_loss(F.cross_entropy, similarity.masked_fill(~others, -torch.inf), video, rows)
+    return torch.where(dimensions.any(), contrast, 0.0)
 
 
 def certainty_weights(logits: Tensor, present: Tensor, temperature: float, certainty: str = "probability") -> Tensor:
@@ -142,6 +150,7 @@ class DIMML(AQAModel):
     contrast_temperature: 10 or 50 there. certainty: what a head's weight goes by.
     """
 
+    fixed_shapes = True
     takes_unaligned = True
     shares_patterns = True
     effective: Tensor
@@ -268,16 +277,20 @@ class DIMML(AQAModel):
         shared = joined = contrast = zero
         for i, m in enumerate(self.modalities):
             rows = available[:, i]
-            if rows.any():
-                feature = encoded[m][rows]
-                parts[f"own_{m}"] = F.cross_entropy(self.own_heads[m](feature), levels[rows])
-                shared = shared + F.cross_entropy(self.shared_head(feature), levels[rows])
+            if any_of(rows):
+                feature, truth = rows_of(encoded[m], rows), rows_of(levels, rows)
+                parts[f"own_{m}"] = mean_loss(F.cross_entropy, self.own_heads[m](feature), truth, rows)
+                shared = shared + mean_loss(F.cross_entropy, self.shared_head(feature), truth, rows)
         if self.joined_beside:
             joined = F.cross_entropy(self.join(encoded, visible), levels)
         if self.stage == "contrast":
             contrast = self.contrast(encoded, available)
         total = sum(parts.values(), zero) + self.shared_weight * shared + joined + self.contrast_weight * contrast
         return Loss(total, {**parts, "shared": shared, "joined": joined, "contrast": contrast})
+
+    def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
+        unseen = [m for m, some in zip(self.modalities, available.any(dim=0), strict=True) if not some]
+        return [part[m] for m in unseen for part in (self.encoders, self.own_heads)]
 
     @torch.no_grad()
     def frozen(
@@ -299,7 +312,7 @@ class DIMML(AQAModel):
             rows = seen[:, i]
             encoded[m] = self.shared_head.weight.new_zeros(seen.shape[0], self.shared_head.in_features)
             if any_of(rows):
-                clips = rows_of(self.real_clips_of(m, features, lengths), rows)
+                clips = attended_clips(self.real_clips_of(m, features, lengths), rows)
                 encoded[m] = scatter_rows(self.encoders[m](rows_of(features[m], rows), clips), rows)
         return encoded
 
@@ -313,10 +326,9 @@ class DIMML(AQAModel):
         total = torch.zeros((), device=available.device)
         for (i, taught), (j, teacher) in permutations(enumerate(self.modalities), 2):
             rows, dimensions = available[:, i] & available[:, j], self.effective[j] & ~self.effective[i]
-            if rows.sum() > 1 and dimensions.any():
-                total = total + one_way_contrast(
-                    encoded[taught][rows], encoded[teacher][rows], dimensions, self.contrast_temperature
-                )
+            if works_on_all(rows) or (rows.sum() > 1 and dimensions.any()):
+                pair = rows_of(encoded[taught], rows), rows_of(encoded[teacher], rows)
+                total = total + one_way_contrast(*pair, dimensions, self.contrast_temperature, rows)
         return total
 
     def weighed(self, encoded: Mapping[str, Tensor], visible: Tensor) -> tuple[Tensor, Tensor]:

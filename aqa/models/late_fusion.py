@@ -13,12 +13,12 @@ from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import any_of, on_clips, rows_of, scatter_rows
+from aqa.layers.clips import any_of, attended_clips, counted_clips, on_clips, rows_of, scatter_rows, works_on_all
 from aqa.layers.grade_decoder import GradeTransformer, grade_deviation, projection
-from aqa.layers.losses import hardest_triplet
+from aqa.layers.losses import hardest_triplet, mean_loss
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Positive, Several, Share
@@ -33,6 +33,7 @@ class LateFusion(AQAModel):
     clips stay out of statistics and attention.
     """
 
+    fixed_shapes = True
     takes_unaligned = True
     shares_patterns = True
 
@@ -96,16 +97,22 @@ class LateFusion(AQAModel):
         """The mean over modalities of what each network would be trained with alone."""
         errors, triplets = [], []
         for m, rows in zip(self.modalities, visible.T, strict=True):
-            if rows.any():
+            if any_of(rows):
                 score, queries = self.grade(m, features, rows, lengths)
-                errors.append(F.mse_loss(score, target[rows]))
-                triplets.append(hardest_triplet(queries, self.margin))
-        mse, triplet = torch.stack(errors).mean(), torch.stack(triplets).mean()
+                errors.append(mean_loss(F.mse_loss, score, rows_of(target, rows), rows))
+                triplets.append(hardest_triplet(queries, self.margin, rows if works_on_all(rows) else None))
+        seen = visible.any(dim=0).sum()  # of a modality that no row shows both are 0
+        mse, triplet = torch.stack(errors).sum() / seen, torch.stack(triplets).sum() / seen
         return Loss(mse + self.alpha * triplet, {"mse": mse, "triplet": triplet})
+
+    def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
+        unseen = [m for m, seen in zip(self.modalities, visible.any(dim=0), strict=True) if not seen]
+        return [part[m] for m in unseen for part in (self.projections, self.networks)]
 
     def grade(
         self, m: str, features: Mapping[str, Tensor], rows: Tensor, lengths: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
         """Scores (n,) and decoded queries (n, n_query, H) of modality m in the n of the rows (B,) that have it."""
-        clips = rows_of(self.real_clips_of(m, features, lengths), rows)
-        return self.networks[m](on_clips(self.projections[m], rows_of(features[m], rows), clips), clips)
+        real = self.real_clips_of(m, features, lengths)
+        stream = on_clips(self.projections[m], rows_of(features[m], rows), counted_clips(real, rows))
+        return self.networks[m](stream, attended_clips(real, rows))

@@ -42,8 +42,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import any_of, clip_mean, on_clips
+from aqa.layers.clips import any_of, clip_mean, on_clips, rows_of
 from aqa.layers.grade_decoder import grade_deviation, mean_grade, sinusoid
+from aqa.layers.losses import mean_loss
 from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Loss, RowScores
@@ -202,6 +203,7 @@ class MEA(AQAModel):
     of the reversed gradient. discriminator_rate: factor on the learning rate of the agnostic discriminator.
     """
 
+    fixed_shapes = True
     takes_unaligned = True
     shares_patterns = True
 
@@ -298,6 +300,9 @@ class MEA(AQAModel):
     def learning_rate_factors(self) -> Mapping[str, float]:
         return {"agnostic_discriminator": self.discriminator_rate}
 
+    def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
+        return [self.norms[m] for m, seen in zip(self.modalities, visible.any(dim=0), strict=True) if not seen]
+
     def represent(self, encoded: Encoded, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Each stream's exclusive and its agnostic representation, (B, M, H) both; zeros where not visible.
 
@@ -322,4 +327,5 @@ class MEA(AQAModel):
 def modality_loss(logits: Tensor, visible: Tensor) -> Tensor:
     """Cross-entropy of telling the modality of each visible representation; logits (B, M, M), visible (B, M)."""
     truth = torch.arange(visible.shape[1], device=visible.device).expand_as(visible)
-    return F.cross_entropy(logits[visible], truth[visible])
+    rows, said = visible.flatten(), logits.flatten(0, 1)  # (B * M,), (B * M, M)
+    return mean_loss(F.cross_entropy, rows_of(said, rows), rows_of(truth.flatten(), rows), rows)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aqa.layers.clips import before_padding
+from aqa.layers.clips import before_padding, every_clip, works_on_all
 from aqa.models import register
 from aqa.models.base import Loss
 from aqa.models.early_fusion import EarlyFusion, fill_hidden
@@ -29,6 +29,8 @@ from aqa.models.early_fusion import EarlyFusion, fill_hidden
 )
 class MeanFill(EarlyFusion):
     """Early fusion; the features of a hidden stream are their training mean."""
+
+    fixed_shapes = True
 
     mean: Tensor  # (sum of widths,), modality by modality
     clips: Tensor  # (M,), how many it is the mean of
@@ -62,14 +64,9 @@ class MeanFill(EarlyFusion):
     def take_in(self, features: Mapping[str, Tensor], available: Tensor, lengths: Mapping[str, Tensor] | None) -> None:
         """Bring the means up to date with the real clips of a batch."""
         for i, (m, mean) in enumerate(self.means().items()):
-            clips = own_clips(features[m], available[:, i], None if lengths is None else lengths[m])
-            self.clips[i] += len(clips)
-            mean += (clips - mean).sum(dim=0) / self.clips[i].clamp(min=1)
-
-
-def own_clips(stream: Tensor, rows: Tensor, lengths: Tensor | None) -> Tensor:
-    """The clips (n, D) of a stream (B, T, D) before the padding, in the rows (B,) that have it."""
-    taken = stream[rows]
-    if lengths is None:
-        return taken.flatten(0, 1)
-    return taken[before_padding(lengths[rows], stream.shape[1])]
+            stream = features[m]
+            real = every_clip(stream) if lengths is None else before_padding(lengths[m], stream.shape[1])
+            real = real & available[:, i : i + 1]  # (B, T)
+            self.clips[i] += real.sum()
+            apart = (stream - mean).masked_fill(~real.unsqueeze(-1), 0.0) if works_on_all(real) else stream[real] - mean
+            mean += apart.flatten(0, -2).sum(dim=0) / self.clips[i].clamp(min=1)

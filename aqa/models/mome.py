@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
+from aqa.layers.clips import any_of, attended_clips, clip_mean, rows_of, scatter_rows
 from aqa.layers.grade_decoder import grade_deviation, sinusoid, xavier
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
@@ -144,6 +144,7 @@ class MoME(AQAModel):
     expert_weight, self_weight, mutual_weight: of each head's own error, of self-guidance and of mutual guidance.
     """
 
+    fixed_shapes = True
     takes_unaligned = True
     shares_patterns = True
     grades: Tensor
@@ -184,7 +185,7 @@ class MoME(AQAModel):
         streams = {}
         for m, rows in zip(self.modalities, seen.T, strict=True):
             if any_of(rows):
-                clips = rows_of(self.real_clips_of(m, features, lengths), rows)
+                clips = attended_clips(self.real_clips_of(m, features, lengths), rows)
                 tokens, log_grades = self.experts[m](rows_of(features[m], rows), clips)
             else:
                 tokens = self.grades.new_zeros(0, 2, self.hidden_dim)
@@ -228,6 +229,9 @@ class MoME(AQAModel):
         mutual = mutual_guidance(outputs.log_grades, visible).mean()
         total = 10 * (mse + self.expert_weight * expert) + self.self_weight * own + self.mutual_weight * mutual
         return Loss(total, {"mse": mse, "expert": expert, "self_guidance": own, "mutual_guidance": mutual})
+
+    def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
+        return [self.experts[m] for m, seen in zip(self.modalities, visible.any(dim=0), strict=True) if not seen]
 
     def weigh(self, outputs: Outputs, visible: Tensor) -> Tensor:
         """The experts' weights in each row, (B, M): 0 where hidden, their sum 1."""

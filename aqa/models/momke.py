@@ -35,7 +35,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
+from aqa.layers.clips import any_of, attended_clips, clip_mean, rows_of, scatter_rows
+from aqa.layers.losses import mean_loss
 from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Loss, RowScores
@@ -101,6 +102,7 @@ class MoMKE(AQAModel):
     stage_epochs: epochs in which the experts learn alone; below 1 a share of all.
     """
 
+    fixed_shapes = True
     shares_patterns = True
 
     def __init__(
@@ -180,6 +182,12 @@ class MoMKE(AQAModel):
         unimodal = self.unimodal_error(own, target, visible, clips)
         return Loss(mse + self.unimodal_weight * unimodal, {"mse": mse, "unimodal": unimodal})
 
+    def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
+        some = (visible if self.mixing else available).any(dim=0)
+        unseen = [m for m, seen in zip(self.modalities, some, strict=True) if not seen]
+        other = self.routers if self.mixing else self.experts
+        return [part[m] for m in unseen for part in (self.projections, other)]
+
     def embed(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
         """Project each stream of the rows that have it, (n, T, H); streams that no row has are left out."""
         embedded = {}
@@ -188,7 +196,7 @@ class MoMKE(AQAModel):
             if any_of(rows):
                 stream = rows_of(features[m], rows)
                 if clips is not None:
-                    stream = stream.masked_fill(~rows_of(clips, rows).unsqueeze(-1), 0.0)
+                    stream = stream.masked_fill(~attended_clips(clips, rows).unsqueeze(-1), 0.0)
                 embedded[m] = self.projections[m](stream)
         return embedded
 
@@ -214,7 +222,7 @@ class MoMKE(AQAModel):
         for m, said in own.items():
             i = self.modalities.index(m)
             scores = self.own_scores(clip_mean(said, self._of(clips, seen, m)))[:, i].sigmoid()
-            error = error + F.mse_loss(scores, target[seen[:, i]])
+            error = error + mean_loss(F.mse_loss, scores, rows_of(target, seen[:, i]), seen[:, i])
         return error
 
     def mixtures(self, mixed: Mapping[str, Mixed], seen: Tensor) -> list[Tensor]:
@@ -247,4 +255,4 @@ class MoMKE(AQAModel):
 
     def _of(self, clips: Tensor | None, seen: Tensor, m: str) -> Tensor | None:
         """The real clips of the rows that have modality m."""
-        return None if clips is None else rows_of(clips, seen[:, self.modalities.index(m)])
+        return None if clips is None else attended_clips(clips, seen[:, self.modalities.index(m)])

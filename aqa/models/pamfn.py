@@ -60,7 +60,7 @@ from torch import Tensor, nn
 
 from aqa.errors import AqaError
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import any_of, every_clip, on_clips, rows_of, scatter_rows
+from aqa.layers.clips import any_of, counted_clips, every_clip, on_clips, rows_of, scatter_rows
 from aqa.layers.convolutions import Convolution, Pair, pool, pooled_clips
 from aqa.layers.transformer import check_heads
 from aqa.models import register
@@ -299,6 +299,7 @@ class PAMFN(AQAModel):
     a share of all epochs; 0 lets both parts learn at once. second_stage: what the branches do in it.
     """
 
+    fixed_shapes = True
     shares_patterns = True
 
     def __init__(
@@ -419,6 +420,14 @@ class PAMFN(AQAModel):
             mse = F.mse_loss(self.mixed(self.shown(streams, visible), clips, visible)[0], target)
         return Loss(mse + branch_mse, {"mse": mse, "branch_mse": branch_mse})
 
+    def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
+        seen = (visible if self.stage == "mixed" else available).any(dim=0)
+        idle = [self.branches[m] for m, some in zip(self.modalities, seen, strict=True) if not some]
+        for block in self.mixed.blocks:
+            weigh = cast(FusionBlock, block).fusion.weigh
+            idle += [weigh[m] for m, some in zip(self.modalities, visible.any(dim=0), strict=True) if not some]
+        return idle
+
     def branch_out(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor) -> tuple[list[Tensor], Tensor]:
         """The branches' features, (B, T, M, H) per level, and scores (B, M); zeros where a modality is not seen."""
         out = {}
@@ -426,7 +435,7 @@ class PAMFN(AQAModel):
             rows = seen[:, i]
             if any_of(rows):
                 with torch.set_grad_enabled(torch.is_grad_enabled() and self.learns(m)):
-                    levels, own = self.branches[m](rows_of(features[m], rows), rows_of(clips, rows))
+                    levels, own = self.branches[m](rows_of(features[m], rows), counted_clips(clips, rows))
                 out[m] = [scatter_rows(x, rows) for x in (*levels, own)]
         absent = [torch.zeros_like(x) for x in next(iter(out.values()))]
         *by_level, scores = zip(*(out.get(m, absent) for m in self.modalities), strict=True)

@@ -42,8 +42,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aqa.layers.by_modality import ByModality
-from aqa.layers.clips import any_of, clip_mean, rows_of, scatter_rows
+from aqa.layers.clips import any_of, attended_clips, clip_mean, rows_of, scatter_rows
 from aqa.layers.grade_decoder import sinusoid, xavier
+from aqa.layers.losses import mean_where
 from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Loss, RowScores
@@ -107,7 +108,9 @@ class SimMLM(AQAModel):
     or one is what the training pattern made visible.
     """
 
+    fixed_shapes = True
     takes_unaligned = True  # no expert sees another's clips
+    pair_weights: Tensor
     shares_patterns = True
 
     def __init__(
@@ -133,6 +136,7 @@ class SimMLM(AQAModel):
             {m: Expert(width, hidden_dim, n_head, n_encoder, feedforward_dim, dropout) for m, width in widths.items()}
         )
         self.gate = Gate(widths, hidden_dim)
+        self.register_buffer("pair_weights", pair_weights(len(widths)), persistent=False)
 
     @classmethod
     def options_of_older_runs(cls, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,13 +177,17 @@ class SimMLM(AQAModel):
         if self.experts_alone:
             clips = {m: self.real_clips_of(m, features, lengths) for m in self.modalities}
             errors = (self.answers(features, available, clips).sigmoid() - target.unsqueeze(1)).square()
-            mse = errors[available].mean()
+            mse = mean_where(errors, available)
             return Loss(mse, {"mse": mse, "mofe": torch.zeros_like(mse)})
 
-        more, fewer = drawn_pair(available) if self.pairs == "drawn" else nested_pair(visible, available)
+        drawn = self.pairs == "drawn"
+        more, fewer = drawn_pair(available, self.pair_weights) if drawn else nested_pair(visible, available)
         encoded = self.encode(features, more, lengths)  # of the answers that `fewer` hides, each has a weight of zero
         with_more, with_fewer = ((self.fuse(encoded, seen).score - target).square() for seen in (more, fewer))
         return paired_loss(with_more, with_fewer, self.mofe_weight)
+
+    def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
+        return [self.experts[m] for m, some in zip(self.modalities, available.any(dim=0), strict=True) if not some]
 
     def answers(self, features: Mapping[str, Tensor], seen: Tensor, clips: Mapping[str, Tensor]) -> Tensor:
         """Each expert's answer, a score before the sigmoid, (B, M); zeros where its modality is not seen."""
@@ -188,7 +196,7 @@ class SimMLM(AQAModel):
             rows = seen[:, i]
             answer = features[m].new_zeros(rows.shape[0])
             if any_of(rows):
-                real = rows_of(clips[m], rows)
+                real = attended_clips(clips[m], rows)
                 stream = rows_of(features[m], rows).masked_fill(~real.unsqueeze(-1), 0.0)
                 answer = scatter_rows(self.experts[m](stream, real), rows)
             found.append(answer)
@@ -218,22 +226,28 @@ def more_vs_fewer(with_more: Tensor, with_fewer: Tensor) -> Tensor:
     return F.relu(with_more - with_fewer).mean()
 
 
-def drawn_pair(available: Tensor) -> tuple[Tensor, Tensor]:
-    """Two nested sets of each row's available modalities, the larger first, (B, M) bool both, drawn as published.
-
-    The published code draws two sets until one is inside the other and the first is not the complete one. So of n
-    modalities a pair of sizes s > t is drawn by how many such pairs there are, comb(n, s) comb(s, t), twice for s < n.
-    A row with one available modality has nothing to be compared with: both sets are that one.
-    """
-    most = available.shape[1]
-    weights = torch.zeros(most + 1, most + 1, most + 1)  # n, s, t
+def pair_weights(most: int) -> Tensor:
+    """How often a pair of sizes s > t of n modalities is drawn by `drawn_pair`: weights [n, s, t], n up to `most`."""
+    weights = torch.zeros(most + 1, most + 1, most + 1)
     for n in range(2, most + 1):
         for s in range(2, n + 1):
             for t in range(1, s):
                 weights[n, s, t] = comb(n, s) * comb(s, t) * (1 if s == n else 2)
     weights[1, 1, 1] = 1
-    by_row = weights.to(available.device)[available.sum(dim=1)].flatten(1)
-    sizes = torch.multinomial(by_row, 1)
+    return weights
+
+
+def drawn_pair(available: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Two nested sets of each row's available modalities, the larger first, (B, M) bool both, drawn as published.
+
+    The published code draws two sets until one is inside the other and the first is not the complete one. So of n
+    modalities a pair of sizes s > t is drawn by how many such pairs there are, comb(n, s) comb(s, t), twice for s < n.
+    A row with one available modality has nothing to be compared with: both sets are that one. weights: `pair_weights`.
+    """
+    most = available.shape[1]
+    by_row = weights[available.sum(dim=1)].flatten(1)
+    # One draw as `multinomial` does it, which looks at the weights first, so that a GPU would be waited for.
+    sizes = (by_row / torch.empty_like(by_row).exponential_(1)).argmax(dim=1, keepdim=True)
     place = (torch.rand(available.shape, device=available.device) + (~available).long()).argsort(dim=1).argsort(dim=1)
     return place < sizes // (most + 1), place < sizes % (most + 1)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aqa.models.simmlm import drawn_pair, mixture, paired_loss, shares
+from aqa.models.simmlm import drawn_pair, mixture, pair_weights, paired_loss, shares
 from tests.golden.vectors import compare, load, losses, tensor, values
 
 VECTORS = load("simmlm")
@@ -37,7 +37,7 @@ def test_the_loss_of_pairs_and_its_gradients(case):
 def test_pairs_are_drawn_as_often_as_published():
     """Within three standard errors of the published draws and ours."""
     torch.manual_seed(0)
-    pairs = drawn_pair(torch.ones(DRAWS, 3, dtype=torch.bool))
+    pairs = drawn_pair(torch.ones(DRAWS, 3, dtype=torch.bool), pair_weights(3))
     for side, drawn in zip(("more", "fewer"), pairs, strict=True):
         number = (drawn.long() * torch.tensor([1, 2, 4])).sum(dim=1)
         share = number.bincount(minlength=8) / DRAWS

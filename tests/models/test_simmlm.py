@@ -6,7 +6,7 @@ import torch
 import aqa
 from aqa.errors import AqaError
 from aqa.models import build
-from aqa.models.simmlm import drawn_pair, more_vs_fewer, nested_pair
+from aqa.models.simmlm import drawn_pair, more_vs_fewer, nested_pair, pair_weights
 from aqa.store.synthetic import make_synthetic
 
 WIDTHS = {"visual": 12, "audio": 8, "flow": 10}
@@ -117,7 +117,7 @@ def test_every_other_size_and_member_of_a_pair_is_as_likely():
 def test_drawn_pairs_are_nested_and_available_and_a_lone_modality_is_compared_with_itself():
     torch.manual_seed(0)
     available = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 1]], dtype=torch.bool).repeat(500, 1)
-    more, fewer = drawn_pair(available)
+    more, fewer = drawn_pair(available, pair_weights(4))
     assert not (fewer & ~more).any()
     assert not (more & ~available).any()
     assert fewer.any(dim=1).all()
