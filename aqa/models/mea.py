@@ -301,7 +301,11 @@ class MEA(AQAModel):
         return {"agnostic_discriminator": self.discriminator_rate}
 
     def idle_parts(self, visible: Tensor, available: Tensor) -> list[nn.Module]:
-        return [self.norms[m] for m, seen in zip(self.modalities, visible.any(dim=0), strict=True) if not seen]
+        shown = visible.any(dim=0)
+        idle = [self.norms[m] for m, seen in zip(self.modalities, shown, strict=True) if not seen]
+        if shown.sum() == 1:  # which has no other to attend to
+            idle += [cast(Layer, level).attention for level in self.cross_modal_levels]
+        return idle
 
     def represent(self, encoded: Encoded, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Each stream's exclusive and its agnostic representation, (B, M, H) both; zeros where not visible.
