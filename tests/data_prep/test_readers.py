@@ -249,9 +249,7 @@ def test_label_files_of_another_kind(fisv, monkeypatch, content, message):
         DATASETS.get("fisv").make(root)
 
 
-@pytest.mark.parametrize(
-    "line", ["1\0 2 3", '"1 2 3', "=1+1 2 3", "1 " + "9" * 10_000 + " 3", "\x1b[2J 2 3"], ids=ascii
-)
+@pytest.mark.parametrize("line", ['"1 2 3', "=1+1 2 3", "1 " + "9" * 10_000 + " 3", "\x1b[2J 2 3"], ids=ascii)
 def test_odd_lines_of_a_label_file_are_problems_in_words(fisv, tmp_path, line):
     root, _ = fisv
     (root / "train.txt").write_text(line + "\n")
@@ -259,6 +257,13 @@ def test_odd_lines_of_a_label_file_are_problems_in_words(fisv, tmp_path, line):
         convert(DATASETS.get("fisv").make(root), tmp_path / "x.h5")
     assert "problems" in str(error.value)
     assert not set("\0\x1b") & set(str(error.value))
+
+
+def test_a_label_file_with_zero_bytes_is_not_text(fisv, tmp_path):
+    root, _ = fisv
+    (root / "train.txt").write_text("1\0 2 3\n")
+    with pytest.raises(AqaError, match=r"train\.txt is not text"):
+        convert(DATASETS.get("fisv").make(root), tmp_path / "x.h5")
 
 
 @pytest.mark.parametrize("name", ["fisv", "rg", "fs1000"])

@@ -84,10 +84,10 @@ def finished(tmp_path_factory):
 def test_a_run_in_bfloat16_is_scored_in_float32(finished, monkeypatch):
     _, result = finished
     inside = []
-    score = aqa.models.MODELS.get("grade_decoder").make.score
-    kind = "aqa.models.grade_decoder.GradeDecoderModel.score"
+    model = aqa.models.MODELS.get("grade_decoder").make
+    fuse = model.fuse
     monkeypatch.setattr(
-        kind, lambda *given: inside.append((torch.is_autocast_enabled("cpu"), *flags())) or score(*given)
+        model, "fuse", lambda *given: inside.append((torch.is_autocast_enabled("cpu"), *flags())) or fuse(*given)
     )
     with float32_products("tf32"):
         again = aqa.evaluate(result.folder)

@@ -12,7 +12,7 @@ from aqa.system.terminal import may_be_closed
 # A process that leads a session on a terminal, as a shell's window does, and tells when it is stopped.
 ON_A_TERMINAL = """
 import fcntl, sys, termios, time
-from aqa import cli
+from aqa.commands.app import say, show
 from aqa.system.signals import stoppable
 
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -22,8 +22,8 @@ try:
         while True:
             time.sleep(0.01)
 except KeyboardInterrupt as stop:
-    cli._say("stopped")
-    cli._show("nobody reads this")
+    say("stopped")
+    show("nobody reads this")
     open(sys.argv[1], "w").write(type(stop).__name__)
 """
 
