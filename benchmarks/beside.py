@@ -10,7 +10,7 @@ visible and as the mean of the incomplete sets, with a 95 % interval that draws 
 or a group of the store that --group names. The p-value is of the difference with everything visible, two-sided, from
 the same draws; Holm's correction is over the targets of a data set. The mean over targets is of the same draws of
 videos for all targets, so its interval knows that targets share their videos. Runs of several seeds are averaged:
-SRCC of each seed, then their mean.
+SRCC of each seed, then their mean. All means are plain ones, so that a difference of means is the mean difference.
 """
 
 from __future__ import annotations
