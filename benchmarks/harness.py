@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -276,6 +277,27 @@ def clock_of(arguments: argparse.Namespace) -> Clock:
     if arguments.device != "cpu" or arguments.threads != 1:
         sys.exit(f"{Path(sys.argv[0]).stem}: --processor-time adds up over threads: use --device cpu --threads 1")
     return time.process_time
+
+
+class Seconds(NamedTuple):
+    """By the clock, and of the processor: user and system."""
+
+    clock: float
+    processor: float
+
+
+def command_seconds(arguments: Sequence[str], folder: Path) -> Seconds:
+    """What a Python command of one thread takes in a folder, its child processes included; it must succeed."""
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        stem = Path(sys.argv[0]).stem
+        sys.exit(f"{stem}: python {' '.join(arguments)} ended with exit status {process.returncode}")
+    return Seconds(time.perf_counter() - start, used.ru_utime + used.ru_stime)
 
 
 class Report:

@@ -10,15 +10,11 @@ is what other programs on the machine change least; files are in the page cache 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from aqa.store.synthetic import make_synthetic
-from benchmarks.harness import Report, options, parsed, ratios
+from benchmarks.harness import Report, command_seconds, options, parsed, ratios
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "quickstart.yaml"
 TORCH, MODELS, FIRST_STEP = "import torch", "aqa models", "aqa run to its first step"
@@ -69,22 +65,10 @@ def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, list[floa
     seconds: dict[str, list[float]] = {what: [] for what in commands}
     for turn in range(arguments.repeats + 1):
         for what, command in commands.items():
-            taken = processor_seconds(command, folder)
+            taken = command_seconds(command, folder).processor
             if turn:
                 seconds[what].append(taken)
     return seconds
-
-
-def processor_seconds(arguments: Sequence[str], folder: Path) -> float:
-    """User and system time of a Python command, which must succeed."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, *arguments]
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"startup: {' '.join(arguments)} ended with exit status {process.returncode}")
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

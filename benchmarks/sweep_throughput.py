@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import NamedTuple
 
 from aqa.store.synthetic import make_synthetic
 from aqa.system.files import write_text
-from benchmarks.harness import Report, options, parsed
+from benchmarks.harness import Report, Seconds, command_seconds, options, parsed
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "quickstart.yaml"
 AIM = 0.95
@@ -44,13 +40,6 @@ def noted(*arguments, **options):
 
 runs.train = noted
 """
-
-
-class Seconds(NamedTuple):
-    """By the clock, and of the processor: user and system."""
-
-    clock: float
-    processor: float
 
 
 def main() -> None:
@@ -91,29 +80,12 @@ def measured(folder: Path, arguments: argparse.Namespace) -> tuple[Seconds, list
     grid = {"train.seed": list(range(arguments.runs))}
     plan = {"name": "throughput", "experiments": [str(EXPERIMENT)], "set": settings, "grid": grid}
     write_text(folder / "sweep.yaml", json.dumps(plan))
-    command = ["sweep", "sweep.yaml", "--jobs", str(arguments.jobs), "--plugin", str(plugin)]
+    command = ["-m", "aqa", "sweep", "sweep.yaml", "--jobs", str(arguments.jobs), "--plugin", str(plugin)]
     sweep = command_seconds(command, folder)
     training = [Seconds(*json.loads(line)) for line in notes.read_text(encoding="utf-8").splitlines()]
     if len(training) != arguments.runs:
         sys.exit(f"sweep_throughput: {len(training)} of {arguments.runs} runs trained")
     return sweep, training
-
-
-def command_seconds(arguments: list[str], folder: Path) -> Seconds:
-    """What `aqa` with these arguments takes, its child processes included; it must succeed."""
-    paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aqa", *arguments],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
-        stdout=subprocess.DEVNULL,
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"sweep_throughput: aqa {' '.join(arguments)} ended with exit status {process.returncode}")
-    return Seconds(time.perf_counter() - start, used.ru_utime + used.ru_stime)
 
 
 if __name__ == "__main__":
