@@ -19,7 +19,6 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,8 +26,8 @@ import yaml
 
 from aqa import FeatureStore
 from aqa.errors import AqaError
-from aqa.evaluation.bootstrap import Floats, ResampledTarget, numbered_labels, resamples
-from aqa.evaluation.metrics import srcc
+from aqa.evaluation.bootstrap import ResampledTarget, numbered_labels, resamples
+from aqa.evaluation.comparison import Estimate, estimate, mean_difference
 from aqa.runs.table import align
 
 DRAWS = 2000
@@ -40,29 +39,30 @@ Place = tuple[str, str]  # a store and a target
 class Measured:
     """SRCC of a model on one target, mean over its seeds: with everything visible and the mean of incomplete sets.
 
-    observed: (2,); drawn: (2, R), the same in resamples, which are the same for all models and targets whose test
-    videos are the same.
+    The draws of both are the same for all models and targets whose test videos are the same.
     """
 
     videos: int
     groups: int
-    observed: Floats
-    drawn: Floats
+    complete: Estimate
+    incomplete: Estimate
 
     def __sub__(self, other: Measured) -> Measured:
-        return Measured(self.videos, self.groups, self.observed - other.observed, self.drawn - other.drawn)
+        gaps = self.complete - other.complete, self.incomplete - other.incomplete
+        return Measured(self.videos, self.groups, *gaps)
 
     def shown(self, sign: str = "") -> list[str]:
         """Both values with their intervals."""
-        low, high = np.nanquantile(self.drawn, [0.025, 0.975], axis=1)
-        ends = zip(self.observed, low, high, strict=True)
-        return [f"{v:{sign}.3f} [{a:{sign}.3f}, {b:{sign}.3f}]" for v, a, b in ends]
+        found = [(each.value, each.interval.low, each.interval.high) for each in (self.complete, self.incomplete)]
+        return [f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]" for value, low, high in found]
 
     @property
     def p(self) -> float:
-        """Two-sided, of a value of 0 with everything visible."""
-        beyond = min((self.drawn[0] <= 0).sum(), (self.drawn[0] >= 0).sum())
-        return min(1.0, 2 * (int(beyond) + 1) / (self.drawn.shape[1] + 1))
+        """Two-sided, of a value of 0 with everything visible; 1 where it is undefined."""
+        draws = self.complete.draws
+        if np.isnan(self.complete.value):
+            return 1.0
+        return min(1.0, 2 * (int(min((draws <= 0).sum(), (draws >= 0).sum())) + 1) / (len(draws) + 1))
 
 
 def mean_over_targets(found: Sequence[Measured]) -> Measured:
@@ -70,8 +70,8 @@ def mean_over_targets(found: Sequence[Measured]) -> Measured:
     first = found[0]
     if any((each.videos, each.groups) != (first.videos, first.groups) for each in found):
         raise AqaError("the targets of a data set have not the same test videos, so their mean has no interval")
-    observed, drawn = (np.mean([getattr(each, part) for each in found], axis=0) for part in ("observed", "drawn"))
-    return Measured(first.videos, first.groups, observed, drawn)
+    complete, incomplete = ([getattr(each, part) for each in found] for part in ("complete", "incomplete"))
+    return Measured(first.videos, first.groups, mean_difference(complete), mean_difference(incomplete))
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -87,20 +87,18 @@ def measure(seeds: Sequence[pd.DataFrame], labels: Sequence[str]) -> Measured:
     """Of scores (n, patterns) by video of each seed, their labels in the last column; labels (n,): whose each is."""
     truth = seeds[0]["label"].to_numpy()
     units = numbered_labels(labels)
-    resampled = ResampledTarget(truth, np.concatenate(list(resamples(len(truth), DRAWS, 0, units))))
+    resampled = ResampledTarget(truth, np.concatenate(list(resamples(len(truth), DRAWS, 0, units)), axis=1))
+    complete, incomplete = [], []
+    for table in seeds:
+        first, *others = (estimate(table[name], resampled) for name in table if name != "label")
+        complete.append(first)
+        incomplete.append(mean_difference(others) if others else undefined(first))
+    return Measured(len(truth), len(np.unique(units)), mean_difference(complete), mean_difference(incomplete))
 
-    def both(values: Sequence[Any]) -> list[Any]:
-        """The complete set, which comes first, and the mean of the others; nothing where there is none."""
-        return [values[0], np.mean(values[1:], axis=0) if len(values) > 1 else np.nan * values[0]]
 
-    def observed(scores: Floats) -> float:
-        scored = ~np.isnan(scores)
-        return float(srcc(scores[scored], truth[scored]))
-
-    tables = [[table[name].to_numpy() for name in table if name != "label"] for table in seeds]
-    value = np.mean([both([observed(scores) for scores in table]) for table in tables], axis=0)
-    drawn = np.mean([both([resampled.srcc(scores) for scores in table]) for table in tables], axis=0)
-    return Measured(len(truth), len(np.unique(units)), value, drawn)
+def undefined(like: Estimate) -> Estimate:
+    """What there is nothing of, with as many draws."""
+    return Estimate(np.nan, np.full_like(like.draws, np.nan), np.zeros_like(like.perfect))
 
 
 def read_runs(folder: Path) -> dict[Place, dict[str, list[Path]]]:
@@ -150,20 +148,21 @@ def show_targets(
     rows = [["", "videos", "groups", names[1], "difference", "p", "Holm", "difference, mean of incomplete"]]
     for place, each, theirs, p in zip(places, found, base, corrected, strict=True):
         complete, incomplete = each.shown("+")
-        numbers = f"{each.videos}", f"{each.groups}", f"{theirs.observed[0]:.3f}"
+        numbers = f"{each.videos}", f"{each.groups}", f"{theirs.complete.value:.3f}"
         rows.append([place, *numbers, complete, f"{each.p:.3f}", f"{p:.3f}", incomplete])
     print(f"\n{names[0]} - {names[1]}\n" + "\n".join(align(rows)))
 
 
 def count_beyond(found: Sequence[Measured]) -> str:
     """On how many targets a difference is above 0 and below it, and on how many after Holm's correction."""
-    values = [each.p for each in found]
-    counts = [
-        [sum(p < LEVEL and sign * each.observed[0] > 0 for each, p in zip(found, ps, strict=True)) for sign in (1, -1)]
-        for ps in (values, holm(values))
-    ]
-    (ahead, behind), (ahead_holm, behind_holm) = counts
-    return f"{ahead} ({ahead_holm}) / {behind} ({behind_holm})"
+    values, gaps = [each.p for each in found], [each.complete.value for each in found]
+
+    def count(ps: Sequence[float], sign: int) -> int:
+        return sum(p < LEVEL and sign * gap > 0 for p, gap in zip(ps, gaps, strict=True))
+
+    corrected = holm(values)
+    ahead, behind = (f"{count(values, sign)} ({count(corrected, sign)})" for sign in (1, -1))
+    return f"{ahead} / {behind}"
 
 
 def show_set(name: str, by_target: Sequence[Mapping[str, Measured]], models: Iterable[str], baseline: str) -> None:
@@ -176,7 +175,7 @@ def show_set(name: str, by_target: Sequence[Mapping[str, Measured]], models: Ite
         base = [each[baseline] for each in by_target if model in each and baseline in each]
         mean, gaps = mean_over_targets(own), [a - b for a, b in zip(own, base, strict=True)]
         gap = [""] * 3 if model == baseline else [*mean_over_targets(gaps).shown("+"), count_beyond(gaps)]
-        rows.append((mean.observed[0], [model, f"{len(own)}", *mean.shown(), *gap]))
+        rows.append((mean.complete.value, [model, f"{len(own)}", *mean.shown(), *gap]))
     head = ["model", "targets", "everything visible", "mean of incomplete"]
     head += [f"- {baseline}", f"- {baseline}, incomplete", "targets ahead (Holm) / behind (Holm)"]
     videos, groups = next((each.videos, each.groups) for found in by_target for each in found.values())

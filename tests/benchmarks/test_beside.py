@@ -29,12 +29,13 @@ def test_a_better_model_is_ahead_and_the_same_one_is_not():
     own, base, labels = scores(0.3), scores(2.0, seed=1), [str(i) for i in range(60)]
     gap = measure([own], labels) - measure([base], labels)
     gain = stats.spearmanr(own["VA"], own["label"])[0] - stats.spearmanr(base["VA"], base["label"])[0]
-    assert gap.observed[0] == pytest.approx(gain)
-    assert np.quantile(gap.drawn, 0.025, axis=1).min() > 0
+    assert gap.complete.value == pytest.approx(gain)
+    assert min(gap.complete.interval.low, gap.incomplete.interval.low) > 0
     assert gap.p < 0.01
     assert gap.groups == 60
     same = measure([own], labels) - measure([own], labels)
-    assert not same.drawn.any()
+    assert not same.complete.draws.any()
+    assert not same.incomplete.draws.any()
     assert same.p == 1.0
     assert count_beyond([gap, same]) == "1 (1) / 0 (0)"
 
@@ -48,7 +49,7 @@ def test_groups_are_drawn_whole():
     )
     together = measure([doubled[0]], labels) - measure([doubled[1]], labels)
     assert together.groups == 60
-    widths = [np.ptp(np.quantile(gap.drawn[0], [0.025, 0.975])) for gap in (alone, together)]
+    widths = [np.ptp(np.quantile(gap.complete.draws, [0.025, 0.975])) for gap in (alone, together)]
     assert widths[1] == pytest.approx(widths[0], rel=0.1)  # five copies of a video say nothing new
 
 
@@ -56,18 +57,31 @@ def test_the_mean_over_targets_and_over_seeds_is_of_the_same_draws():
     labels = [str(i) for i in range(60)]
     first, second = (measure([scores(1.0, seed=seed)], labels) for seed in (1, 2))
     both = mean_over_targets([first, second])
-    assert both.observed == pytest.approx((first.observed + second.observed) / 2)
-    assert both.drawn == pytest.approx((first.drawn + second.drawn) / 2)
+    for part in ("complete", "incomplete"):
+        one, other, mean = (getattr(each, part) for each in (first, second, both))
+        assert mean.value == pytest.approx((one.value + other.value) / 2)
+        assert mean.draws == pytest.approx((one.draws + other.draws) / 2)
     seeds = measure([scores(1.0, seed=1), scores(1.0, seed=2)], labels)
-    assert seeds.drawn == pytest.approx(both.drawn)
+    assert seeds.complete.draws == pytest.approx(both.complete.draws)
+    assert seeds.incomplete.draws == pytest.approx(both.incomplete.draws)
     with pytest.raises(AqaError, match="not the same test videos"):
         mean_over_targets([first, measure([scores(1.0, n=50)], labels[:50])])
 
 
 def test_one_pattern_has_no_mean_of_incomplete_sets():
     alone = measure([scores(0.5)[["VA", "label"]]], [str(i) for i in range(60)])
-    assert np.isnan(alone.observed[1])
+    assert np.isnan(alone.incomplete.value)
     assert alone.shown()[0].startswith("0.")
+
+
+def test_many_videos_are_drawn_in_blocks_and_scores_that_are_all_equal_show_nothing():
+    labels = [str(i) for i in range(1200)]
+    base = measure([scores(1.0, n=1200)], labels)
+    assert base.complete.draws.shape == base.incomplete.draws.shape == (2000,)
+    constant = measure([scores(1.0, n=1200).assign(VA=0.5)], labels) - base
+    assert np.isnan(constant.complete.value)
+    assert constant.p == 1.0
+    assert count_beyond([constant]) == "0 (0) / 0 (0)"
 
 
 def test_runs_are_found_by_store_and_target(tmp_path, capsys):
@@ -84,7 +98,7 @@ def test_runs_are_found_by_store_and_target(tmp_path, capsys):
     found = measured_place(place, by_model, None)
     assert place[1] == "score"
     assert (found["ridge"].videos, found["ridge"].groups) == (60, 30)
-    assert (found["ensemble"] - found["ridge"]).observed[0] > 0
+    assert (found["ensemble"] - found["ridge"]).complete.value > 0
     show_set("mine", [found], ["ridge", "ensemble", "mome"], "ridge")
     shown = capsys.readouterr().out.splitlines()
     assert shown[1] == "mine: 60 videos, resampled in 30 groups"
