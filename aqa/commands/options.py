@@ -25,6 +25,12 @@ Level = Annotated[
     float | None, typer.Option(help="The level of the intervals of scores. Default: evaluate.level of the run.")
 ]
 RunArgument = Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")]
+RunsArgument = Annotated[
+    list[Path], typer.Argument(help="Folders of finished runs, or folders that contain them.", metavar="RUNS...")
+]
+AveragedRuns = Annotated[
+    list[Path], typer.Argument(help="The folder of a finished run, or several to average.", metavar="RUNS...")
+]
 StreamOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from aqa.commands.app import app, examples, say, show
-from aqa.commands.options import Device, Level, Memory, Overwrite, Plugin, RateOption, RunArgument, StreamOption
+from aqa.commands.options import (
+    AveragedRuns,
+    Device,
+    Level,
+    Memory,
+    Overwrite,
+    Plugin,
+    RateOption,
+    RunArgument,
+    RunsArgument,
+    StreamOption,
+)
 
 
 @app.command(
@@ -65,9 +76,7 @@ def evaluate(
     )
 )
 def predict(
-    run: Annotated[
-        list[Path], typer.Argument(help="The folder of a finished run, or several to average.", metavar="RUNS...")
-    ],
+    run: AveragedRuns,
     out: Annotated[Path, typer.Option(help="The file to write (CSV): id, visible, score, low, high.")],
     store: Annotated[
         Path | None, typer.Option(help="A feature store. Labels are not needed, and modalities may be missing.")
@@ -108,9 +117,7 @@ def predict(
     )
 )
 def explain(
-    run: Annotated[
-        list[Path], typer.Argument(help="The folder of a finished run, or several to average.", metavar="RUNS...")
-    ],
+    run: AveragedRuns,
     out: Annotated[
         Path | None, typer.Option(help="The folder to write: a page and tables. Default, of one run: RUN/explained.")
     ] = None,
@@ -160,9 +167,7 @@ def explain(
 
 @app.command(epilog=examples("aqa worth runs/quickstart", "aqa worth runs/seeds runs/models --out worth.csv"))
 def worth(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders of finished runs, or folders that contain them.", metavar="RUNS...")
-    ],
+    runs: RunsArgument,
     out: Annotated[Path | None, typer.Option(help="Write the numbers to this file (CSV) as well.")] = None,
     overwrite: Overwrite = False,
 ) -> None:

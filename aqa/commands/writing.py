@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aqa.commands.app import app, examples, say, show
-from aqa.commands.options import Device, Overwrite, Plugin, RunArgument
+from aqa.commands.options import Device, Overwrite, Plugin, RunArgument, RunsArgument
 
 
 @app.command(
@@ -18,9 +18,7 @@ from aqa.commands.options import Device, Overwrite, Plugin, RunArgument
     )
 )
 def report(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders of finished runs, or folders that contain them.", metavar="RUNS...")
-    ],
+    runs: RunsArgument,
     out: Annotated[Path, typer.Option(help="The folder to write: a page, tables, figures.")],
     published: Annotated[
         Path | None, typer.Option(help="A YAML file of results that others report, shown beside yours.")
