@@ -101,9 +101,9 @@ def undefined(like: Estimate) -> Estimate:
     return Estimate(np.nan, np.full_like(like.draws, np.nan), np.zeros_like(like.perfect))
 
 
-def read_runs(folder: Path) -> dict[Place, dict[str, list[Path]]]:
-    """The finished runs below a folder: by store and target, by model, in the order of their names."""
-    found: dict[Place, dict[str, list[Path]]] = {}
+def read_runs(folder: Path) -> dict[Place, dict[str, dict[int, Path]]]:
+    """The finished runs below a folder: by store and target, by model, by seed, in the order of their names."""
+    found: dict[Place, dict[str, dict[int, Path]]] = {}
     for metrics in sorted(folder.rglob("metrics.json")):
         config = metrics.with_name("config.yaml")
         if not config.exists() or not metrics.with_name("predictions.csv").exists():
@@ -112,7 +112,10 @@ def read_runs(folder: Path) -> dict[Place, dict[str, list[Path]]]:
         if (written["data"].get("folds") or {}).get("fold") is None:  # not a single fold of a cross-validation
             store = (metrics.parent / written["data"]["store"]).resolve()
             place = str(store), str(written["data"]["target"])
-            found.setdefault(place, {}).setdefault(written["model"]["name"], []).append(metrics.parent)
+            by_seed = found.setdefault(place, {}).setdefault(written["model"]["name"], {})
+            other = by_seed.setdefault(written["train"]["seed"], metrics.parent)
+            if other != metrics.parent:
+                raise AqaError(f"{other} and {metrics.parent} are runs of one model and seed; leave one of them out")
     return found
 
 
@@ -124,17 +127,17 @@ def read_table(run: Path) -> tuple[pd.DataFrame, pd.Series | None]:
     return scores.assign(label=first["label"]), first.get("group")
 
 
-def measured_place(place: Place, by_model: Mapping[str, Sequence[Path]], group: str | None) -> dict[str, Measured]:
+def measured_place(place: Place, by_model: Mapping[str, Mapping[int, Path]], group: str | None) -> dict[str, Measured]:
     """Every model that has runs on a target. group: of the store, to draw whole; None: the folds' own, or videos."""
     found = {}
     for model, runs in by_model.items():
-        tables, groups = zip(*(read_table(run) for run in runs), strict=True)
+        tables, groups = zip(*(read_table(run) for run in runs.values()), strict=True)
         labels = tables[0].index if groups[0] is None else groups[0]
         if groups[0] is None and group is not None:
             with FeatureStore(place[0]) as opened:
                 labels = pd.Series(opened.group(group), index=opened.ids).loc[tables[0].index]
         if any(not table.index.equals(tables[0].index) for table in tables):
-            raise AqaError(f"{', '.join(map(str, runs))} have not the same test videos")
+            raise AqaError(f"{', '.join(map(str, runs.values()))} have not the same test videos")
         found[model] = measure(tables, list(labels))
     return found
 

@@ -89,6 +89,7 @@ def test_runs_are_found_by_store_and_target(tmp_path, capsys):
         folder = tmp_path / "runs" / model
         folder.mkdir(parents=True)
         config = {"data": {"store": "../../mine.h5", "target": "score"}, "model": {"name": model}}
+        config["train"] = {"seed": 0}
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         (folder / "metrics.json").write_text("{}")
         table = scores(noise).assign(id=[f"v{i}" for i in range(60)])
@@ -105,3 +106,15 @@ def test_runs_are_found_by_store_and_target(tmp_path, capsys):
     assert shown[4].startswith("ensemble")
     assert shown[5].startswith("ridge")
     assert len(shown) == 6
+
+
+def test_two_runs_of_one_model_and_seed_are_not_averaged_as_two_seeds(tmp_path):
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        config = {"data": {"store": "../mine.h5", "target": "score"}, "model": {"name": "ridge"}, "train": {"seed": 0}}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (folder / "metrics.json").write_text("{}")
+        (folder / "predictions.csv").write_text("id,pattern,score,label\n")
+    with pytest.raises(AqaError, match=r"first and .*second are runs of one model and seed"):
+        read_runs(tmp_path)
