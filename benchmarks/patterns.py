@@ -1,11 +1,11 @@
 """What scoring a batch under all its missing patterns costs beside scoring it under the complete one, by model.
 
-    python -m benchmarks.patterns                  one thread
+    python -m benchmarks.patterns --processor-time                  one thread
 
 Batches and models as in `benchmarks.models`: 32 videos in the shapes of the synthetic preset fisv_small, a third of
 whose clips may be padding, hidden width 64. Of each model whose patterns share work the complete pattern alone, the
 seven subsets together, and the seven one after the other take turns in one process. The ratios of their times are the
-figures to compare; on a CPU these are seconds of the processor, which other programs do not lengthen. Beside them are
+figures to compare; with --processor-time they are of seconds that other programs do not lengthen. Beside them are
 the ratios of the operations counted, which do not depend on the machine. The table at the end, in Markdown, is for
 docs/performance.md. `--models` takes others too: their patterns are scored one by one. `--memory` measures, in place of
 times, the most memory that scoring takes at once, in a process of its own for each figure.
@@ -14,7 +14,6 @@ times, the most memory that scoring takes at once, in a process of its own for e
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, cast
@@ -25,7 +24,20 @@ from torch import Tensor
 from aqa.models import MODELS, AQAModel
 from aqa.models.base import Example
 from aqa.models.ensemble import visible_sets
-from benchmarks.harness import Report, Spread, Work, by_turns, operations, options, parsed, peak_memory, ratios, short
+from benchmarks.harness import (
+    Report,
+    Spread,
+    Work,
+    add_processor_time,
+    by_turns,
+    clock_of,
+    operations,
+    options,
+    parsed,
+    peak_memory,
+    ratios,
+    short,
+)
 from benchmarks.models import COMPARED, markdown, model_settings
 from benchmarks.steps import Shape, build_small, random_batch, shape_of
 
@@ -47,14 +59,15 @@ def main() -> None:
     parser.add_argument("--preset", default="fisv_small", help="the synthetic data set whose shapes are taken")
     parser.add_argument("--rows", type=int, default=32, help="videos in the batch")
     parser.add_argument("--memory", action="store_true", help="measure memory in place of time")
+    add_processor_time(parser)
     arguments, device = parsed(parser)
+    clock = clock_of(arguments)
     if arguments.memory:
         memory(Report("patterns_memory", arguments, device), arguments, device)
         return
     report, settings = Report("patterns", arguments, device), model_settings()
     shape = shape_of(arguments.preset, arguments.rows)
     batch, rows = random_batch(shape, device, padded=True), []
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
     for name in arguments.models:
         report.section(name)
         model = build_small(name, shape.widths, **settings[name]).to(device).eval()
