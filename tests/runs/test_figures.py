@@ -12,6 +12,7 @@ from matplotlib.text import Text
 
 from aqa.reporting import charts
 from aqa.runs import figures
+from aqa.runs.drawing import DPI, save
 
 SCORES = {"srcc": 0.5, "srcc_low": 0.4, "srcc_high": 0.6, "n": 30}
 METRICS = {
@@ -31,11 +32,11 @@ def kept(monkeypatch):
     """The figures drawn, kept for the test to look at."""
     drawn = []
 
-    def save(figure, path):
-        figure.savefig(path)
+    def keep(figure, path):
+        save(figure, path)
         drawn.append(figure)
 
-    monkeypatch.setattr(figures, "_save", save)
+    monkeypatch.setattr(figures, "save", keep)
     return drawn
 
 
@@ -98,9 +99,18 @@ def test_training_curves_show_what_only_a_later_stage_has(tmp_path, kept):
 def test_router_weights_are_written_in_their_cells(tmp_path, kept):
     weights = {"VAF": np.array([[0.75, 0.25], [0.5, 0.5]]), "V": np.eye(2)}
     figures.router_weights(weights, ["visual", "audio"], tmp_path / "figure.png")
-    first = kept[0].axes[0]
-    assert [t.get_text() for t in first.texts] == ["0.75", "0.25", "0.50", "0.50"]
-    assert [t.get_text() for t in first.get_xticklabels()] == ["visual", "audio"]
+    axes = kept[0].axes[0]
+    found = {tuple(t.get_position()): t.get_text() for t in axes.texts}
+    assert {at: text for at, text in found.items() if at[1] >= 0} == {
+        **{(0, 0): "0.75", (1, 0): "0.25", (0, 1): "0.50", (1, 1): "0.50"},
+        **{(3, 0): "1.00", (4, 0): "0.00", (3, 1): "0.00", (4, 1): "1.00"},
+    }
+    assert [text for at, text in found.items() if at[1] < 0] == ["VAF", "V"]
+    assert axes.get_xticks().tolist() == [0, 1, 3, 4]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["visual", "audio"] * 2
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["visual", "audio"]
+    drawn = np.ma.filled(axes.images[0].get_array(), np.nan)
+    np.testing.assert_array_equal(drawn, [[0.75, 0.25, np.nan, 1, 0], [0.5, 0.5, np.nan, 0, 1]])
 
 
 def words(figure):
@@ -146,17 +156,37 @@ def test_no_figure_shows_markup_or_lacks_a_label(tmp_path, kept):
     assert {"stream", "expert", "router weight of the expert"} <= set(words(kept[3]))
 
 
-def test_a_figure_has_the_pixels_that_savefig_gives(tmp_path, monkeypatch):
-    def drawn(name):
-        truth = np.arange(5.0)
-        figures.predicted_against_true(METRICS, {"VAF": truth, "VA": truth, "F": truth}, truth, tmp_path / name)
-        figures.router_weights({"VAF": np.eye(2), "V": np.eye(2)}, ["visual", "audio"], tmp_path / f"router-{name}")
-        return [plt.imread(tmp_path / each) for each in (name, f"router-{name}")]
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e7])
+@pytest.mark.parametrize("patterns", [["VAF"], ["VAF", "VA", "F"], [f"snippet-masked-{i} 80 %" for i in range(9)]])
+def test_no_label_is_cut_off_or_runs_into_another_panel(tmp_path, kept, scale, patterns):
+    metrics = {**METRICS, "patterns": dict.fromkeys(patterns, SCORES)}
+    folds = {"description": "2 folds", "each": [{"srcc": dict.fromkeys(patterns, 0.4)}] * 2}
+    by_fold = {**metrics, "patterns": {name: {"srcc": 0.5, "srcc_folds": 0.6} for name in patterns}, "folds": folds}
+    truth = np.linspace(-1.237, 3.6, 30) * scale
+    history = [{"epoch": e, "loss": scale / e, "valid_srcc": 0.001 * e} for e in range(1, 40)]
+    path = tmp_path / "figure.png"
+    figures.srcc_by_pattern(metrics, path)
+    figures.srcc_by_fold(by_fold, path)
+    figures.predicted_against_true(metrics, dict.fromkeys(patterns, -truth), truth, path)
+    figures.training_curves(history, METRICS["selection"], path)
+    figures.router_weights(dict.fromkeys(patterns, np.eye(3)), ["visual", "body_pose_3d", "flow"], path)
+    for figure in kept:
+        renderer = figure.canvas.get_renderer()
+        panels = [axes for axes in figure.axes if axes.axison]
+        boxes = [panel.get_tightbbox(renderer) for panel in panels]
+        for i, box in enumerate(boxes):
+            assert box.x0 >= 0, panels[i].get_title()
+            assert box.y0 >= 0, panels[i].get_title()
+            assert box.y1 <= figure.bbox.height + 1, panels[i].get_title()
+            assert not [other for other in boxes[i + 1 :] if box.overlaps(other.padded(-1))], panels[i].get_title()
+        labels = [figure._supxlabel, figure._supylabel]
+        assert not [box for box in boxes for t in labels if t and box.overlaps(t.get_window_extent(renderer))]
 
-    ours = drawn("ours.png")
-    monkeypatch.setattr(figures, "_save", lambda figure, path: figure.savefig(path, dpi=figures.DPI))
-    for own, plain in zip(ours, drawn("plain.png"), strict=True):
-        np.testing.assert_array_equal(own, plain)
+
+def test_a_file_has_the_pixels_of_the_figure(tmp_path, kept):
+    figures.srcc_by_pattern(METRICS, tmp_path / "ours.png")
+    kept[0].savefig(tmp_path / "plain.png", dpi=DPI)
+    np.testing.assert_array_equal(plt.imread(tmp_path / "ours.png"), plt.imread(tmp_path / "plain.png"))
 
 
 @pytest.mark.parametrize("collects", [True, False])
