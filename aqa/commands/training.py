@@ -69,6 +69,10 @@ def sweep(
     plugin: Plugin = None,
 ) -> None:
     """Run a grid of experiments. Runs that are done are not run again."""
+    if not (dry_run or status or best or export_wandb):
+        from aqa.sweeps.workers import import_once
+
+        import_once()  # while this process imports what it needs itself
     from aqa.sweeps.sweep import sweep as run_sweep
 
     result = run_sweep(
@@ -109,6 +113,10 @@ def tune(
 
     Every model gets the same number of trials. The best settings of each are then run, and scored once on test.
     """
+    if jobs > 1 and not (dry_run or status or export_wandb):
+        from aqa.sweeps.workers import import_once
+
+        import_once()
     from aqa.sweeps.tune import tune as run_tune
     from aqa.system.devices import keep_freed_memory
 

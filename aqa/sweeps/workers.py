@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aqa.errors import AqaError
 from aqa.system.signals import away_from_terminal, stop_here_if_asked, stopped_by_parent, uninterrupted
 
 POLL = 0.2
+#: What a process of a sweep or search imports before its first run is done.
+IMPORTED = ["aqa.sweeps.local", "aqa.runs.run", "aqa.runs.figures", "pandas", "scipy.stats"]
+
+
+def import_once() -> None:
+    """Let the processes of this program be forked from one that imports what they all need, and begin with it now.
+
+    For a program that is ours: how its processes start is chosen for all of it, and the one that they are forked from
+    stays until it ends. Linux only, where forking what has no threads is safe; elsewhere each imports by itself.
+    """
+    if sys.platform != "linux":
+        return
+    from multiprocessing import forkserver  # not to be had on Windows
+
+    multiprocessing.set_start_method("forkserver", force=True)
+    multiprocessing.set_forkserver_preload(IMPORTED)
+    with away_from_terminal(and_terminated=True):
+        forkserver.ensure_running()
 
 
 def keep_at_work(
@@ -29,13 +48,16 @@ def keep_at_work(
     on_change is called every now and then. most: processes that have something to do, where these are fewer. The
     processes are stopped where this is left early.
     """
-    context = multiprocessing.get_context("spawn")
+    forked = multiprocessing.get_start_method(allow_none=True) == "forkserver"
+    context: Any = multiprocessing.get_context("forkserver" if forked else "spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
     gpus = _gpus()
 
     def hire(number: int) -> None:
         gpu = gpus[number % len(gpus)] if gpus else None
-        worker = context.Process(target=_work, args=(work, arguments, threads, gpu), name=f"worker {number}")
+        worker = context.Process(
+            target=_work, args=(work, arguments, threads, gpu, dict(os.environ)), name=f"worker {number}"
+        )
         with uninterrupted(), away_from_terminal():  # or there would be a process that nobody knows of
             worker.start()
             workers[number] = worker
@@ -67,10 +89,21 @@ def _gpus() -> list[str]:
     return allowed.split(",") if allowed else [str(i) for i in range(torch.cuda.device_count())]
 
 
-def _work(work: Callable[..., None], arguments: tuple[Any, ...], threads: int, gpu: str | None) -> None:
-    """Work in a process of its own; what keeps it from that is one line, and the parent lists what it had."""
+def _work(
+    work: Callable[..., None],
+    arguments: tuple[Any, ...],
+    threads: int,
+    gpu: str | None,
+    environment: Mapping[str, str],
+) -> None:
+    """Work in a process of its own; what keeps it from that is one line, and the parent lists what it had.
+
+    environment: the parent's; a process that was forked from another has that one's, as it was when it started.
+    """
     try:
         with stopped_by_parent():
+            os.environ.clear()
+            os.environ.update(environment)
             if gpu is not None:
                 os.environ["CUDA_VISIBLE_DEVICES"] = gpu
             import torch
@@ -79,6 +112,7 @@ def _work(work: Callable[..., None], arguments: tuple[Any, ...], threads: int, g
 
             keep_freed_memory()
             torch.set_num_threads(threads)
+            gc.freeze()  # what is imported stays, and need not be looked through for garbage
             work(*arguments)
     except (AqaError, OSError) as error:  # the folder is gone, or the disk is full
         sys.exit(f"aqa: {error}")

@@ -43,10 +43,11 @@ def exit_status(stop: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def stoppable(signals: Sequence[signal.Signals] = tuple(RAISED)) -> Iterator[None]:
+def stoppable(signals: Sequence[signal.Signals] = tuple(RAISED), hurried: bool = True) -> Iterator[None]:
     """Signals raise KeyboardInterrupt in the block, once; a second ends the process and its children at once.
 
-    A signal that the parent left ignored stays ignored: shells do so for what runs in the background, nohup for SIGHUP.
+    hurried: that a second does so; else it changes nothing. A signal that the parent left ignored stays ignored: shells
+    do so for what runs in the background, nohup for SIGHUP.
     """
     if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
@@ -58,7 +59,7 @@ def stoppable(signals: Sequence[signal.Signals] = tuple(RAISED)) -> Iterator[Non
     _raised = False
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+            signal.signal(number, _stop if hurried else _stop_once)
     sys.unraisablehook = partial(_not_heard, hook)
     try:
         yield
@@ -79,6 +80,11 @@ def _stop(signum: int, frame: object) -> None:
         os._exit(128 + signum)
     if not _held:
         _raise()
+
+
+def _stop_once(signum: int, frame: object) -> None:
+    if not _asked:
+        _stop(signum, frame)
 
 
 def _raise() -> None:
@@ -116,15 +122,20 @@ def stop_here_if_asked() -> None:
 
 
 @contextmanager
-def away_from_terminal() -> Iterator[None]:
-    """Processes that are started in the block get no signal that a terminal sends to all: their parent stops them."""
+def away_from_terminal(and_terminated: bool = False) -> Iterator[None]:
+    """Processes that are started in the block get no signal that a terminal sends to all: their parent stops them.
+
+    and_terminated: nor SIGTERM, which a scheduler sends to all. It is for one that waits for others to end in good
+    order, and itself ends with its parent.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)
+    blocked = [*FROM_TERMINAL, signal.SIGTERM] if and_terminated else FROM_TERMINAL
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         resource_tracker.ensure_running()  # the first start of a process would start it, and unblock Ctrl-C again
-        signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -134,13 +145,16 @@ def away_from_terminal() -> Iterator[None]:
 def stopped_by_parent() -> Iterator[None]:
     """In a child process: SIGTERM, or the parent's death, ends the block in good order and the process with status 143.
 
-    Ctrl-C and a closed terminal are for the parent.
+    Ctrl-C and a closed terminal are for the parent. A second SIGTERM changes nothing: a scheduler sends one to all
+    processes, whereupon the parent sends another. A parent in a hurry kills.
     """
     for number in FROM_TERMINAL:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_outlive_nobody, daemon=True).start()
     try:
-        with stoppable([signal.SIGTERM]):
+        with stoppable([signal.SIGTERM], hurried=False):
+            if hasattr(signal, "pthread_sigmask"):  # not on Windows; what it was forked from may have blocked it
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
             yield
     except KeyboardInterrupt as stop:
         sys.exit(exit_status(stop))

@@ -181,10 +181,10 @@ def test_a_sweep_that_is_stopped_saves_its_run_and_says_so(here, how, status, st
     folder = SweepFolder(here / "runs" / "s")
     process = start_sweep(here)
     wait_for(lambda: epochs(here, points[1]) > 2)
-    if how in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all processes
-        os.killpg(process.pid, how)
-    else:
+    if how == signal.SIGKILL:
         os.kill(process.pid, how)
+    else:  # a terminal sends them to all processes, and a scheduler does so with SIGTERM
+        os.killpg(process.pid, how)
     found, said = ended(process)
     assert found == status
     assert "Traceback" not in said

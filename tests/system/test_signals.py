@@ -56,6 +56,21 @@ def test_a_block_that_is_not_to_be_interrupted_comes_to_its_end_first():
         pass
 
 
+def test_a_child_that_is_told_twice_comes_to_its_end_first():
+    """A scheduler sends SIGTERM to all, and the parent, which got it too, sends another."""
+    done = []
+
+    def work():
+        with stoppable([signal.SIGTERM], hurried=False), uninterrupted():
+            send(signal.SIGTERM)
+            send(signal.SIGTERM)
+            done.append("to the end")
+
+    with pytest.raises(Terminated):
+        work()
+    assert done == ["to the end"]
+
+
 def test_what_is_still_to_be_done_when_a_signal_came_is_done_to_its_end():
     done = []
 

@@ -1,0 +1,44 @@
+"""Processes that share out work: how they start, and what they begin with."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from aqa.sweeps import workers
+
+PROGRAM = """
+import json, os, sys, time
+from pathlib import Path
+
+def work(file):
+    from aqa.sweeps import workers
+    known = [name for name in workers.IMPORTED if name in sys.modules]
+    environment = [os.environ.get(name) for name in ("SET", "UNSET")]
+    Path(file).write_text(json.dumps([*environment, os.getcwd(), known, sys.argv[1:]]))
+
+if __name__ == "__main__":
+    from aqa.sweeps import workers
+    if sys.argv[1] == "together":
+        workers.import_once()
+    os.environ["SET"] = "after it was started"
+    os.environ.pop("UNSET")
+    os.mkdir("later")
+    os.chdir("later")
+    workers.keep_at_work(1, work, (sys.argv[2],), lambda: True, print)
+"""
+
+
+@pytest.mark.parametrize("how", ["together", "each by itself"])
+def test_a_process_begins_as_its_parent_is_when_it_starts_it(tmp_path, how):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "program.py", how, str(tmp_path / "found.json")]
+    environment = {**os.environ, "UNSET": "before it was started"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    set_, unset, folder, known, arguments = json.loads((tmp_path / "found.json").read_text())
+    assert (set_, unset, folder) == ("after it was started", None, str(tmp_path / "later"))
+    assert arguments == command[2:]
+    assert (known == workers.IMPORTED) == (how == "together" and sys.platform == "linux")
