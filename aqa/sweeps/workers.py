@@ -15,7 +15,7 @@ from aqa.system.signals import away_from_terminal, stop_here_if_asked, stopped_b
 
 POLL = 0.2
 #: What a process of a sweep or search imports before its first run is done.
-IMPORTED = ["aqa.sweeps.local", "aqa.runs.run", "aqa.runs.figures", "pandas", "scipy.stats"]
+PRELOADED = ["aqa.sweeps.local", "aqa.runs.run", "aqa.runs.figures", "pandas", "scipy.stats"]
 
 
 def import_once() -> None:
@@ -29,7 +29,7 @@ def import_once() -> None:
     from multiprocessing import forkserver  # not to be had on Windows
 
     multiprocessing.set_start_method("forkserver", force=True)
-    multiprocessing.set_forkserver_preload(IMPORTED)
+    multiprocessing.set_forkserver_preload(PRELOADED)
     with away_from_terminal(and_terminated=True):
         forkserver.ensure_running()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 def work(file):
     from aqa.sweeps import workers
-    known = [name for name in workers.IMPORTED if name in sys.modules]
+    known = [name for name in workers.PRELOADED if name in sys.modules]
     environment = [os.environ.get(name) for name in ("SET", "UNSET")]
     Path(file).write_text(json.dumps([*environment, os.getcwd(), known, sys.argv[1:]]))
 
@@ -41,4 +41,4 @@ def test_a_process_begins_as_its_parent_is_when_it_starts_it(tmp_path, how):
     set_, unset, folder, known, arguments = json.loads((tmp_path / "found.json").read_text())
     assert (set_, unset, folder) == ("after it was started", None, str(tmp_path / "later"))
     assert arguments == command[2:]
-    assert (known == workers.IMPORTED) == (how == "together" and sys.platform == "linux")
+    assert (known == workers.PRELOADED) == (how == "together" and sys.platform == "linux")
