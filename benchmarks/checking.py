@@ -10,6 +10,7 @@ clock, and in processor time, which other programs on the machine change least.
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 import time
 import zlib
@@ -71,8 +72,12 @@ def published(folder: Path, videos: int) -> list[Path]:
 
 
 def read_and_checked(files: Sequence[Path]) -> int:
-    """The CRC-32 of files, read from beginning to end."""
-    memory, crc = memoryview(bytearray(BYTES_AT_ONCE)), 0
+    """The CRC-32 of files, read from beginning to end.
+
+    Into memory that begins at a page, as the files' bytes do in the page cache: a copy to an address 16 bytes after
+    that, where large arrays of Python begin, takes twice as long on common processors.
+    """
+    memory, crc = memoryview(mmap.mmap(-1, BYTES_AT_ONCE)), 0
     for path in files:
         with open(path, "rb", buffering=0) as file:
             while count := file.readinto(memory):

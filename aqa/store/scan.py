@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aqa.store.store import FeatureStore, Target, crc_of
 
+IN_CACHE = 2**19  # bytes that are read, checked and summed before the next: half the L2 cache of a common processor
 LARGEST = 1e6  # above it a network's products in float32 lose what is small
 LEAK = 0.98  # rank correlation of a channel's mean with a target from which on it is said to know the score
 FEWEST_FOR_LEAK = 12  # labelled videos; among as few, chance reaches LEAK in one of 10 ** 7 channels
@@ -38,33 +41,64 @@ class Scan:
 def scan(store: FeatureStore, modality: str) -> Scan:
     """Read one modality, a stream at a time."""
     found = Scan(means=np.full((len(store), store.widths[modality]), np.nan))
-    lowest, highest = np.full(store.widths[modality], np.inf), np.full(store.widths[modality], -np.inf)
     alike_by_crc: dict[tuple[int, int], list[int]] = {}
-    offsets = store.offsets[modality]
-    longest = int(np.diff(offsets).max(initial=0))
-    memory = np.empty((longest, store.widths[modality]), store.dtypes[modality])  # for all: fresh memory costs more
-    for row in map(int, np.flatnonzero(np.diff(offsets))):
-        stored = memory[: offsets[row + 1] - offsets[row]]
-        store.read_into(modality, int(offsets[row]), stored)
-        crc = crc_of(stored)
-        if store.is_intact(modality, row, stored, crc) is False:
+    lengths = np.diff(store.offsets[modality])
+    if not store.widths[modality]:
+        return replace(found, zero=np.flatnonzero(lengths).tolist())
+    memory = _block(store, modality)
+    for row in map(int, np.flatnonzero(lengths)):
+        crc, low, high, total = _read_through(store, modality, row, memory)
+        if store.is_intact(modality, row, crc) is False:
             found.damaged.append(row)
-        clips = stored.astype(np.float32, copy=False)
-        low, high = clips.min(axis=0), clips.max(axis=0)
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):  # either is NaN where one of the numbers is
+        if not (math.isfinite(low) and math.isfinite(high)):  # either is NaN where one of the numbers is
             found.bad.append(row)
             continue
-        if not (low.any() or high.any()):
+        if low == high == 0:
             found.zero.append(row)
-        found.means[row] = clips.mean(axis=0, dtype=np.float64)
-        lowest, highest = np.minimum(lowest, low), np.maximum(highest, high)
-        alike_by_crc.setdefault((len(clips), crc), []).append(row)
-    known = np.isfinite(lowest)
-    found.largest = float(np.maximum(-lowest, highest)[known].max(initial=0.0))
-    found.constant = bool(known.any() and (lowest == highest)[known].all())
+        found.means[row] = total / lengths[row]
+        found.largest = max(found.largest, -low, high)
+        alike_by_crc.setdefault((int(lengths[row]), crc), []).append(row)
+    found.constant = _is_constant(store, modality, found.means)
     for rows in alike_by_crc.values():
         found.alike += equal_streams(store, modality, rows) if len(rows) > 1 else []
     return found
+
+
+def _block(store: FeatureStore, modality: str) -> NDArray[np.floating[Any]]:
+    """Memory for clips (n, D) that are read together, whole chunks of the file: for all, as fresh memory costs more."""
+    dtype, chunk = np.dtype(store.dtypes[modality]), store.chunk(modality)
+    clips = max(IN_CACHE // (store.widths[modality] * dtype.itemsize), 1)
+    longest = int(np.diff(store.offsets[modality]).max(initial=0))
+    return np.empty((min(-(-clips // chunk) * chunk, longest), store.widths[modality]), dtype)
+
+
+def _read_through(
+    store: FeatureStore, modality: str, row: int, memory: NDArray[np.floating[Any]]
+) -> tuple[int, float, float, NDArray[np.float64]]:
+    """A stream's checksum, lowest and highest number and sum over clips (D,), all of a block while it is in cache."""
+    crc, low, high = 0, math.inf, -math.inf
+    total = np.zeros(memory.shape[1])
+    start, stop = map(int, store.offsets[modality][row : row + 2])
+    for first in range(start, stop, len(memory)):
+        stored = memory[: stop - first]
+        store.read_into(modality, first, stored)
+        crc = crc_of(stored, crc)
+        clips = stored.astype(np.float32, copy=False)
+        low, high = np.minimum(low, clips.min()), np.maximum(high, clips.max())  # not Python's min, which drops NaN
+        if math.isfinite(low) and math.isfinite(high):
+            total += clips.sum(axis=0, dtype=np.float64)
+    return crc, float(low), float(high), total
+
+
+def _is_constant(store: FeatureStore, modality: str, means: NDArray[np.float64]) -> bool:
+    """Whether every clip of every video is the same. means: (N, D), NaN for videos that do not count.
+
+    Then all means are; only where they are is anything read again.
+    """
+    rows = [int(row) for row in np.flatnonzero(~np.isnan(means[:, 0]))]
+    if not rows or not all(np.array_equal(means[row], means[rows[0]]) for row in rows):
+        return False
+    return all((store.read_sample(modality, row) == means[rows[0]]).all() for row in rows)
 
 
 def equal_streams(store: FeatureStore, modality: str, rows: Sequence[int]) -> list[list[int]]:
@@ -96,19 +130,36 @@ def leaks(means: NDArray[np.float64], targets: Mapping[str, Target]) -> list[tup
     means: (N, D), NaN if a video has none. Of Spearman's correlation the size counts, from LEAK on.
     """
     found = []
-    ranks: dict[bytes, NDArray[np.float64]] = {}  # targets that are labelled for the same videos share them
+    there = np.isfinite(means).all(axis=1)
     for name, target in targets.items():
-        rows = np.isfinite(target.values) & np.isfinite(means).all(axis=1)
-        count = int(rows.sum())
-        if count < FEWEST_FOR_LEAK:
+        rows = np.flatnonzero(np.isfinite(target.values) & there)
+        if len(rows) < FEWEST_FOR_LEAK:
             continue
-        if rows.tobytes() not in ranks:
-            ranks[rows.tobytes()] = _centred_ranks(means[rows])
-        channels, score = ranks[rows.tobytes()], _centred_ranks(target.values[rows][:, None])[:, 0]
+        score = _centred_ranks(target.values[rows][:, None])[:, 0]
+        if not score.any():  # nothing follows scores that are all the same
+            continue
+        may_leak = _may_leak(means, rows, score)
+        channels = _centred_ranks(means[np.ix_(rows, may_leak)])
         size = np.sqrt((channels**2).sum(axis=0) * (score**2).sum())
         srcc = np.divide(channels.T @ score, size, out=np.zeros(len(size)), where=size > 0)
-        found += [(name, int(channel), float(srcc[channel]), count) for channel in np.flatnonzero(abs(srcc) >= LEAK)]
+        leaking = np.flatnonzero(abs(srcc) >= LEAK)
+        found += [(name, int(may_leak[each]), float(srcc[each]), len(rows)) for each in leaking]
     return found
+
+
+def _may_leak(means: NDArray[np.float64], rows: NDArray[np.int64], score: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Channels of means (N, D) that order pairs of videos nearly as the score (n,) does, or the other way round.
+
+    All others cannot reach LEAK, and need no ranks. With ranks u of a channel and v of the score, both of length 1,
+    |u - v|^2 = 2 (1 - SRCC). A pair that v has apart by g, and u not in that order, adds g^2 / 2 or more to it. score:
+    centred ranks. Each video is in one pair, those in the middle of the order aside.
+    """
+    order = np.argsort(score)
+    low, high = order[: len(order) // 2], order[-(len(order) // 2) :]
+    gaps = (score[high] - score[low]) ** 2 / (score**2).sum()
+    apart = means[rows[high]] - means[rows[low]]
+    agreeing = np.maximum(gaps @ (apart > 0), gaps @ (apart < 0))
+    return np.flatnonzero(agreeing >= gaps.sum() - 4 * (1 - LEAK) - 1e-9)
 
 
 def _centred_ranks(columns: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -371,12 +371,10 @@ class FeatureStore:
         """One sample's clips, (T, D) float32; T is 0 where the modality is absent."""
         return self.read_stored(modality, row).astype(np.float32, copy=False)
 
-    def is_intact(
-        self, modality: str, row: int, stored: NDArray[np.floating[Any]], crc: int | None = None
-    ) -> bool | None:
-        """Whether clips that `read_stored` gave fit the checksum that was written with them; None without one.
+    def is_intact(self, modality: str, row: int, crc: int | None = None) -> bool | None:
+        """Whether a sample's clips fit the checksum that was written with them; None without one.
 
-        crc: of the clips, where it is known.
+        crc: of what `read_stored` gives, where it is known.
         """
         known = self.checksums.get(modality)
         if known is None:
@@ -384,7 +382,7 @@ class FeatureStore:
         if modality in self.converted:  # the checksum is of the file's own bytes
             start, stop = self.offsets[modality][row : row + 2]
             crc = crc_of(self._values[modality][start:stop])
-        return bool((crc_of(stored) if crc is None else crc) == known[row])
+        return bool((crc_of(self.read_stored(modality, row)) if crc is None else crc) == known[row])
 
     def read_stored(self, modality: str, row: int) -> NDArray[np.floating[Any]]:
         """One sample's clips (T, D) in the type `dtypes[modality]`."""
@@ -418,9 +416,9 @@ def differ_in_length(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
     return ((lengths > 0) & (lengths != lengths.max(axis=1, keepdims=True))).any(axis=1)
 
 
-def crc_of(values: NDArray[Any]) -> int:
-    """CRC-32 of an array's bytes, as zlib and many a tool compute it."""
-    return zlib.crc32(np.ascontiguousarray(values).data.cast("B")) if values.size else 0
+def crc_of(values: NDArray[Any], crc: int = 0) -> int:
+    """CRC-32 of an array's bytes, as zlib and many a tool compute it. crc: of the bytes before them."""
+    return zlib.crc32(np.ascontiguousarray(values), crc) if values.size else crc
 
 
 def crc_of_texts(texts: Sequence[str]) -> int:

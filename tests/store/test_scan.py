@@ -1,12 +1,13 @@
 """What reading every stream tells: leakage, copies, numbers that cannot be right; and no alarm where nothing is."""
 
+import h5py
 import numpy as np
 import pytest
 from scipy import stats
 
 from aqa.store.inspect import inspect_store
-from aqa.store.scan import LEAK, leaks
-from aqa.store.store import Modality, Target
+from aqa.store.scan import LEAK, leaks, scan
+from aqa.store.store import FeatureStore, Modality, Target
 from aqa.store.synthetic import make_synthetic
 from aqa.store.write import write_store
 
@@ -82,6 +83,79 @@ def test_chance_gives_no_alarm():
         assert leaks(means, {f"T{i}": Target(rng.normal(size=count), -9, 9) for i in range(3)}) == []
 
 
+@pytest.mark.parametrize("labels", ["all apart", "many ties", "two classes", "one apart", "half unlabelled"])
+@pytest.mark.parametrize("count", [13, 40])
+def test_every_channel_that_reaches_the_bound_is_found(labels, count):
+    """Most channels are told by pairs of videos; none that the ranks of all videos would have told is lost."""
+    rng = np.random.default_rng(count)
+    values = {
+        "all apart": rng.normal(size=count),
+        "many ties": rng.integers(0, 4, count).astype(float),
+        "two classes": (np.arange(count) % 3 == 0).astype(float),
+        "one apart": (np.arange(count) == 4).astype(float),
+        "half unlabelled": np.where(np.arange(2 * count) % 2, rng.normal(size=2 * count), np.nan),
+    }[labels]
+    noise = np.geomspace(1e-3, 3, 300) * rng.choice([-1, 1], 300)  # from an exact copy of the score to nothing of it
+    means = np.nan_to_num(values)[:, None] * np.sign(noise) + rng.normal(size=(len(values), 300)) * abs(noise)
+    means[:, ::5] = means[:, ::5].round(1)
+    rows = np.isfinite(values)
+    expected = [stats.spearmanr(channel, values[rows])[0] for channel in means[rows].T]
+    found = leaks(means, {"TES": Target(values, -9, 9)})
+    assert [channel for _, channel, _, _ in found] == [c for c, srcc in enumerate(expected) if abs(srcc) >= LEAK]
+    assert [srcc for _, _, srcc, _ in found] == pytest.approx([srcc for srcc in expected if abs(srcc) >= LEAK])
+    assert 0 < len(found) < 300
+
+
+def test_scores_that_are_all_the_same_have_no_leak():
+    assert leaks(np.random.default_rng(0).normal(size=(20, 5)), {"TES": Target(np.full(20, 3.0), 0, 9)}) == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_streams_are_read_in_blocks_with_the_same_result(tmp_path, monkeypatch, dtype):
+    rng = np.random.default_rng(0)
+    lengths = np.array([1, 2, 7, 2, 8, 3])
+    clips = [rng.normal(size=(length, 5)).astype(np.float32) for length in lengths]
+    clips[1][:] = 0
+    write_store(
+        tmp_path / "x.h5",
+        name="x",
+        source="random numbers",
+        ids=list("abcdef"),
+        modalities={"visual": Modality(5, lengths)},
+        targets={},
+        splits={},
+        read=lambda m, row: clips[row],
+        dtype=dtype,
+    )
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file["features/visual/values"][9, 2] = np.nan  # the last clip of c
+        file["features/visual/values"][12:, 4] = -50  # in e and f
+    found = []
+    for size in (2**19, 2 * 5 * np.dtype(dtype).itemsize, 1):
+        monkeypatch.setattr("aqa.store.scan.IN_CACHE", size)
+        with FeatureStore(tmp_path / "x.h5") as store:
+            found.append(scan(store, "visual"))
+    for each in found:
+        assert (each.bad, each.zero, each.damaged, each.largest) == ([2], [1], [2, 4, 5], 50)
+        np.testing.assert_allclose(each.means, found[0].means, rtol=1e-12)
+    expected = [clips[0].astype(dtype).mean(axis=0, dtype=np.float64), np.full(5, np.nan)]
+    np.testing.assert_allclose(found[0].means[[0, 2]], expected, rtol=1e-12)
+
+
+def test_a_modality_without_channels_is_zero(tmp_path):
+    warnings_of(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        del file["features/audio/values"], file["features/audio/crc32"]
+        file["features/audio/values"] = np.zeros((4 * COUNT, 0), np.float32)
+    (line,) = inspect_store(tmp_path / "x.h5").warnings
+    assert line.startswith("features/audio: all zeros in 24 samples: v0, v1, v2, v3, v4 and 19 more")
+
+
+def test_clips_that_differ_and_have_one_mean_are_not_the_same_numbers(tmp_path):
+    plus_minus = np.array([[1.0, -1], [-1, 1], [1, -1], [-1, 1]]).repeat(3, axis=1)
+    assert warnings_of(tmp_path / "x.h5", lambda m, row, clips: plus_minus[:, ::-1] if row % 2 else plus_minus) == []
+
+
 def copied(first, second, modalities):
     held = {}
 
@@ -107,9 +181,9 @@ def test_a_stream_that_two_videos_of_a_split_share_is_said(tmp_path):
 
 
 def test_streams_that_share_a_checksum_by_chance_are_not_said_to_be_equal(tmp_path, monkeypatch):
-    monkeypatch.setattr("aqa.store.store.crc_of", lambda values: 7)
-    monkeypatch.setattr("aqa.store.scan.crc_of", lambda values: 7)
-    monkeypatch.setattr("aqa.store.write.crc_of", lambda values: 7)
+    monkeypatch.setattr("aqa.store.store.crc_of", lambda values, crc=0: 7)
+    monkeypatch.setattr("aqa.store.scan.crc_of", lambda values, crc=0: 7)
+    monkeypatch.setattr("aqa.store.write.crc_of", lambda values, crc=0: 7)
     (line,) = warnings_of(tmp_path / "x.h5", copied(2, 3, ("audio",)))
     assert line == "features: equal streams in videos of one split: v2 (train) = v3 (train) in audio"
 
