@@ -418,7 +418,7 @@ def differ_in_length(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def crc_of(values: NDArray[Any], crc: int = 0) -> int:
     """CRC-32 of an array's bytes, as zlib and many a tool compute it. crc: of the bytes before them."""
-    return zlib.crc32(np.ascontiguousarray(values), crc) if values.size else crc
+    return zlib.crc32(np.ascontiguousarray(values).data, crc) if values.size else crc
 
 
 def crc_of_texts(texts: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from aqa.store.plain import (
     plain_type,
 )
 from aqa.store.store import ABOUT_MODALITY, CRC, FOLDS, FORMAT, SCHEMA, Modality, Target, crc_of, crc_of_texts
-from aqa.system.files import refuse_existing, sink, written_whole
+from aqa.system.files import Sink, refuse_existing, sink, written_whole
 from aqa.system.signals import stop_here_if_asked
 
 
@@ -80,11 +81,11 @@ def write_store(
             progress(streams)
 
     with (
-        written_whole(path, overwrite) as partial,
-        sink(partial) as output,
+        written_whole(path, overwrite) as unfinished,
+        sink(unfinished) as output,
         h5py.File(output, "w", libver=FORMAT) as file,
     ):
-        _write(file, name, source, ids, modalities, targets, splits, groups, read, dtype, done)
+        _write(file, name, source, ids, modalities, targets, splits, groups, read, dtype, output, done)
         for each in folds:
             _state(file[f"groups/{each}"], FOLDS, "yes")
         for modality, mask in marks.items():
@@ -140,6 +141,7 @@ def _write(
     groups: Mapping[str, Sequence[str]],
     read: Callable[[str, int], Any],
     dtype: str,
+    output: Sink,
     progress: Callable[[int], object],
 ) -> None:
     from aqa.version import __version__
@@ -155,26 +157,7 @@ def _write(
     features = file.create_group("features")
     features.attrs["modalities"] = _fixed(list(modalities))
     for modality, stream in modalities.items():
-        group = features.create_group(modality)
-        offsets = np.concatenate([[0], np.cumsum(stream.lengths)]).astype(np.int64)
-        _create(group, "offsets", offsets)
-        checksums = np.zeros(len(ids), np.uint32)
-        values = group.create_dataset("values", shape=(int(offsets[-1]), stream.width), dtype=dtype)
-        for key in ABOUT_MODALITY:
-            known = getattr(stream, key)
-            if known is not None:
-                _state(group, key, known)
-        group.attrs[CRC] = np.uint32(crc_of_texts([str(stream.extractor)]))
-        for row in np.flatnonzero(stream.lengths):
-            clips = plain_array(read(modality, int(row)), f"{modality} of '{ids[int(row)]}'")
-            expected = (int(stream.lengths[row]), stream.width)
-            if clips.shape != expected:
-                raise AqaError(f"{modality} of '{ids[int(row)]}' has shape {clips.shape}, expected {expected}")
-            clips = _narrowed(clips, dtype, modality, ids[int(row)])
-            values[offsets[row] : offsets[row + 1]] = clips
-            checksums[row] = crc_of(clips)
-            progress(1)
-        group.create_dataset(CRC, data=checksums)
+        _write_modality(features.create_group(modality), stream, ids, partial(read, modality), dtype, output, progress)
     for target_name, target in targets.items():
         values = target.values
         ceiling = json.dumps(dict(target.ceiling)) if target.ceiling else None
@@ -187,6 +170,53 @@ def _write(
             _create(file, f"spreads/{target_name}", target.spread)
     for split, rows in splits.items():
         _create(file, f"splits/{split}", rows)
+
+
+def _write_modality(
+    group: h5py.Group,
+    stream: Modality,
+    ids: Sequence[str],
+    read: Callable[[int], Any],
+    dtype: str,
+    output: Sink,
+    progress: Callable[[int], object],
+) -> None:
+    """The streams of all samples, one after the other, each with its checksum."""
+    modality = group.name.rpartition("/")[2]
+    offsets = np.concatenate([[0], np.cumsum(stream.lengths)]).astype(np.int64)
+    _create(group, "offsets", offsets)
+    place = _room(group, (int(offsets[-1]), stream.width), dtype, output)
+    for key in ABOUT_MODALITY:
+        known = getattr(stream, key)
+        if known is not None:
+            _state(group, key, known)
+    group.attrs[CRC] = np.uint32(crc_of_texts([str(stream.extractor)]))
+    checksums = np.zeros(len(ids), np.uint32)
+    for row in map(int, np.flatnonzero(stream.lengths)):
+        clips = plain_array(read(row), f"{modality} of '{ids[row]}'")
+        expected = (int(stream.lengths[row]), stream.width)
+        if clips.shape != expected:
+            raise AqaError(f"{modality} of '{ids[row]}' has shape {clips.shape}, expected {expected}")
+        clips = np.ascontiguousarray(_narrowed(clips, dtype, modality, ids[row]))
+        checksums[row] = crc_of(clips)
+        output.write_at(place + int(offsets[row]) * clips[0].nbytes, clips)
+        progress(1)
+    group.create_dataset(CRC, data=checksums)
+
+
+def _room(group: h5py.Group, shape: tuple[int, int], dtype: str, output: Sink) -> int:
+    """Create the array of a modality's clips, and say where in the file its numbers are to be written.
+
+    They go there without HDF5, which would copy them; it writes nothing in their place meanwhile.
+    """
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    values = group.create_dataset("values", shape=shape, dtype=dtype, dcpl=layout)
+    place = int(values.id.get_offset() or 0)  # none where there are no clips
+    output.reserve(place, values.nbytes)
+    output.check()  # no room: known before anything is read
+    return place
 
 
 def _fixed(texts: Sequence[str]) -> NDArray[np.bytes_]:
@@ -220,9 +250,9 @@ def _narrowed(clips: NDArray[Any], dtype: str, modality: str, sample: str) -> ND
     """Clips in the type of the file; AqaError for a number that is not finite, or would not be there."""
     with np.errstate(over="ignore"):
         stored: NDArray[np.floating[Any]] = clips.astype(dtype, copy=False)
-    lost = ~np.isfinite(stored)
-    if lost.any():
-        number = clips[lost][0]
+    sound = np.isfinite(stored)
+    if not sound.all():
+        number = clips[~sound][0]
         why = f"which {dtype} cannot hold" if np.isfinite(number) else "which is not a feature"
         raise AqaError(f"{modality} of '{sample}' holds {number:g}, {why}")
     return stored

@@ -39,6 +39,7 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 _NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 STAGE, COMPLETE = ".unfinished", "complete"  # a folder for files that belong together; in it a sign: they are whole
 
 
@@ -222,6 +223,24 @@ class Sink(io.FileIO):
         except BaseException as failure:  # Ctrl-C as well, where nobody holds it back
             self.failure = failure
         return size
+
+    def write_at(self, place: int, data: Any) -> None:
+        """Write bytes, or a contiguous array, from a place of the file on."""
+        if self.failure is None:
+            self.seek(place)
+        self.write(data)
+
+    def reserve(self, place: int, size: int) -> None:
+        """Have the file system find room for what will be written, which is faster at once than write by write.
+
+        Where there is not room enough this is the failure. Where the file system does not know how, nothing is done.
+        """
+        if size and self.failure is None and hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(self.fileno(), place, size)
+            except OSError as failure:
+                if failure.errno in _NO_ROOM:
+                    self.failure = failure
 
     def truncate(self, size: int | None = None) -> int:
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -154,8 +157,10 @@ def test_splits_become_row_numbers(tmp_path, splits):
         lambda clips: clips.astype(object),
         lambda clips: clips.astype(">f8"),
         lambda clips: torch.from_numpy(clips).requires_grad_(),
+        np.asfortranarray,
+        lambda clips: clips.repeat(2, axis=1)[:, ::2],
     ],
-    ids=["tensor", "lists", "objects", "big-endian", "needs gradient"],
+    ids=["tensor", "lists", "objects", "big-endian", "needs gradient", "column by column", "every other column"],
 )
 def test_features_become_arrays(tmp_path, change):
     clips = features()
@@ -163,6 +168,25 @@ def test_features_become_arrays(tmp_path, change):
     with FeatureStore(path) as store:
         np.testing.assert_array_equal(store.read("visual"), np.concatenate(clips["visual"]))
     assert inspect_store(path).usable
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_file_is_what_hdf5_itself_reads(tmp_path, dtype):
+    """The numbers are not written by HDF5: they must lie where it looks for them, in one piece and unpacked."""
+    clips = features()
+    lengths = {**LENGTHS, "flow": [0, 0, 0, 0]}
+    modalities = {m: Modality(WIDTHS.get(m, 3), np.array(n), extractor=m) for m, n in lengths.items()}
+    path = write(tmp_path / "x.h5", dtype=dtype, modalities=modalities, groups={"who": list("wxyz")})
+    with h5py.File(path) as file:
+        assert [int(crc) for crc in file["features/visual/crc32"]] == [
+            zlib.crc32(each.astype(dtype).tobytes()) for each in clips["visual"]
+        ]
+        for modality in lengths:
+            values = file[f"features/{modality}/values"]
+            expected = np.concatenate(clips[modality]).astype(dtype) if modality in clips else np.zeros((0, 3))
+            np.testing.assert_array_equal(values[()], expected)
+            assert (values.dtype, values.chunks, values.compression) == (np.dtype(dtype), None, None)
+            assert file[f"features/{modality}"].attrs["extractor"].decode() == modality
 
 
 def test_whole_numbers_and_bfloat16_become_features(tmp_path):

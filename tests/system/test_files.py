@@ -94,6 +94,43 @@ def _open_files():
     return [os.readlink(handle) for handle in handles if os.path.islink(handle)]
 
 
+def test_a_disk_without_room_for_a_store_is_known_before_a_stream_is_read(mounted):
+    with pytest.raises(AqaError, match="No space left on device"):
+        write_store(
+            mounted() / "x.h5",
+            name="big",
+            source="",
+            ids=["a"],
+            modalities={"visual": Modality(1000, [2000])},
+            targets={},
+            splits={},
+            read=lambda modality, row: pytest.fail("read"),
+        )
+
+
+@pytest.mark.parametrize("failure", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_that_cannot_reserve_room_is_written_to_all_the_same(tmp_path, monkeypatch, failure):
+    def refuse(*arguments):
+        raise OSError(failure, os.strerror(failure))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    big_store(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert (file["features/visual/values"][()] == 1).all()
+
+
+def test_bytes_go_to_their_place_and_nowhere_after_a_failure(tmp_path):
+    with Sink(tmp_path / "x") as file:
+        file.reserve(0, 8)
+        file.write_at(4, np.array([7], np.uint32))
+        file.write_at(0, b"abcd")
+        file.failure = OSError(errno.EFBIG, "File too large")
+        file.write_at(0, b"wxyz")
+        with pytest.raises(OSError, match="File too large"):
+            file.check()
+    assert (tmp_path / "x").read_bytes() == b"abcd" + np.array([7], np.uint32).tobytes()
+
+
 def test_a_disk_that_is_full_while_a_store_is_prepared_costs_no_crash(mounted):
     out = mounted() / "x.h5"
     command = [sys.executable, "-m", "aqa.cli", "prepare", "synthetic", "--preset", "fisv_small", "--out", str(out)]
