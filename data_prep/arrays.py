@@ -44,6 +44,8 @@ def read_file(path: Path) -> Content:
         raise AqaError(f"there is no file {path}")
     ending = path.suffix.lower()
     read = READERS[ending]
+    if ending == ".npy":  # whose reader looks at the first bytes itself
+        return read(path)
     if ending not in (".npz", ".pt", ".pth", ".mat", ".h5", ".hdf5", ".parquet") or not path.stat().st_size:
         what = what_it_is(path)
         if what is not None:

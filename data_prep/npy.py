@@ -15,6 +15,7 @@ import os
 import pickle
 import re
 import struct
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -33,6 +34,16 @@ from .files import what_it_is
 
 # Booleans, integers and floats of a fixed size: "f4", "<f8", "i8". Text, records and objects are not features.
 _NUMERIC = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
+Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, whether in Fortran's order, type
+_MAGIC = b"\x93NUMPY"
+# The header of an array of numbers as numpy writes it, in this many bytes.
+_BEGINNING = 128
+_SIZE = rb"(?:0|[1-9]\d{0,17})"
+_PLAIN = re.compile(
+    rb"\x93NUMPY\x01\0v\0\{'descr': '(?P<type>[<>|](?:b1|[iu][1248]|f[248]))', "
+    rb"'fortran_order': (?P<fortran>True|False), "
+    rb"'shape': \((?P<shape>|" + _SIZE + rb",|" + _SIZE + rb"(?:, " + _SIZE + rb")+)\), \} *\n"
+)
 _BROKEN = (
     pickle.UnpicklingError,
     EOFError,
@@ -46,6 +57,8 @@ _BROKEN = (
     MemoryError,
     RuntimeError,
     struct.error,
+    SyntaxError,  # both of numpy's reader of headers
+    tokenize.TokenError,
 )
 UNPACKED = 2**30  # bytes that the arrays of an .npz file may take, whatever they take in the file
 
@@ -182,12 +195,14 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
     """
     path = Path(path)
     try:
-        _check_kind(path)
+        if not has_file(path):
+            raise AqaError(f"{path} cannot be read: No such file")
         with path.open("rb") as file:
-            if _is_pickled(file, path):
+            _require_npy(file, path)
+            header = _read_header(file)
+            if _is_pickled(header, path):
                 return _unpickle(file, path)
-            file.seek(0)
-            return _plain_array(file, path.stat().st_size)
+            return _plain_array(file, header, os.fstat(file.fileno()).st_size)
     except Refused as refused:
         raise AqaError(_refusal(path, refused)) from None
     except OSError as error:
@@ -196,13 +211,30 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
         raise AqaError(f"{path} is cut off or not a feature file: {first_line(error)}") from None
 
 
-def _check_kind(path: Path, archive: bool = False) -> None:
-    """AqaError if there is no file, or one of another kind that its first bytes tell."""
-    if not has_file(path):
-        raise AqaError(f"{path} cannot be read: No such file")
-    what = None if archive and zipfile.is_zipfile(path) else what_it_is(path)
-    if what is not None:
-        raise AqaError(f"{path} {what}")
+def shape_of(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
+    """The shape of the plain array of numbers in an .npy file, of which the beginning alone is read; None otherwise.
+
+    None as well where `load_npy` may say that something is wrong.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            found = _PLAIN.fullmatch(file.read(_BEGINNING))
+            if found is None:
+                return None
+            shape, _, dtype = _stated(found)
+            whole = math.prod(shape) * dtype.itemsize <= os.fstat(file.fileno()).st_size - _BEGINNING
+            return shape if whole else None
+    except OSError:
+        return None
+
+
+def _require_npy(file: BinaryIO, path: Path) -> None:
+    """AqaError for a file of another kind that its first bytes tell."""
+    if file.read(len(_MAGIC)) != _MAGIC:
+        what = what_it_is(path)
+        if what is not None:
+            raise AqaError(f"{path} {what}")
+    file.seek(0)
 
 
 def _refusal(path: Path, refused: Refused) -> str:
@@ -212,18 +244,22 @@ def _refusal(path: Path, refused: Refused) -> str:
     return f"{path} asks to run {printable(str(refused))}: refused, a feature file holds arrays and nothing else"
 
 
-def _plain_array(file: BinaryIO, size: int) -> NDArray[Any]:
-    """An array of numbers without a pickle; ValueError where it states more than the `size` bytes that there are."""
-    shape, _, dtype = _read_header(file)
+def _plain_array(file: BinaryIO, header: Header, size: int) -> NDArray[Any]:
+    """An array of numbers without a pickle; ValueError where it states more than the `size` bytes that there are.
+
+    header: what was read of the file, up to the numbers.
+    """
+    shape, fortran, dtype = header
     if dtype.hasobject:
         raise ValueError("Object arrays are pickles, which are not read here")
     if dtype.kind not in "biufSU":
         raise ValueError(f"an array of type '{dtype}', not of numbers")
-    stated = math.prod(shape) * dtype.itemsize
-    if stated > size - file.tell():
-        raise ValueError(f"an array of {stated} bytes is stated, {size - file.tell()} are there")
-    file.seek(0)
-    array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    stated, there = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if stated > there:
+        raise ValueError(f"an array of {stated} bytes is stated, {there} are there")
+    array: NDArray[Any] = np.empty(shape, dtype, order="F" if fortran else "C")
+    if stated and file.readinto(array.reshape(-1, order="A").view(np.uint8).data) < stated:  # type: ignore[attr-defined]
+        raise ValueError("the file ends too early")
     return array
 
 
@@ -235,7 +271,11 @@ def load_npz(path: str | os.PathLike[str], names: Sequence[str]) -> list[NDArray
     """
     path = Path(path)
     try:
-        _check_kind(path, archive=True)
+        if not has_file(path):
+            raise AqaError(f"{path} cannot be read: No such file")
+        what = None if zipfile.is_zipfile(path) else what_it_is(path)
+        if what is not None:
+            raise AqaError(f"{path} {what}")
         with zipfile.ZipFile(path) as archive:
             entries = {}
             for name in names:
@@ -256,7 +296,8 @@ def load_npz(path: str | os.PathLike[str], names: Sequence[str]) -> list[NDArray
 
 def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(entry) as packed:  # gives no more bytes than the entry states
-        return _plain_array(io.BytesIO(packed.read()), entry.file_size)
+        file = io.BytesIO(packed.read())
+        return _plain_array(file, _read_header(file), entry.file_size)
 
 
 def load_mapping(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
@@ -299,9 +340,9 @@ def _ids_as_text(content: Mapping[Any, Any], path: Path) -> dict[str, Any]:
     return found
 
 
-def _is_pickled(file: BinaryIO, path: Path) -> bool:
-    """Read the header; True where a pickle follows, which then must be one 0-d object array."""
-    shape, _, dtype = _read_header(file)
+def _is_pickled(header: Header, path: Path) -> bool:
+    """True where a pickle follows a header, which then must be one 0-d object array."""
+    shape, _, dtype = header
     if dtype.hasobject and (shape != () or dtype != np.dtype(object)):
         raise AqaError(f"{path} holds objects of type '{dtype}' in shape {shape}; expected one dict, or plain numbers")
     if not dtype.hasobject and dtype.kind not in "biuf":
@@ -309,13 +350,26 @@ def _is_pickled(file: BinaryIO, path: Path) -> bool:
     return bool(dtype.hasobject)
 
 
-def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and type of the array in a file."""
+def _read_header(file: BinaryIO) -> Header:
+    """Shape, order and type of the array in a file, of which the rest comes next.
+
+    Most headers are as numpy writes them, and cost little to read; all others numpy reads.
+    """
+    found = _PLAIN.fullmatch(file.read(_BEGINNING))
+    if found is not None:
+        return _stated(found)
+    file.seek(0)
     version = np.lib.format.read_magic(file)
     # Version 3 differs in the names of record fields only, and record arrays are no features.
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read_header(file)
+    header: Header = read_header(file)
     return header
+
+
+def _stated(found: re.Match[bytes]) -> Header:
+    """What a header says that is as numpy writes it."""
+    shape = tuple(map(int, found["shape"].replace(b",", b" ").split()))
+    return shape, found["fortran"] == b"True", np.dtype(found["type"].decode())
 
 
 def _unpickle(file: BinaryIO, path: Path) -> dict[Any, Any]:

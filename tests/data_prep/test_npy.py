@@ -9,11 +9,12 @@ import pickle
 import subprocess
 import warnings
 from collections import OrderedDict, defaultdict
+from tokenize import TokenError
 
 import numpy as np
 import pytest
 
-from aqa.data_prep.npy import load_mapping, load_npy
+from aqa.data_prep.npy import load_mapping, load_npy, shape_of
 from aqa.errors import AqaError
 
 HEADER = b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (), }".ljust(127) + b"\n"
@@ -75,6 +76,80 @@ def test_plain_array(tmp_path):
     expected = np.random.default_rng(0).normal(size=(2, 3, 4))
     np.save(tmp_path / "x.npy", expected)
     np.testing.assert_array_equal(load_npy(tmp_path / "x.npy"), expected)
+
+
+ARRAYS = {
+    "one clip": np.arange(5.0),
+    "one number": np.array(3.0),
+    "no clips": np.zeros((0, 4), np.float32),
+    "column by column": np.asfortranarray(np.arange(12, dtype=">f4").reshape(3, 4)),
+    "three dimensions": np.arange(24, dtype=np.float16).reshape(2, 3, 4),
+    "truth values": np.eye(3, dtype=bool),
+    "whole numbers": np.arange(6, dtype=">i8").reshape(2, 3),
+    "many": np.ones((1, 123_456), np.int8),
+}
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
+def test_arrays_are_what_numpy_reads(tmp_path, array, version):
+    path = tmp_path / "x.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, array, version)
+    loaded, expected = load_npy(path), np.load(path)
+    np.testing.assert_array_equal(loaded, expected)
+    assert (loaded.dtype, loaded.shape) == (expected.dtype, expected.shape)
+    assert (loaded.flags.c_contiguous, loaded.flags.writeable) == (expected.flags.c_contiguous, True)
+    assert shape_of(path) in ((array.shape,) if version == (1, 0) else (None,))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"(2, 3), }  ", b"(2,3)}     "),  # as others may write it
+        (b"'fortran_order': False, 'shape'", b"'shape':(2,3),'fortran_order'"),
+        (b"(2, 3)", b"(2, 3"),
+        (b"(2, 3), ", b"(02, 3),"),
+        (b"(2, 3), ", b"(-2, 3),"),
+        (b"(2, 3), ", b"(6),    "),
+        (b"(2, 3), }         ", b"(1000000000, 1), }"),
+        (b"'<f4'", b"'<c8'"),
+        (b"'<f4'", b"'|O4'"),
+        (b"}", b"]"),
+        (b"\n", b" "),
+        (b"v\x00", b"w\x00"),
+        (b"\x01\x00v", b"\x09\x00v"),
+    ],
+)
+def test_a_header_is_read_as_numpy_reads_it_or_refused_in_one_line(tmp_path, old, new):
+    path = tmp_path / "x.npy"
+    np.save(path, np.ones((2, 3), np.float32))
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+    assert shape_of(path) is None
+    try:
+        expected = np.load(path)
+    except (ValueError, EOFError, OSError, TokenError):
+        with pytest.raises(AqaError, match=r"x\.npy (is cut off or not a feature file|holds)") as error:
+            load_npy(path)
+        assert "\n" not in str(error.value)
+    else:
+        np.testing.assert_array_equal(load_npy(path), expected)
+
+
+def test_no_shape_of_what_cannot_be_read(tmp_path):
+    assert shape_of(tmp_path / "x.npy") is None
+    assert shape_of(tmp_path) is None
+    np.save(tmp_path / "x.npy", np.ones((2, 3)))
+    content = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(content[:-1])
+    assert shape_of(tmp_path / "x.npy") is None
+    (tmp_path / "x.npy").write_bytes(content + b"more")
+    assert shape_of(tmp_path / "x.npy") == (2, 3)
+    np.testing.assert_array_equal(load_npy(tmp_path / "x.npy"), np.ones((2, 3)))
+    np.save(tmp_path / "x.npy", samples())
+    assert shape_of(tmp_path / "x.npy") is None
 
 
 def test_mapping_wanted_but_plain(tmp_path):
