@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from .summary import Summary, listed
 
 OnError = Literal["refuse", "skip"]
 Array = NDArray[Any]
+Lengths = dict[str, dict[str, int]]  # by modality and id
 _UNUSABLE = -1
 SKIPPING = "--on-error skip (in Python: on_error='skip') leaves them out"
 
@@ -47,7 +49,9 @@ class Stream:
     """One modality as published.
 
     width: D, columns of every sample. ids: the samples that have it. load(id) returns (T, D) numbers, and is called
-    at most twice per sample. extractor, clip_seconds: what made the features, and how much video a row covers.
+    at most three times per sample. extractor, clip_seconds: what made the features, and how much video a row covers.
+    shape(id), where it is given, is the shape of what load(id) will return, or None where only loading tells: a data
+    set of which all shapes are known is read once, and not a second time after it was checked.
     """
 
     width: int
@@ -55,6 +59,7 @@ class Stream:
     load: Callable[[str], Array]
     extractor: str | None = None
     clip_seconds: float | None = None
+    shape: Callable[[str], tuple[int, ...] | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,9 +113,27 @@ def convert(
     if on_error not in ("refuse", "skip"):
         raise AqaError(f"on_error '{on_error}' is unknown: {nearest(on_error, ('refuse', 'skip'))}")
     refuse_existing(out, overwrite)  # said before the features are read, which takes minutes
-    lengths, problems = _check(published, progress)
+    problems = _check_all_but_features(published)
+    lengths = None if problems else _stated_lengths(published)
+    if lengths is not None and not _check_absence(published, lengths):
+        with suppress(AqaError):  # then every stream is checked before anything else is said
+            return _written(published, out, lengths, [], overwrite, progress)
+    lengths, in_features = _check_features(published, progress)
+    problems += in_features + _check_absence(published, lengths)
     if problems and on_error == "refuse":
         raise AqaError(_refusal(published.name, problems, advice), *_listed_problems(problems))
+    return _written(published, out, lengths, problems, overwrite, progress)
+
+
+def _written(
+    published: Published,
+    out: str | os.PathLike[str],
+    lengths: Lengths,
+    problems: Sequence[Problem],
+    overwrite: bool,
+    progress: bool,
+) -> Summary:
+    """Write the samples that have no problem; AqaError for a stream that has one all the same."""
     bad = {problem.id for problem in problems}
     splits = {name: [i for i in ids if i not in bad] for name, ids in published.splits.items()}
     ids = [i for i in published.samples if i not in bad]
@@ -156,12 +179,35 @@ def _write(
         raise AqaError(f"{out} cannot be written: {error.strerror or error}") from None
 
 
-def _check(published: Published, progress: bool) -> tuple[dict[str, dict[str, int]], list[Problem]]:
-    """Per modality the length of each sample's stream, and every problem, in the order of the splits."""
+def _check_all_but_features(published: Published) -> list[Problem]:
+    """What is wrong with samples, whatever their streams hold."""
     problems = list(published.problems)
     problems += _check_names(published.samples) + _check_splits(published.splits)
-    problems += _check_labels(published)
-    lengths: dict[str, dict[str, int]] = {}
+    return problems + _check_labels(published)
+
+
+def _stated_lengths(published: Published) -> Lengths | None:
+    """Per modality the length of each sample's stream, as it is known before they are loaded; None where one is not.
+
+    None as well for a stream of another shape than (T, width).
+    """
+    lengths: Lengths = {}
+    for modality, stream in published.streams.items():
+        if stream.shape is None:
+            return None
+        lengths[modality] = {}
+        for i in published.samples:
+            shape = stream.shape(i) if i in stream.ids else (0, stream.width)
+            if shape is None or len(shape) != 2 or shape[1] != stream.width:
+                return None
+            lengths[modality][i] = shape[0]
+    return lengths
+
+
+def _check_features(published: Published, progress: bool) -> tuple[Lengths, list[Problem]]:
+    """Per modality the length of each sample's stream, and every problem, in the order of the splits."""
+    problems: list[Problem] = []
+    lengths: Lengths = {}
     ids = published.samples
     total = sum(i in stream.ids for stream in published.streams.values() for i in ids)
     with _bar(total, f"{published.name}: checking", progress) as bar:
@@ -172,11 +218,17 @@ def _check(published: Published, progress: bool) -> tuple[dict[str, dict[str, in
                     lengths[modality][i], problem = _check_stream(i, modality, stream)
                     problems += problem
                     bar.update(1)
-    for i in ids:
+    return lengths, problems
+
+
+def _check_absence(published: Published, lengths: Lengths) -> list[Problem]:
+    """Samples that lack streams which they should have."""
+    problems = []
+    for i in published.samples:
         absent = [m for m in published.streams if lengths[m].get(i, 0) == 0]
         if absent and (published.complete or len(absent) == len(published.streams)):
             problems.append(Problem(i, "label without features", ", ".join(absent)))
-    return lengths, problems
+    return problems
 
 
 def _check_names(ids: Sequence[str]) -> list[Problem]:
@@ -236,7 +288,7 @@ def _check_stream(i: str, modality: str, stream: Stream) -> tuple[int, list[Prob
 
 
 def _store_parts(
-    published: Published, ids: Sequence[str], lengths: Mapping[str, Mapping[str, int]]
+    published: Published, ids: Sequence[str], lengths: Lengths
 ) -> tuple[dict[str, Modality], dict[str, Target]]:
     modalities = {
         name: Modality(

@@ -14,7 +14,7 @@ from aqa.errors import AqaError
 from .convert import Problem, Published, Stream
 from .files import find, is_macos, original_of_copy
 from .labels import Row, read_rows
-from .npy import load_npy
+from .npy import load_npy, shape_of
 
 STREAMS = {
     "visual": ("output_feature_fs1000_new", 768, "VST (Video Swin Transformer), mean over positions"),
@@ -100,4 +100,8 @@ def _stream(folder: Path, width: int, extractor: str, averaged: bool, problems: 
             raise AqaError(f"{files[i]} holds a dict; expected one array")
         return clips.mean(axis=1) if averaged and clips.ndim == 3 else clips
 
-    return Stream(width, files.keys(), load, extractor)
+    def shape(i: str) -> tuple[int, ...] | None:
+        stated = shape_of(files[i])
+        return (stated[0], stated[2]) if averaged and stated is not None and len(stated) == 3 else stated
+
+    return Stream(width, files.keys(), load, extractor, shape=shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from aqa.errors import AqaError, nearest
 from .arrays import READERS, Content, at_place, holds, pick, read_file
 from .convert import Problem, Stream
 from .files import is_macos
+from .npy import shape_of
 from .tables import Table
 from .words import Columns, nearest_of_many, split_columns, split_place
 
@@ -68,13 +69,14 @@ def stream_words(name: str, given: str, folder: Path | None = None) -> StreamWor
 class Found:
     """A stream's videos, before its width is known: where each is, and how it is read.
 
-    extra: what is there besides, which no id of the label table names.
+    extra: what is there besides, which no id of the label table names. shape: as `Stream` has it.
     """
 
     words: StreamWords
     places: Mapping[str, str]
     load: Any
     extra: Sequence[str] = ()
+    shape: Callable[[str], tuple[int, ...] | None] | None = None
 
 
 def find_stream(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None, id_column: str) -> Found:
@@ -140,7 +142,12 @@ def _files(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None) -> 
         content = _read(path, words)
         return _clips(content, _filled(words.place, i, rows[i]) if words.place else None, str(path))
 
-    return Found(words, found, load, extra)
+    def shape(i: str) -> tuple[int, ...] | None:
+        stated = shape_of(found[i])
+        return (1, *stated) if stated is not None and len(stated) == 1 else stated
+
+    whole = words.place is None and words.path.lower().endswith(".npy")
+    return Found(words, found, load, extra, shape if whole else None)
 
 
 def _is_there(path: Path) -> bool:
@@ -282,4 +289,4 @@ def make_stream(found: Found, rate: float | None, extractor: str | None, problem
     if not width:
         raise AqaError(f"{words.option}: not one video can be read; the first: {failure}")
     problems += [Problem(name, "features without a label", words.name) for name in found.extra]
-    return Stream(width, found.places.keys(), found.load, extractor, None if rate is None else 1 / rate)
+    return Stream(width, found.places.keys(), found.load, extractor, None if rate is None else 1 / rate, found.shape)

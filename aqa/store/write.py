@@ -27,7 +27,7 @@ from aqa.store.plain import (
     plain_type,
 )
 from aqa.store.store import ABOUT_MODALITY, CRC, FOLDS, FORMAT, SCHEMA, Modality, Target, crc_of, crc_of_texts
-from aqa.system.files import Sink, refuse_existing, sink, written_whole
+from aqa.system.files import Sink, made, refuse_existing, sink, written_whole
 from aqa.system.signals import stop_here_if_asked
 
 
@@ -72,7 +72,6 @@ def write_store(
         raise AqaError(f"{path}: {error}") from None
     check_names(ids, modalities, targets, splits, groups, str(path))
     require_usable(path, ids, modalities, targets, splits)
-    path.parent.mkdir(parents=True, exist_ok=True)
 
     def done(streams: int) -> None:
         output.check()
@@ -81,6 +80,7 @@ def write_store(
             progress(streams)
 
     with (
+        made(path.parent),
         written_whole(path, overwrite) as unfinished,
         sink(unfinished) as output,
         h5py.File(output, "w", libver=FORMAT) as file,
@@ -193,11 +193,8 @@ def _write_modality(
     group.attrs[CRC] = np.uint32(crc_of_texts([str(stream.extractor)]))
     checksums = np.zeros(len(ids), np.uint32)
     for row in map(int, np.flatnonzero(stream.lengths)):
-        clips = plain_array(read(row), f"{modality} of '{ids[row]}'")
         expected = (int(stream.lengths[row]), stream.width)
-        if clips.shape != expected:
-            raise AqaError(f"{modality} of '{ids[row]}' has shape {clips.shape}, expected {expected}")
-        clips = np.ascontiguousarray(_narrowed(clips, dtype, modality, ids[row]))
+        clips = _fitting(read(row), expected, dtype, f"{modality} of '{ids[row]}'")
         checksums[row] = crc_of(clips)
         output.write_at(place + int(offsets[row]) * clips[0].nbytes, clips)
         progress(1)
@@ -246,7 +243,15 @@ def _create_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
     group.create_dataset(name, data=_fixed(texts)).attrs[CRC] = np.uint32(crc_of_texts(texts))
 
 
-def _narrowed(clips: NDArray[Any], dtype: str, modality: str, sample: str) -> NDArray[np.floating[Any]]:
+def _fitting(given: Any, shape: tuple[int, int], dtype: str, what: str) -> NDArray[np.floating[Any]]:
+    """Clips as they lie in the file; AqaError where they have another shape than (T, D) or hold what cannot be kept."""
+    clips = plain_array(given, what)
+    if clips.shape != shape:
+        raise AqaError(f"{what} has shape {clips.shape}, expected {shape}")
+    return np.ascontiguousarray(_narrowed(clips, dtype, what))
+
+
+def _narrowed(clips: NDArray[Any], dtype: str, what: str) -> NDArray[np.floating[Any]]:
     """Clips in the type of the file; AqaError for a number that is not finite, or would not be there."""
     with np.errstate(over="ignore"):
         stored: NDArray[np.floating[Any]] = clips.astype(dtype, copy=False)
@@ -254,5 +259,5 @@ def _narrowed(clips: NDArray[Any], dtype: str, modality: str, sample: str) -> ND
     if not sound.all():
         number = clips[~sound][0]
         why = f"which {dtype} cannot hold" if np.isfinite(number) else "which is not a feature"
-        raise AqaError(f"{modality} of '{sample}' holds {number:g}, {why}")
+        raise AqaError(f"{what} holds {number:g}, {why}")
     return stored

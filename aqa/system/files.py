@@ -100,6 +100,20 @@ def written_whole(path: Path, overwrite: bool = True) -> Iterator[Path]:
         raise AqaError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
+@contextlib.contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make a folder, with those above it, for a block; where the block fails those that are new are removed again."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for empty in new:
+            with contextlib.suppress(OSError):  # somebody has put a file there meanwhile
+                empty.rmdir()
+        raise
+
+
 def _name(partial: Path, path: Path) -> None:
     """Give a file its name; AqaError if another has it by now, which `os.replace` would remove."""
     try:

@@ -114,9 +114,12 @@ def pom_npz(tmp_path, pom_arrays):
     return path
 
 
-@pytest.fixture
-def published():
-    """A function that makes a sound data set of four samples, with parts of it replaced."""
+@pytest.fixture(params=["checked first", "checked while it is written"])
+def published(request):
+    """A function that makes a sound data set of four samples, with parts of it replaced.
+
+    Its shapes are known before it is loaded, or not: nobody should see the difference.
+    """
     rng = np.random.default_rng(4)
     visual = {i: clips(rng, 3, 4) for i in "abcd"}
     audio = {i: clips(rng, 3, 2) for i in "abcd"}
@@ -125,9 +128,12 @@ def published():
         features = {"visual": visual | parts.pop("visual", {}), "audio": audio | parts.pop("audio", {})}
         for modality, i in parts.pop("without", ()):
             del features[modality][i]
+        shapes = {m: None if "first" in request.param else (lambda i, m=m: features[m][i].shape) for m in features}
         streams = {
-            "visual": Stream(4, features["visual"].keys(), features["visual"].__getitem__, "VST", 2.5),
-            "audio": Stream(2, features["audio"].keys(), features["audio"].__getitem__),
+            "visual": Stream(
+                4, features["visual"].keys(), features["visual"].__getitem__, "VST", 2.5, shapes["visual"]
+            ),
+            "audio": Stream(2, features["audio"].keys(), features["audio"].__getitem__, shape=shapes["audio"]),
         }
         labels = {"TES": {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0} | parts.pop("labels", {})}
         splits = {"train": ["a", "b", "c"], "test": ["d"]} | parts.pop("splits", {})

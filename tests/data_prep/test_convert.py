@@ -150,6 +150,73 @@ def test_existing_file(published, tmp_path):
     assert len(FeatureStore(out)) == 4
 
 
+def counted_loads(published, **parts):
+    """A data set, and how often each of its streams is loaded."""
+    sound, loads = published(**parts), []
+    for modality, stream in sound.streams.items():
+
+        def load(i, modality=modality, load=stream.load):
+            loads.append((modality, i))
+            return load(i)
+
+        object.__setattr__(stream, "load", load)
+    return sound, loads
+
+
+def test_streams_of_known_shape_are_loaded_once(published, tmp_path):
+    sound, loads = counted_loads(published)
+    known = sound.streams["audio"].shape is not None
+    convert(sound, tmp_path / "x.h5")
+    assert sorted(loads) == sorted((m, i) for m in sound.streams for i in "abcd" for _ in range(1 if known else 2))
+
+
+def test_nothing_is_loaded_twice_to_say_that_a_label_is_wrong(published, tmp_path):
+    sound, loads = counted_loads(published, labels={"b": 99.0})
+    with pytest.raises(AqaError, match="b: label outside its range"):
+        convert(sound, tmp_path / "x.h5")
+    assert len(loads) == 8
+
+
+@pytest.mark.parametrize("on_error", ["refuse", "skip"])
+def test_faults_that_are_found_while_a_store_is_written_are_all_listed(published, tmp_path, on_error):
+    faults = {"visual": {"b": NAN}, "audio": {"a": np.full((3, 2), -np.inf), "b": HUGE[:, :2]}}
+    out = tmp_path / "new" / "deep" / "x.h5"
+    expected = [
+        "b: NaN or inf in features (visual, 3 of 3 rows)",
+        "a: NaN or inf in features (audio, 3 of 3 rows)",
+        "b: NaN or inf in features (audio, 3 of 3 rows)",
+    ]
+    if on_error == "refuse":
+        with pytest.raises(AqaError) as error:
+            convert(published(**faults), out)
+        assert str(error.value).splitlines()[1:] == [f"  {line}" for line in expected]
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert convert(published(**faults), out, on_error="skip").skipped == expected
+        with FeatureStore(out) as store:
+            assert store.ids == ["c", "d"]
+
+
+def test_faulty_videos_are_listed_before_it_is_said_that_a_split_is_empty(published, tmp_path):
+    parts = {"splits": {"test": []}, "complete": False, "ids": list("abcd")}
+    with pytest.raises(AqaError, match="splits/test: empty; nothing was written"):
+        convert(published(**parts), tmp_path / "x.h5")
+    with pytest.raises(AqaError, match=r"(?s)with problems \(1 NaN or inf in features\).*  b: NaN or inf"):
+        convert(published(**parts, visual={"b": NAN}), tmp_path / "x.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_that_is_not_of_the_shape_that_was_stated(published, tmp_path):
+    """The file was changed after its header was read: what is in it by then counts."""
+    sound = published(audio={"b": np.ones((5, 2))})
+    if sound.streams["audio"].shape is not None:
+        object.__setattr__(sound.streams["audio"], "shape", lambda i: (3, 2))
+    convert(sound, tmp_path / "x.h5")
+    with FeatureStore(tmp_path / "x.h5") as store:
+        assert store.lengths[:, 1].tolist() == [3, 5, 3, 3]
+        np.testing.assert_array_equal(store.read_sample("audio", 1), np.ones((5, 2)))
+
+
 def test_unknown_on_error(published, tmp_path):
     with pytest.raises(AqaError, match="on_error 'skipp' is unknown: did you mean 'skip'"):
         convert(published(), tmp_path / "x.h5", on_error="skipp")

@@ -12,6 +12,7 @@ import pytest
 from aqa.data_prep import DATASETS
 from aqa.data_prep.convert import convert
 from aqa.data_prep.fs1000 import skater_of
+from aqa.data_prep.npy import load_npy
 from aqa.data_prep.prepare import prepare as prepare_named
 from aqa.errors import AqaError
 from aqa.store.inspect import inspect_store
@@ -129,6 +130,14 @@ def test_fs1000(fs1000, tmp_path):
         assert store.split("test").tolist() == [2]
         assert_features(store, features)
     assert inspect_store(tmp_path / "x.h5").usable
+
+
+def test_fs1000_reads_each_file_once_though_it_looks_at_each_header_before(fs1000, tmp_path, monkeypatch):
+    root, features = fs1000
+    loaded = []
+    monkeypatch.setattr("aqa.data_prep.fs1000.load_npy", lambda path: loaded.append(path) or load_npy(path))
+    prepare("fs1000", root, tmp_path / "x.h5")
+    assert len(loaded) == len(set(loaded)) == sum(map(len, features.values()))
 
 
 def test_fs1000_visual_already_averaged(fs1000, tmp_path):

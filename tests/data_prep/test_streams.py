@@ -140,6 +140,23 @@ def test_a_vector_is_one_clip(folder):
     assert stream.load("001").shape == (1, 5)
 
 
+@pytest.mark.parametrize("array", [CLIPS, np.arange(5.0), np.ones((2, 3, 4)), np.asfortranarray(CLIPS)])
+def test_the_shape_of_a_file_of_its_own_is_known_before_it_is_loaded(folder, array):
+    np.save("v/train/001.npy", array)
+    stream = make_stream(found("v/{split}/{id}.npy"), None, None, [])
+    assert stream.shape("001") == stream.load("001").shape
+    (folder / "v/train/001.npy").write_bytes(b"\x93NUMPY")
+    assert stream.shape("001") is None
+
+
+def test_no_shape_is_known_of_what_has_to_be_read_for_it(folder):
+    np.savez("v/001.npz", a=CLIPS)
+    np.savetxt("v/001.csv", CLIPS)
+    np.savez("all.npz", **{"001": CLIPS})
+    for given in ("v/{id}.npz", "v/{id}.npz:a", "v/{id}.csv", "all.npz"):
+        assert make_stream(found(given), None, None, []).shape is None
+
+
 def test_the_width_is_that_of_the_first_that_can_be_read(folder):
     (folder / "v/train/001.npy").write_bytes(b"\x93NUMPY")
     assert make_stream(found("v/{split}/{id}.npy"), None, None, []).width == 3

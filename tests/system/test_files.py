@@ -24,6 +24,7 @@ from aqa.system.files import (
     STAGE,
     Sink,
     has_file,
+    made,
     refuse_existing_together,
     write_text,
     written_together,
@@ -143,6 +144,24 @@ def test_a_read_only_disk_is_one_line(mounted, capsys):
     place = mounted("ro")
     assert main(["prepare", "synthetic", "--preset", "tiny", "--out", str(place / "x.h5")]) == 2
     assert capsys.readouterr().err == f"aqa: {place}/x.h5 cannot be written: Read-only file system\n"
+
+
+def test_folders_that_were_made_for_a_file_go_with_it(tmp_path):
+    def fails(leaving=()):
+        with made(tmp_path / "new" / "deep"):
+            for name in leaving:
+                (tmp_path / "new" / name).touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fails()
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(KeyboardInterrupt):
+        fails(leaving=["other"])
+    assert os.listdir(tmp_path / "new") == ["other"]
+    with made(tmp_path / "kept"):
+        pass
+    assert (tmp_path / "kept").is_dir()
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_file(tmp_path):
