@@ -23,6 +23,7 @@ from aqa.modalities import MOST_MODALITIES, find_subset, subsets
 from aqa.models import AQAModel
 from aqa.models.base import PatternScores
 from aqa.store.store import Target
+from aqa.system.host_masks import known
 from aqa.system.precision import float32_products
 
 Predictions = dict[str, NDArray[np.float64]]
@@ -85,7 +86,8 @@ class Scorer:
                 self.features, taken, together, clips=self.clips, size=self.batch_size, seed=self.seed
             ):
                 with torch.inference_mode(), float32_products("float32"):
-                    found = self.model.score_patterns(batch.features, batch.visible, batch.lengths, diagnose=diagnose)
+                    visible = known(batch.visible, batch.on_host[0])  # so that no model waits to see what it picks
+                    found = self.model.score_patterns(batch.features, visible, batch.lengths, diagnose=diagnose)
                 queued.append(_Queued(names, batch.rows, batch.on_host[0].any(dim=2).numpy(), found))
         return self._read(queued, rows, patterns)
 

@@ -24,6 +24,7 @@ from aqa.features.loading import Source, allocate, disk_type, fill, shaped
 from aqa.features.statistics import Moments, Statistics, standardized
 from aqa.missing import Draws, MissingPattern, sample_keys
 from aqa.system.devices import on_device
+from aqa.system.host_masks import asked, known
 
 Window = tuple[dict[str, Tensor], dict[str, Tensor]]  # modality -> (B, T, D), modality -> (B,)
 
@@ -202,7 +203,7 @@ class Features:
         features, lengths = {}, {}
         for i, m in enumerate(self.modalities):
             stream = self._room(len(rows), clips, self.widths[m])
-            lengths[m], features[m] = kept[:, i], stream
+            lengths[m], features[m] = known(kept[:, i], torch.from_numpy(spans.kept[:, i])), stream
             if not spans.kept[:, i].any():
                 stream.zero_()
             elif (spans.step[:, i] != 1).any():
@@ -219,12 +220,14 @@ class Features:
         """Windows of successive rows as one."""
         if len(pieces) == 1:
             return pieces[0]
-        features = {}
+        features, lengths = {}, {}
         for m in self.modalities:
             parts = [streams[m] for streams, _ in pieces]
             features[m] = self._room(sum(len(part) for part in parts), *parts[0].shape[1:])
             torch.cat(parts, out=features[m])
-        return features, {m: torch.cat([lengths[m] for _, lengths in pieces]) for m in self.modalities}
+            kept = [one[m] for _, one in pieces]
+            lengths[m] = known(torch.cat(kept), torch.cat([asked(one) for one in kept]))
+        return features, lengths
 
     def _room(self, rows: int, clips: int, width: int) -> Tensor:
         """Memory for a stream of a batch, (rows, clips, width), not set."""

@@ -8,6 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from aqa.system.host_masks import asked, on_host, row_numbers, selected
+
 
 def before_padding(lengths: Tensor, clips: int) -> Tensor:
     """Which of the T clips come before the padding, (B, T) bool. lengths: (B,)."""
@@ -69,7 +71,7 @@ def in_rows(base: Tensor | None, rows: Tensor, function: Callable[..., Tensor], 
     if works_on_all(rows):
         made, kept = function(*inputs), rows.view(-1, 1, 1)
         return made.masked_fill(~kept, 0.0) if base is None else torch.where(kept, made, base)
-    picked = rows.nonzero()[:, 0]  # by number: its backward pass is several times as fast as that of a mask
+    picked = row_numbers(rows)  # by number: its backward pass is several times as fast as that of a mask
     if base is not None and not len(picked):
         return base
     made = function(*(None if x is None else x.index_select(0, picked) for x in inputs))
@@ -79,11 +81,10 @@ def in_rows(base: Tensor | None, rows: Tensor, function: Callable[..., Tensor], 
 def works_on_all(x: Tensor) -> bool:
     """Whether all rows and clips of a batch are worked on and those that do not count masked, or those that do picked.
 
-    Picking saves work, but how much is picked has to be known: a GPU would have to be waited for in each step of
-    training, and compiled code is made for one shape. In scoring, which is in inference mode, the results are waited
-    for anyway. What is computed without gradients within a step of training is not.
+    Picking saves work, but how much is picked has to be known: a GPU would have to be waited for, unless x is a mask
+    that the host knows (`host_masks`), as it does those of rows in scoring. Compiled code is made for one shape.
     """
-    return torch.compiler.is_compiling() or (x.device.type != "cpu" and not torch.is_inference_mode_enabled())
+    return torch.compiler.is_compiling() or (x.device.type != "cpu" and on_host(x) is None)
 
 
 def masked(module: nn.Module, x: Tensor, clips: Tensor) -> Tensor:
@@ -122,7 +123,7 @@ def masked_batch_norm(norm: nn.BatchNorm1d, x: Tensor, clips: Tensor) -> Tensor:
 
 def any_of(rows: Tensor) -> bool:
     """Whether some rows are to be worked on; always where all of them are (`works_on_all`)."""
-    return works_on_all(rows) or bool(rows.any())
+    return works_on_all(rows) or bool(asked(rows).any())
 
 
 def rows_of(x: Tensor, rows: Tensor) -> Tensor:
@@ -132,13 +133,13 @@ def rows_of(x: Tensor, rows: Tensor) -> Tensor:
     they were, gradients are finite; masks and lengths stay.
     """
     if not works_on_all(rows):
-        return x[rows]
+        return _picked(x, rows)
     return x.masked_fill(~_along(rows, x), 0.0) if x.is_floating_point() else x
 
 
 def counted_clips(clips: Tensor, rows: Tensor) -> Tensor:
     """Which clips (n, T) bool of the rows from `rows_of` count, of clips (B, T): none of a row that does not."""
-    return clips & rows.unsqueeze(1) if works_on_all(rows) else clips[rows]
+    return clips & rows.unsqueeze(1) if works_on_all(rows) else _picked(clips, rows)
 
 
 def attended_clips(clips: Tensor, rows: Tensor) -> Tensor:
@@ -146,7 +147,7 @@ def attended_clips(clips: Tensor, rows: Tensor) -> Tensor:
 
     All of a row that does not count, as attention to nothing would be NaN.
     """
-    return clips | ~rows.unsqueeze(1) if works_on_all(rows) else clips[rows]
+    return clips | ~rows.unsqueeze(1) if works_on_all(rows) else _picked(clips, rows)
 
 
 def scatter_rows(values: Tensor, rows: Tensor) -> Tensor:
@@ -155,7 +156,11 @@ def scatter_rows(values: Tensor, rows: Tensor) -> Tensor:
         return values.masked_fill(~_along(rows, values), 0.0)
     if len(values) == len(rows):
         return values
-    return values.new_zeros(len(rows), *values.shape[1:]).index_copy(0, rows.nonzero()[:, 0], values)
+    return values.new_zeros(len(rows), *values.shape[1:]).index_copy(0, row_numbers(rows), values)
+
+
+def _picked(x: Tensor, rows: Tensor) -> Tensor:
+    return x[rows] if rows.device.type == "cpu" else selected(x, rows)
 
 
 def _along(rows: Tensor, x: Tensor) -> Tensor:

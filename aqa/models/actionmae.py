@@ -48,6 +48,7 @@ from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Natural, Positive, Several, Share
+from aqa.system.host_masks import slices
 
 
 def learned_tokens(count: int, hidden_dim: int) -> nn.Parameter:
@@ -202,8 +203,7 @@ class ActionMAE(AQAModel):
     def tokens(self, features: Mapping[str, Tensor], seen: Tensor, lengths: Mapping[str, Tensor] | None) -> Tensor:
         """Modality tokens (B, M, H); zeros where not seen (B, M)."""
         columns = []
-        for i, m in enumerate(self.modalities):
-            rows = seen[:, i]
+        for m, rows in zip(self.modalities, slices(seen, 1), strict=True):
             if any_of(rows):
                 clips = attended_clips(self.real_clips_of(m, features, lengths), rows)
                 columns.append(scatter_rows(self.temporal[m](rows_of(features[m], rows), clips), rows))

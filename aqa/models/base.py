@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aqa.layers.clips import before_padding, every_clip, real_clips
+from aqa.system.host_masks import asked, likewise, row_numbers, selected, slices, told
 
 
 class Loss(NamedTuple):
@@ -40,12 +41,12 @@ class Encoded(NamedTuple):
 
         Nothing hidden is left in it, so that `AQAModel.fuse` cannot look at it. What is visible is not copied.
         """
-        rows = visible.any(dim=1)
+        rows = showing(visible)
         streams = {
-            m: tuple(_zeros_where_hidden(x if rows.all() else x[rows], seen) for x in parts)
-            for (m, parts), seen in zip(self.streams.items(), visible[rows].T, strict=True)
+            m: tuple(_zeros_where_hidden(selected(x, rows), seen) for x in parts)
+            for (m, parts), seen in zip(self.streams.items(), slices(selected(visible, rows), 1), strict=True)
         }
-        return Encoded(streams, self.clips if self.clips is None or rows.all() else self.clips[rows])
+        return Encoded(streams, None if self.clips is None else selected(self.clips, rows))
 
 
 class PatternScores(NamedTuple):
@@ -284,14 +285,19 @@ class AQAModel(nn.Module):
     ) -> PatternScores:
         """Scores of the same features under P patterns, in evaluation mode. visible: (P, B, M) bool.
 
+        A GPU is waited for where the host does not know `visible` (`aqa.system.host_masks`), and for nothing else.
         Where `shares_patterns`, streams are encoded once, and each pattern fuses what it leaves of them; otherwise one
         pattern is scored after the other. diagnose: `diagnostics` too.
         """
-        seen = visible.any(dim=0)  # (B, M), under any pattern
-        if not (self.shares_patterns and seen.any() and self.encodes_alike(seen, lengths)):
+        visible = told(visible)
+        seen = seen_by_any(visible)
+        if not (self.shares_patterns and asked(seen).any() and self.encodes_alike(seen, lengths)):
             return self.score_one_by_one(features, visible, lengths, diagnose=diagnose)
         encoded = self.encode(features, seen, lengths)
-        fused = [self.fuse(encoded.shown(shown), shown[shown.any(dim=1)]) if shown.any() else None for shown in visible]
+        fused = [
+            self.fuse(encoded.shown(shown), selected(shown, showing(shown))) if asked(shown).any() else None
+            for shown in slices(visible, 0)
+        ]
         return by_pattern(visible, fused, diagnose)
 
     def score_one_by_one(
@@ -303,13 +309,15 @@ class AQAModel(nn.Module):
         diagnose: bool = False,
     ) -> PatternScores:
         """As `score_patterns`, with all the work for each pattern, on the rows that it leaves something of."""
+        visible = told(visible)
         found: list[RowScores | None] = []
-        for shown in visible:
-            rows = shown.any(dim=1)
-            if not rows.any():
+        for shown in slices(visible, 0):
+            rows = showing(shown)
+            if not asked(rows).any():
                 found.append(None)
                 continue
-            taken = _rows_of(features, rows), shown[rows], None if lengths is None else _rows_of(lengths, rows)
+            kept = None if lengths is None else _rows_of(lengths, rows)
+            taken = _rows_of(features, rows), selected(shown, rows), kept
             found.append(RowScores(self.score(*taken), self.diagnostics(*taken) if diagnose else {}))
         return by_pattern(visible, found, diagnose)
 
@@ -320,28 +328,39 @@ class AQAModel(nn.Module):
         """
         if lengths is None or not self.mask_padding or self.takes_unaligned:
             return True
-        every = torch.stack([lengths[m] for m in self.modalities], dim=1)
+        every, seen = torch.stack([asked(lengths[m]) for m in self.modalities], dim=1), asked(seen)
         longest = (every * seen).amax(dim=1, keepdim=True)
         return not bool((seen & (every != longest)).any())
 
 
+def seen_by_any(visible: Tensor) -> Tensor:
+    """The streams that any pattern shows, (P, B, M) -> (B, M)."""
+    return likewise(lambda x: x.any(dim=0), visible)
+
+
+def showing(visible: Tensor) -> Tensor:
+    """The rows that show something, (..., B, M) -> (..., B)."""
+    return likewise(lambda x: x.any(dim=-1), visible)
+
+
 def _rows_of(tensors: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     """Some rows (B,) bool of a batch, without a copy where they are all."""
-    return {m: x if rows.all() else x[rows] for m, x in tensors.items()}
+    return {m: selected(x, rows) for m, x in tensors.items()}
 
 
 def _zeros_where_hidden(x: Tensor, seen: Tensor) -> Tensor:
     """A tensor (n, ...) with zeros in the rows (n,) in which it is not seen, whatever was there."""
-    if seen.all():
+    twin = asked(seen)
+    if twin.all():
         return x
-    return x.masked_fill(~seen.view(-1, *[1] * (x.dim() - 1)), 0) if seen.any() else torch.zeros_like(x)
+    return x.masked_fill(~seen.view(-1, *[1] * (x.dim() - 1)), 0) if twin.any() else torch.zeros_like(x)
 
 
 def by_pattern(visible: Tensor, found: Sequence[RowScores | None], diagnose: bool) -> PatternScores:
     """The scores of those rows of which each pattern (B, M) leaves something, and NaN for the others."""
     scores = [torch.full(shown.shape[:1], torch.nan, device=shown.device) for shown in visible]
-    for into, shown, scored in zip(scores, visible, found, strict=True):
+    for into, rows, scored in zip(scores, slices(showing(visible), 0), found, strict=True):
         if scored is not None:
-            into[shown.any(dim=1)] = scored.score
+            into[row_numbers(rows)] = scored.score
     diagnostics = [{} if each is None or not diagnose else each.diagnostics for each in found]
     return PatternScores(torch.stack(scores), diagnostics)

@@ -52,6 +52,7 @@ from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Example, Loss, RowScores
 from aqa.registry import Natural, Positive, Several, Share
+from aqa.system.host_masks import slices
 
 #: Buffers in which runs of before counted during the warm-up.
 GONE = ("below", "rows", "boundaries", "sums", "counts", "centroids", "known", "hit_sums", "hit_rows")
@@ -308,8 +309,7 @@ class DIMML(AQAModel):
     ) -> dict[str, Tensor]:
         """A feature (B, H) per modality; zeros where it is not seen."""
         encoded = {}
-        for i, m in enumerate(self.modalities):
-            rows = seen[:, i]
+        for m, rows in zip(self.modalities, slices(seen, 1), strict=True):
             encoded[m] = self.shared_head.weight.new_zeros(seen.shape[0], self.shared_head.in_features)
             if any_of(rows):
                 clips = attended_clips(self.real_clips_of(m, features, lengths), rows)

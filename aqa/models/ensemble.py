@@ -35,9 +35,10 @@ from torch import Tensor, nn
 
 from aqa.errors import AqaError
 from aqa.models import build, check, register
-from aqa.models.base import AQAModel, PatternScores, RowScores, by_pattern
+from aqa.models.base import AQAModel, PatternScores, RowScores, by_pattern, showing
 from aqa.models.gaussian_process import VisibleSet
 from aqa.registry import Several
+from aqa.system.host_masks import asked, row_numbers, selected, slices, told
 
 Floats = NDArray[np.float64]
 
@@ -200,15 +201,17 @@ class Ensemble(AQAModel):
         diagnose: bool = False,
     ) -> PatternScores:
         """As in `AQAModel`: members whose patterns share work do it once."""
+        visible = told(visible)
         means = [
             torch.stack([model.score_patterns(features, visible, lengths).score for model in models]).mean(dim=0)
             for models in self.models_of.values()
         ]
         fused: list[RowScores | None] = []
-        for members, seen in zip(torch.stack(means, dim=1), visible, strict=True):  # (K, B), (B, M)
-            rows = seen.any(dim=1)
-            said = members[:, rows]
-            fused.append(RowScores(self.weighed(said, seen[rows]), {"members": said.T}) if rows.any() else None)
+        for members, seen in zip(torch.stack(means, dim=1), slices(visible, 0), strict=True):  # (K, B), (B, M)
+            rows = showing(seen)
+            said = members[:, row_numbers(rows)]
+            scored = asked(rows).any()
+            fused.append(RowScores(self.weighed(said, selected(seen, rows)), {"members": said.T}) if scored else None)
         return by_pattern(visible, fused, diagnose)
 
     def member_scores(

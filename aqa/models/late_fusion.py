@@ -22,6 +22,7 @@ from aqa.layers.losses import hardest_triplet, mean_loss
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Positive, Several, Share
+from aqa.system.host_masks import slices
 
 
 @register("late_fusion", paper="Multimodal Machine Learning: A Survey and Taxonomy, arXiv 1705.09406", year=2017)
@@ -69,7 +70,7 @@ class LateFusion(AQAModel):
     ) -> Encoded:
         """Each modality's score (B,) and its weights of the grades (B, n_query); zeros where it is not seen."""
         streams = {}
-        for m, rows in zip(self.modalities, seen.T, strict=True):
+        for m, rows in zip(self.modalities, slices(seen, 1), strict=True):
             score, grades = torch.zeros(0, device=seen.device), torch.zeros(0, self.n_query, device=seen.device)
             if any_of(rows):
                 score, queries = self.grade(m, features, rows, lengths)

@@ -42,8 +42,9 @@ from aqa.layers.grade_decoder import GradeDecoder, grade_deviation, projection, 
 from aqa.layers.losses import channel_divergence, hardest_triplet, squared_error
 from aqa.layers.transformer import Encoder, FewQueryAttention, check_heads
 from aqa.models import mcmoe_patterns, register
-from aqa.models.base import AQAModel, Loss, PatternScores
+from aqa.models.base import AQAModel, Loss, PatternScores, seen_by_any
 from aqa.registry import Natural, Positive, Several, Share
+from aqa.system.host_masks import likewise, slices, told
 
 
 class GatedGenerator(nn.Module):
@@ -182,13 +183,12 @@ class MCMoE(AQAModel):
         diagnose: bool = False,
     ) -> PatternScores:
         """Scores under P patterns, (P, B, M), in little more than the time of one: see `mcmoe_patterns`."""
-        seen = visible.any(dim=0)
-        if self.encodes_alike(seen, lengths):
-            clips = self.real_clips(features, lengths, seen)
-            encoded = self.enhance(features, seen, clips)
-            if all(bool(stream.isfinite().all()) for stream in encoded.values()):  # hidden ones are taken times zero
-                return mcmoe_patterns.score_patterns(self, encoded, visible, clips, diagnose)
-        return self.score_one_by_one(features, visible, lengths, diagnose=diagnose)
+        visible = told(visible)
+        seen = seen_by_any(visible)
+        if not self.encodes_alike(seen, lengths):
+            return self.score_one_by_one(features, visible, lengths, diagnose=diagnose)
+        clips = self.real_clips(features, lengths, seen)
+        return mcmoe_patterns.score_patterns(self, self.enhance(features, seen, clips), visible, clips, diagnose)
 
     def loss(
         self,
@@ -235,7 +235,7 @@ class MCMoE(AQAModel):
         real = real if clips is None else real & clips
         projected = [on_clips(self.projections[m], features[m], real[i]) for i, m in enumerate(self.modalities)]
         padding = None if clips is None else ~clips.repeat(len(self.modalities), 1)  # (M * B, T)
-        encoded = in_rows(None, seen.T.flatten(), self.encoder, torch.cat(projected), padding)
+        encoded = in_rows(None, likewise(lambda x: x.T.flatten(), seen), self.encoder, torch.cat(projected), padding)
         encoded = encoded if padding is None else encoded.masked_fill(padding.unsqueeze(-1), 0.0)
         return dict(zip(self.modalities, encoded.unflatten(0, (len(self.modalities), -1)).unbind(), strict=True))
 
@@ -249,8 +249,8 @@ class MCMoE(AQAModel):
         if clips is not None:
             hidden_keys = hidden_keys | ~clips.repeat(1, len(self.modalities))
         return {
-            m: in_rows(encoded[m], ~visible[:, i], partial(self._generate, m), context, hidden_keys, clips)
-            for i, m in enumerate(self.modalities)
+            m: in_rows(encoded[m], hidden, partial(self._generate, m), context, hidden_keys, clips)
+            for m, hidden in zip(self.modalities, slices(likewise(torch.logical_not, visible), 1), strict=True)
         }
 
     def hear(self, streams: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:

@@ -16,6 +16,7 @@ modalities, T clips, and K the clips that stand for the T of a generated stream.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -25,7 +26,8 @@ from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from aqa.layers.clips import before_padding
 from aqa.layers.grade_decoder import GradeDecoder, grade_deviation
-from aqa.models.base import PatternScores
+from aqa.models.base import PatternScores, showing
+from aqa.system.host_masks import asked, likewise, places, row_numbers, slices
 
 if TYPE_CHECKING:
     from aqa.models.mcmoe import GatedGenerator, MCMoE
@@ -36,10 +38,11 @@ PATTERNS_AT_ONCE = 8  # bounds the memory: the 7 subsets of three modalities go 
 class Hidden(NamedTuple):
     """One modality where patterns hide it, in n pairs of a row and a pattern.
 
-    pairs: (B, P) bool. stream: (n, K, H), what takes its place. clips: (n, K) bool, the real ones, None if all are.
+    pairs: the numbers of row and pattern, (n,) both. stream: (n, K, H), what takes its place. clips: (n, K) bool, the
+    real ones, None if all are.
     """
 
-    pairs: Tensor
+    pairs: tuple[Tensor, ...]
     stream: Tensor
     clips: Tensor | None
 
@@ -47,7 +50,12 @@ class Hidden(NamedTuple):
 def score_patterns(
     model: MCMoE, encoded: Mapping[str, Tensor], visible: Tensor, clips: Tensor | None, diagnose: bool
 ) -> PatternScores:
-    """Scores and, where asked, diagnostics under visible (P, B, M). encoded: streams (B, T, H), finite."""
+    """Scores and, where asked, diagnostics under visible (P, B, M). encoded: streams (B, T, H).
+
+    Of a row and a pattern that shows a stream which is not finite, all of them are NaN.
+    """
+    finite = torch.stack([x.flatten(1).isfinite().all(dim=1) for x in encoded.values()], dim=1)  # (B, M)
+    encoded = {m: zeros_unless(kept, x) for (m, x), kept in zip(encoded.items(), finite.unbind(dim=1), strict=True)}
     linear, norm, _, second_linear, second_norm = cast("Iterable[Any]", model.fusion)
     first, second = fuse_linear_bn_eval(linear, norm), fuse_linear_bn_eval(second_linear, second_norm)
     weights = dict(zip(model.modalities, first.weight.chunk(len(model.modalities), dim=1), strict=True))
@@ -56,7 +64,8 @@ def score_patterns(
 
     scores: list[Tensor] = []  # (B, P) each, as are the deviations; router weights (B, P, M, M)
     said: dict[str, list[Tensor]] = {"deviation": [], "router_weights": []}
-    for seen in visible.transpose(0, 1).split(PATTERNS_AT_ONCE, dim=1):  # (B, P, M)
+    for start in range(0, len(visible), PATTERNS_AT_ONCE):
+        seen = likewise(partial(patterns_from, start), visible)  # (B, P, M)
         hidden = fill_in(model, encoded, seen, clips, few_clips, spread.shape[2])
         generated = first.bias.repeat(*seen.shape[:2], spread.shape[2], 1)  # (B, P, K, 2H)
         for m, filled in hidden.items():
@@ -69,14 +78,32 @@ def score_patterns(
         if diagnose and model.use_experts:
             said["router_weights"].append(routed(model, encoded, seen, clips, hidden))
 
-    scored = visible.any(dim=2)
-    diagnostics: list[dict[str, Tensor]] = [{} for _ in visible]
-    for name, parts in said.items():
-        if parts:
-            by_pattern = torch.cat(parts, dim=1).transpose(0, 1)
-            for found, values, rows in zip(diagnostics, by_pattern, scored, strict=True):
-                found.update({name: values[rows]} if rows.any() else {})
-    return PatternScores(torch.cat(scores, dim=1).T.masked_fill(~scored, torch.nan), diagnostics)
+    scored, wrong = showing(visible), (visible & ~finite).any(dim=2)  # (P, B) both
+    diagnostics = diagnosed({name: torch.cat(parts, dim=1) for name, parts in said.items() if parts}, scored, wrong)
+    return PatternScores(torch.cat(scores, dim=1).T.masked_fill(~scored | wrong, torch.nan), diagnostics)
+
+
+def diagnosed(said: Mapping[str, Tensor], scored: Tensor, wrong: Tensor) -> list[dict[str, Tensor]]:
+    """Diagnostics (B, P, ...) by name, as each pattern's own of the rows that it scores. scored, wrong: (P, B)."""
+    found: list[dict[str, Tensor]] = [{} for _ in scored]
+    for name, together in said.items():
+        values = together.transpose(0, 1)
+        values = values.masked_fill(wrong.view(*wrong.shape, *[1] * (values.dim() - 2)), torch.nan)
+        for own, each, rows in zip(found, values, slices(scored, 0), strict=True):
+            own.update({name: each[row_numbers(rows)]} if asked(rows).any() else {})
+    return found
+
+
+def patterns_from(start: int, visible: Tensor) -> Tensor:
+    """The patterns that go together with a first one: some of visible (P, B, M), row by row, (B, P', M)."""
+    return visible[start : start + PATTERNS_AT_ONCE].transpose(0, 1)
+
+
+def zeros_unless(kept: Tensor, stream: Tensor) -> Tensor:
+    """A stream (B, T, H), zeros in the rows that are not kept (B,): what is hidden is taken times zero, NaN or not."""
+    if stream.device.type == "cpu" and kept.all():
+        return stream
+    return stream.masked_fill(~kept.view(-1, 1, 1), 0.0)
 
 
 def stand_in(model: MCMoE, encoded: Mapping[str, Tensor], clips: Tensor | None) -> tuple[Tensor | None, Tensor]:
@@ -108,21 +135,23 @@ def fill_in(
     if clips is not None:
         ignored = ignored | ~clips.repeat(1, len(model.modalities)).unsqueeze(1)
     found = {}
+    twin = asked(seen)  # (B, P, M), on the host, as are `pairs` and `some`
     for i, m in enumerate(model.modalities):
-        pairs = seen.any(dim=2) & ~seen[:, :, i]
+        pairs = twin.any(dim=2) & ~twin[:, :, i]
         if not pairs.any():
             continue
-        row = pairs.nonzero()[:, 0]
+        row, pattern = places(pairs, context.device)
         if not model.use_generator:
             stream = context.new_zeros(len(row), count, width)
         elif model.generator_queries == "temporal":
-            stream = model.generators[m](context[row], ignored[pairs], steps)
+            stream = model.generators[m](context[row], ignored[row, pattern], steps)
         else:
             some = pairs.any(dim=0)  # the patterns that hide it from any row
-            stream = generate(cast("GatedGenerator", model.generators[m]), context, ignored[:, some])[pairs[:, some]]
-            stream = stream.unsqueeze(1).expand(-1, count, -1)
+            taken = ignored[:, places(some, context.device)[0]]
+            generated = generate(cast("GatedGenerator", model.generators[m]), context, taken)  # for all rows
+            stream = generated[places(pairs[:, some], context.device)].unsqueeze(1).expand(-1, count, -1)
         kept = None if few_clips is None else few_clips[row]
-        found[m] = Hidden(pairs, stream if kept is None else stream * kept.unsqueeze(2), kept)
+        found[m] = Hidden((row, pattern), stream if kept is None else stream * kept.unsqueeze(2), kept)
     return found
 
 

@@ -49,6 +49,7 @@ from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Natural, Positive, Several, Share
+from aqa.system.host_masks import slices
 
 
 class ReverseGradient(torch.autograd.Function):
@@ -313,7 +314,7 @@ class MEA(AQAModel):
         Cross-modal attention is among the streams that some row shows: a stream that none shows costs nothing.
         """
         exclusive, shared, clips = zip(*encoded.streams.values(), strict=True)
-        shown = [i for i, rows in enumerate(visible.T) if any_of(rows)]
+        shown = [i for i, rows in enumerate(slices(visible, 1)) if any_of(rows)]
         related, real = [shared[i] for i in shown], [clips[i] for i in shown]
         for level in self.cross_modal_levels:
             related = level(related, real)

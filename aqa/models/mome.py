@@ -44,6 +44,7 @@ from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Positive, Several, Share
+from aqa.system.host_masks import slices
 
 
 class Outputs(NamedTuple):
@@ -183,7 +184,7 @@ class MoME(AQAModel):
     ) -> Encoded:
         """Ask each modality's expert about the rows in which it is seen: its tokens and log grades, by modality."""
         streams = {}
-        for m, rows in zip(self.modalities, seen.T, strict=True):
+        for m, rows in zip(self.modalities, slices(seen, 1), strict=True):
             if any_of(rows):
                 clips = attended_clips(self.real_clips_of(m, features, lengths), rows)
                 tokens, log_grades = self.experts[m](rows_of(features[m], rows), clips)

@@ -41,6 +41,7 @@ from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Natural, Positive, Share
+from aqa.system.host_masks import slices
 
 
 def mlp(width: int, feedforward_dim: int, out: int, dropout: float) -> nn.Sequential:
@@ -148,7 +149,7 @@ class MoMKE(AQAModel):
         clips = self.real_clips(features, lengths, seen)
         mixed = self.mix(features, seen, clips)
         streams = {}
-        for m, mixture, rows in zip(self.modalities, self.mixtures(mixed, seen), seen.T, strict=True):
+        for m, mixture, rows in zip(self.modalities, self.mixtures(mixed, seen), slices(seen, 1), strict=True):
             weights = mixture.new_zeros(0, len(self.modalities))
             if m in mixed:
                 weights = clip_mean(mixed[m].weights, self._of(clips, seen, m))
@@ -191,8 +192,7 @@ class MoMKE(AQAModel):
     def embed(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor | None) -> dict[str, Tensor]:
         """Project each stream of the rows that have it, (n, T, H); streams that no row has are left out."""
         embedded = {}
-        for i, m in enumerate(self.modalities):
-            rows = seen[:, i]
+        for m, rows in zip(self.modalities, slices(seen, 1), strict=True):
             if any_of(rows):
                 stream = rows_of(features[m], rows)
                 if clips is not None:
@@ -231,7 +231,7 @@ class MoMKE(AQAModel):
         nothing = some.new_zeros(seen.shape[0], *some.shape[1:])
         return [
             scatter_rows(mixed[m].mixture, rows) if m in mixed else nothing
-            for m, rows in zip(self.modalities, seen.T, strict=True)
+            for m, rows in zip(self.modalities, slices(seen, 1), strict=True)
         ]
 
     def score_together(self, mixtures: Sequence[Tensor], clips: Tensor | None) -> Tensor:
@@ -255,4 +255,4 @@ class MoMKE(AQAModel):
 
     def _of(self, clips: Tensor | None, seen: Tensor, m: str) -> Tensor | None:
         """The real clips of the rows that have modality m."""
-        return None if clips is None else attended_clips(clips, seen[:, self.modalities.index(m)])
+        return None if clips is None else attended_clips(clips, slices(seen, 1)[self.modalities.index(m)])

@@ -66,6 +66,7 @@ from aqa.layers.transformer import check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Positive, Share
+from aqa.system.host_masks import slices
 
 LEVELS = 3
 LEARNS_ON = "audio"  # the branch that the published second stage trains
@@ -167,12 +168,10 @@ class AdaptiveFusion(nn.Module):
     def modality_weights(self, streams: Tensor, clips: Tensor, visible: Tensor) -> Tensor:
         """How each FusionNet weighs the visible modalities at each clip, (B, T, K, M)."""
         logits = []
-        for i, weigh in enumerate(self.weigh.values()):
-            real = clips & visible[:, i].unsqueeze(1)
-            n_fusion = self.policy.out_features
-            logits.append(
-                on_clips(weigh, streams[:, :, i], real) if any_of(real) else streams.new_zeros(*real.shape, n_fusion)
-            )
+        for i, (weigh, rows) in enumerate(zip(self.weigh.values(), slices(visible, 1), strict=True)):
+            real = clips & rows.unsqueeze(1)
+            n_fusion, some = self.policy.out_features, any_of(rows) and any_of(real)
+            logits.append(on_clips(weigh, streams[:, :, i], real) if some else streams.new_zeros(*real.shape, n_fusion))
         hidden = (~visible).view(visible.shape[0], 1, 1, -1)
         return torch.stack(logits, dim=-1).masked_fill(hidden, -torch.inf).softmax(dim=-1)
 
@@ -431,8 +430,7 @@ class PAMFN(AQAModel):
     def branch_out(self, features: Mapping[str, Tensor], seen: Tensor, clips: Tensor) -> tuple[list[Tensor], Tensor]:
         """The branches' features, (B, T, M, H) per level, and scores (B, M); zeros where a modality is not seen."""
         out = {}
-        for i, m in enumerate(self.modalities):
-            rows = seen[:, i]
+        for m, rows in zip(self.modalities, slices(seen, 1), strict=True):
             if any_of(rows):
                 with torch.set_grad_enabled(torch.is_grad_enabled() and self.learns(m)):
                     levels, own = self.branches[m](rows_of(features[m], rows), counted_clips(clips, rows))

@@ -12,7 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from aqa.models.base import AQAModel, PatternScores
+from aqa.models.base import AQAModel, PatternScores, showing
+from aqa.system.host_masks import asked, row_numbers, slices, told
 
 TRAITS = (
     *("takes_unaligned", "shares_patterns", "numbers_rows", "mask_padding", "fixed_shapes", "concurrent"),
@@ -57,12 +58,13 @@ class SeedEnsemble(AQAModel):
         diagnose: bool = False,
     ) -> PatternScores:
         """As in `AQAModel`. "deviation" among the diagnostics is the spread, in place of the members' own."""
+        visible = told(visible)
         found = [member.score_patterns(features, visible, lengths, diagnose=diagnose) for member in self.trained_apart]
         scores = torch.stack([each.score for each in found])  # (K, P, B)
         diagnostics: list[dict[str, Tensor]] = [{} for _ in visible]
-        for p, seen in enumerate(visible.any(dim=2)):
-            if diagnose and seen.any():
+        for p, rows in enumerate(slices(showing(visible), 0)):
+            if diagnose and asked(rows).any():
                 said = [each.diagnostics[p] for each in found]
                 diagnostics[p] = {name: torch.stack([one[name] for one in said]).mean(dim=0) for name in said[0]}
-                diagnostics[p]["deviation"] = scores[:, p, seen].std(dim=0)
+                diagnostics[p]["deviation"] = scores[:, p, row_numbers(rows)].std(dim=0)
         return PatternScores(scores.mean(dim=0), diagnostics)

@@ -49,6 +49,7 @@ from aqa.layers.transformer import Encoder, check_heads
 from aqa.models import register
 from aqa.models.base import AQAModel, Encoded, Loss, RowScores
 from aqa.registry import Natural, Positive, Share
+from aqa.system.host_masks import slices
 
 
 class Expert(nn.Module):
@@ -192,8 +193,7 @@ class SimMLM(AQAModel):
     def answers(self, features: Mapping[str, Tensor], seen: Tensor, clips: Mapping[str, Tensor]) -> Tensor:
         """Each expert's answer, a score before the sigmoid, (B, M); zeros where its modality is not seen."""
         found = []
-        for i, m in enumerate(self.modalities):
-            rows = seen[:, i]
+        for m, rows in zip(self.modalities, slices(seen, 1), strict=True):
             answer = features[m].new_zeros(rows.shape[0])
             if any_of(rows):
                 real = attended_clips(clips[m], rows)

@@ -113,11 +113,15 @@ def test_what_is_wrong_with_a_stream_reaches_only_the_patterns_that_show_it(pois
     clean = made.score_patterns(features, visible).score
     features["audio"] = features["audio"].clone()
     features["audio"][2] = poison
-    spoiled = made.score_patterns(features, visible).score
+    spoiled = made.score_patterns(features, visible, diagnose=True)
     untouched = ~visible[:, :, 1]
     untouched[:, torch.arange(ROWS) != 2] = True
-    torch.testing.assert_close(spoiled[untouched], clean[untouched], rtol=0, atol=1e-6)
-    assert (spoiled != clean)[~untouched].all()
+    assert torch.equal(spoiled.score[untouched], clean[untouched])
+    assert (spoiled.score != clean)[~untouched].all()
+    for p, said in enumerate(spoiled.diagnostics):
+        assert {name: values.isfinite().view(ROWS, -1).all(dim=1).tolist() for name, values in said.items()} == {
+            name: spoiled.score[p].isfinite().tolist() for name in ("deviation", "router_weights")
+        }
 
 
 def test_hidden_features_are_never_looked_at():

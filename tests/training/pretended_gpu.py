@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_any, tree_map_only
 
 import aqa
 
@@ -77,12 +76,35 @@ class OnDevice(torch.Tensor):
 
 def computed(function, args, kwargs):
     """An operation on tensors of the device, done on the CPU."""
-    on_cpu = tree_map_only(OnDevice, lambda x: x.held, (args, kwargs))
-    on_cpu = tree_map_only(torch.device, lambda device: torch.device("cpu"), on_cpu)
-    out = tree_map_only(torch.Tensor, OnDevice, function(*on_cpu[0], **on_cpu[1]))
+    out = leaves(onto_device, function(*leaves(from_device, args), **leaves(from_device, kwargs)))
     if torch.is_inference_mode_enabled():  # in which torch keeps no account of views
         return out
     return return_and_correct_aliasing(function, args, kwargs, out)
+
+
+def leaves(function, given):
+    """What an operation is given, or gives, with a function applied to all that is no container."""
+    if type(given) in (list, tuple):
+        return type(given)([leaves(function, each) for each in given])
+    if type(given) is dict:
+        return {name: leaves(function, each) for name, each in given.items()}
+    return function(given)
+
+
+def from_device(x):
+    if isinstance(x, OnDevice):
+        return x.held
+    return torch.device("cpu") if isinstance(x, torch.device) else x
+
+
+def onto_device(x):
+    return OnDevice(x) if isinstance(x, torch.Tensor) else x
+
+
+def some_on_device(given):
+    if type(given) in (list, tuple):
+        return any(map(some_on_device, given))
+    return isinstance(given, OnDevice)
 
 
 class PretendedGPU(TorchDispatchMode):
@@ -94,7 +116,7 @@ class PretendedGPU(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        given = tree_any(lambda x: isinstance(x, OnDevice), (args, kwargs))
+        given = some_on_device(args) or some_on_device([*kwargs.values()])
         asked = kwargs.get("device")
         name = function.overloadpacket._qualified_op_name.split("::")[1]
         if not given and asked != DEVICE:
@@ -107,8 +129,7 @@ class PretendedGPU(TorchDispatchMode):
         if reason := self.reason(name, args, kwargs, given, asked):
             self.waits[reason, asking_line()] += 1
         if given and asked is not None and asked.type == "cpu":  # a copy to the host
-            held = tree_map_only(OnDevice, lambda x: x.held, args)
-            return function(*held, **kwargs).clone()
+            return function(*leaves(from_device, args), **kwargs).clone()
         return computed(function, args, kwargs)
 
     @staticmethod

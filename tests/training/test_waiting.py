@@ -1,18 +1,22 @@
-"""What a GPU is waited for in steps of training by the training loop itself: counted without a GPU."""
+"""What a GPU is waited for in steps of training by the training loop itself, and in scoring: counted without a GPU."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from aqa.config.schema import TrainConfig
+from aqa.evaluation.scorer import Scorer
 from aqa.features.batches import Features, training_batches
-from aqa.missing import parse_pattern
+from aqa.missing import parse_pattern, parse_test_patterns
+from aqa.models.seeds import SeedEnsemble
 from aqa.store.store import FeatureStore
 from aqa.store.synthetic import make_synthetic
 from aqa.training.loop import train_epoch, training_step
 from tests.models.test_contract import small
+from tests.models.test_patterns import calls
 from tests.models.tiny_llm import NEEDS_LLM, without_default
 from tests.training.pretended_gpu import DEVICE, pretended_gpu
 from tests.training.test_step import FIXED, STAGES
@@ -152,3 +156,87 @@ def by_operation(waits):
     for (what, _), n in waits.items():
         found[what] += n
     return found
+
+
+PATTERNS = {
+    "seven": ["VAF", "VA", "VF", "AF", "V", "A", "F"],
+    "one": ["AF"],
+    "drawn": [{"rates": 0.6}, "random_subset", {"combine": ["VA", {"noise": {"std": 0.1}}]}],
+}
+
+
+@pytest.fixture(scope="module")
+def incomplete(held):
+    """The same features, of videos of which some lack streams, one all of them, and one has a shorter stream."""
+    features, video = held.copy(), np.arange(len(held.ids))[:, None]
+    stored = np.where((video + 1) % (3, 4, 5), 4 + video % 6, 0)
+    stored[0, 1], stored[4] = 2, 0
+    assert (features.stored >= stored).all()
+    features.alignment, features.available = replace(features.alignment, stored=stored), stored > 0
+    return features
+
+
+def scored(model, features, patterns, diagnose=False):
+    """What `Scorer` finds with the pretended GPU, what without, and what it waits for before it reads the scores."""
+    chosen, rows = parse_test_patterns(PATTERNS[patterns], features.modalities, "missing.test"), np.arange(BATCH)
+    expected = Scorer(model, features, 0.0, 1.0, CLIPS, BATCH, 0)._score(rows, chosen, diagnose)
+    with pretended_gpu() as gpu:
+        there = Scorer(model.to(DEVICE), on_the_device(features), 0.0, 1.0, CLIPS, BATCH, 0)
+        gpu.waits.clear()
+        found = there._score(rows, chosen, diagnose)
+    reading = Counter({key: n for key, n in gpu.waits.items() if key[1].endswith(", _read")})
+    assert reading["copy to the host", next(asked for _, asked in reading)]
+    return found, expected, gpu.waits - reading
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "patterns"),
+    [(name, {}, patterns) for name in [*FIXED, "ridge"] for patterns in ("seven", "one")]
+    + [(name, options, "seven") for name, options in VARIANTS]
+    + [(name, {}, "drawn") for name in ("mcmoe", "momke", "zero_fill")],
+)
+def test_scoring_waits_for_nothing_until_scores_are_read(name, options, patterns, incomplete):
+    model = small(name, incomplete.widths, **{"mask_padding": True, "n_fusion": 2, **options})
+    found, expected, waits = scored(model, incomplete, patterns, diagnose=patterns == "seven")
+    assert listed(waits) == []
+    for there, here in zip(found, expected, strict=True):
+        assert there.keys() == here.keys()
+        for pattern, values in here.items():
+            np.testing.assert_allclose(there[pattern], values, rtol=0, atol=2e-6, err_msg=pattern)
+
+
+def test_a_model_of_several_seeds_scores_without_waiting_too(incomplete):
+    members = [small("mome", incomplete.widths, n_query=n) for n in (4, 5)]
+    assert listed(scored(SeedEnsemble(members), incomplete, "seven", diagnose=True)[2]) == []
+
+
+@pytest.mark.parametrize("name", ["mome", "momke"])
+def test_scoring_on_a_device_runs_experts_on_the_rows_that_show_their_stream_as_on_a_cpu(name, incomplete):
+    model = small(name, incomplete.widths)
+    rows = calls(model, [f"experts.{m}" for m in incomplete.modalities])
+    scored(model, incomplete, "one")
+    assert any(rows.values())
+    for sizes in rows.values():
+        assert sizes[: len(sizes) // 2] == sizes[len(sizes) // 2 :]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # The prompts, by visible set, as in training.
+        pytest.param(
+            "limssr",
+            {"unique_dim": 1, "nonzero": 2, "copy to the host": 4, "copy from the host": 21, "_local_scalar_dense": 2},
+            marks=NEEDS_LLM,
+        ),
+        # Videos that are alike are looked for by visible set.
+        (
+            "retrieval_fill",
+            {"unique_dim": 1, "nonzero": 7, "copy to the host": 2, "copy from the host": 3, "repeat_interleave": 3}
+            | {"index by bool": 15, "index_put_ by bool": 3},
+        ),
+    ],
+)
+def test_models_whose_shapes_are_not_fixed_wait_for_visible_sets(name, expected, incomplete):
+    waits = scored(small(name, incomplete.widths, **without_default(name)), incomplete, "one")[2]
+    assert by_operation(waits) == expected, listed(waits)
