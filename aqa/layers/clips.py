@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aqa.system.host_masks import asked, on_host, row_numbers, selected
+from aqa.system.precision import at_least_float32
 
 
 def before_padding(lengths: Tensor, clips: int) -> Tensor:
@@ -103,7 +104,7 @@ def masked_batch_norm(norm: nn.BatchNorm1d, x: Tensor, clips: Tensor) -> Tensor:
 
     In float32. Where one clip or none counts, the running statistics serve, and stay as they are.
     """
-    values, kept = x.float(), clips.unsqueeze(-1)  # (B, T, C), (B, T, 1)
+    values, kept = at_least_float32(x), clips.unsqueeze(-1)  # (B, T, C), (B, T, 1)
     running_mean, running_var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
     mean, variance = running_mean, running_var
     if norm.training:

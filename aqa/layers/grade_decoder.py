@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aqa.layers.transformer import Decoder, Encoder, check_heads
+from aqa.system.precision import at_least_float32
 
 
 def sinusoid(length: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -71,7 +72,7 @@ class GradeDecoder(nn.Module):
     def weigh(self, queries: Tensor) -> Tensor:
         """Decoded queries (B, n_query, H) -> the weights of the grades, whose sum is 1, (B, n_query)."""
         with torch.autocast(queries.device.type, enabled=False):
-            weights = self.regressor(queries.float()).diagonal(dim1=-2, dim2=-1).sigmoid()
+            weights = self.regressor(at_least_float32(queries)).diagonal(dim1=-2, dim2=-1).sigmoid()
             return weights / weights.sum(dim=1, keepdim=True)
 
 

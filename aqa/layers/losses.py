@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aqa.layers.clips import works_on_all
+from aqa.system.precision import at_least_float32
 
 
 def hardest_triplet(queries: Tensor, margin: float, rows: Tensor | None = None) -> Tensor:
@@ -21,7 +22,7 @@ def hardest_triplet(queries: Tensor, margin: float, rows: Tensor | None = None) 
     """
     count, labels, _ = queries.shape
     with torch.autocast(queries.device.type, enabled=False):
-        vectors = F.normalize(queries.float().flatten(0, 1), dim=-1)  # (B * Q, H)
+        vectors = F.normalize(at_least_float32(queries).flatten(0, 1), dim=-1)  # (B * Q, H)
         distance = 1.0 - vectors @ vectors.T
     label = torch.arange(labels, device=queries.device).repeat(count)
     same = label.unsqueeze(0) == label.unsqueeze(1)
@@ -60,7 +61,7 @@ def row_mean(values: Tensor, clips: Tensor | None) -> Tensor:
 
 def squared_error(prediction: Tensor, truth: Tensor, clips: Tensor | None = None) -> Tensor:
     """Mean squared difference of two streams (B, T, C), a value per row (B,)."""
-    return row_mean((prediction.float() - truth.float()).square(), clips)
+    return row_mean((at_least_float32(prediction) - at_least_float32(truth)).square(), clips)
 
 
 def channel_divergence(stream: Tensor, reference: Tensor, clips: Tensor | None = None) -> Tensor:
@@ -68,5 +69,5 @@ def channel_divergence(stream: Tensor, reference: Tensor, clips: Tensor | None =
 
     The mean is over elements, not clips, as the published MCMoE has it. Returns a value per row (B,).
     """
-    told, expected = stream.float().log_softmax(-1), reference.float().log_softmax(-1)
+    told, expected = (at_least_float32(x).log_softmax(-1) for x in (stream, reference))
     return row_mean(F.kl_div(told, expected, reduction="none", log_target=True), clips)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from aqa.errors import AqaError
 
@@ -45,6 +46,11 @@ def float32_products(precision: Precision) -> Iterator[None]:
     finally:
         for setting, allowed in zip(settings, before, strict=True):
             setting.allow_tf32 = allowed
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Numbers in float32 where they are narrower; float64 stays, in which tests compare."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
