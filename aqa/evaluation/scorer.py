@@ -16,7 +16,7 @@ from aqa.evaluation import metrics
 from aqa.evaluation.bootstrap import numbered_labels
 from aqa.evaluation.curves import area_under_rates
 from aqa.evaluation.measures import Ranges, measured
-from aqa.features.batches import Features, Rows, scoring_batches, scoring_visibility
+from aqa.features.batches import Features, Rows, scored_at_once, scoring_batches, scoring_visibility
 from aqa.missing import MissingPattern, parse_pattern
 from aqa.missing.hiding import Nothing, Rates, Subset
 from aqa.modalities import MOST_MODALITIES, find_subset, subsets
@@ -79,12 +79,13 @@ class Scorer:
 
     def _score(self, rows: Rows, patterns: Mapping[str, MissingPattern], diagnose: bool) -> Scored:
         self.model.eval()
+        size = self.batch_size
+        if not self.model.numbers_rows:
+            size = scored_at_once(size, self.clips, self.features.widths.values())
         queued: list[_Queued] = []
         for names, taken in self._scored_together(rows, patterns):
             together = [patterns[name] for name in names]
-            for batch in scoring_batches(
-                self.features, taken, together, clips=self.clips, size=self.batch_size, seed=self.seed
-            ):
+            for batch in scoring_batches(self.features, taken, together, clips=self.clips, size=size, seed=self.seed):
                 with torch.inference_mode(), float32_products("float32"):
                     visible = known(batch.visible, batch.on_host[0])  # so that no model waits to see what it picks
                     found = self.model.score_patterns(batch.features, visible, batch.lengths, diagnose=diagnose)

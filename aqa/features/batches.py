@@ -9,7 +9,7 @@ samples' availability: `available` and `visible`, (B, M) bool.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -50,6 +50,18 @@ class Held(NamedTuple):
 
     values: dict[str, Tensor]
     offsets: NDArray[np.int64]
+
+
+SCORED_TO_TRAINED, SCORED_BYTES = 4, 2**22  # the most in a batch that is scored, beside one in training and in all
+
+
+def scored_at_once(batch_size: int, clips: int, widths: Iterable[int]) -> int:
+    """Videos in a batch that is scored, where one in training has `batch_size` of a window of `clips`.
+
+    More than in training where they are small: operations on small arrays take as long as those on larger ones.
+    """
+    a_video = 4 * clips * sum(widths)
+    return max(batch_size, min(SCORED_TO_TRAINED * batch_size, SCORED_BYTES // max(a_video, 1)))
 
 
 class Features:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from aqa.errors import AqaError
 from aqa.features.alignment import Align, Counted, Rows
-from aqa.features.batches import Features, Held
+from aqa.features.batches import Features, Held, scored_at_once
 from aqa.features.loading import ALIGNMENT, Source, disk_type, fill, mapped, shaped
 from aqa.features.statistics import Statistics, standardized
 from aqa.store.store import FeatureStore
@@ -59,10 +59,10 @@ def load_features(
     )
     chosen: dict[str, Any] = {"modalities": modalities, "widths": widths, "align": align, "clips": clips}
     chosen["device"] = device
-    free, batch = free_memory(device), _batch(store, known, batch_size, window)
+    free, (videos, batch) = free_memory(device), _batch(store, known, batch_size, window)
     if free is not None and batch > free:
         raise AqaError(
-            f"a batch of {min(batch_size, len(store.ids))} videos{f' of {window} clips' if window else ''} takes "
+            f"a batch of {videos} videos{f' of {window} clips' if window else ''} takes "
             f"{batch / GIB:.3g} GiB, {free / GIB:.3g} GiB are free on {device}; take fewer clips or smaller batches"
         )
     if memory is not None:
@@ -71,7 +71,7 @@ def load_features(
             capacity = int(memory * GIB) - beside
             if capacity <= 0:
                 raise AqaError(
-                    f"data.memory: {memory:.3g} GiB are allowed, and batches of {batch_size} videos alone take "
+                    f"data.memory: {memory:.3g} GiB are allowed, and batches of {videos} videos alone take "
                     f"{beside / GIB:.3g} GiB"
                 )
             return StreamedFeatures(store, capacity=capacity, standardize=standardize, **chosen)
@@ -216,13 +216,14 @@ def _beside(store: FeatureStore, modalities: Sequence[str], batch_size: int, win
     """Bytes that batches take, and HDF5 where arrays lie in chunks."""
     chunks = {m: store.chunk(m) for m in modalities}
     read = [CHUNK_CACHE + n * store.widths[m] * disk_type(store, m).itemsize for m, n in chunks.items() if n > 1]
-    return BATCHES * _batch(store, modalities, batch_size, window) + sum(read)
+    return BATCHES * _batch(store, modalities, batch_size, window)[1] + sum(read)
 
 
-def _batch(store: FeatureStore, modalities: Sequence[str], batch_size: int, window: int | None) -> int:
-    """Bytes of a batch."""
-    clips = window or int(store.lengths.max(initial=0))
-    return min(batch_size, len(store.ids)) * clips * sum(4 * store.widths[m] for m in modalities)
+def _batch(store: FeatureStore, modalities: Sequence[str], batch_size: int, window: int | None) -> tuple[int, int]:
+    """Videos and bytes of the largest batches, which are those that are scored."""
+    clips, widths = window or int(store.lengths.max(initial=0)), [store.widths[m] for m in modalities]
+    videos = min(scored_at_once(batch_size, clips, widths), len(store.ids))
+    return videos, videos * clips * 4 * sum(widths)
 
 
 def _held_type(store: FeatureStore, modality: str, standardize: bool) -> torch.dtype:

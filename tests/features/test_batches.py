@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aqa.errors import AqaError
-from aqa.features.batches import Features, scoring_batches, training_batches
+from aqa.features.batches import Features, scored_at_once, scoring_batches, training_batches
 from aqa.missing import Draws, parse_pattern, sample_keys
 from aqa.store.store import FeatureStore
 
@@ -381,3 +381,10 @@ def test_no_rows_make_no_batches(load):
     nothing = np.array([], dtype=np.int64)
     assert score_on(load(), nothing) == []
     assert train_on(load(name="again.h5"), nothing) == []
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "clips", "videos"), [(8, 10, 32), (8, 2**15, 16), (8, 2**16, 8), (8, 2**20, 8), (1, 1, 4)]
+)
+def test_small_videos_are_scored_four_times_as_many_at_once(batch_size, clips, videos):
+    assert scored_at_once(batch_size, clips, [1, 1]) == videos

@@ -14,7 +14,7 @@ import aqa
 from aqa.config.load import load_experiment
 from aqa.errors import AqaError
 from aqa.features import streaming
-from aqa.features.batches import Features, scoring_batches, training_batches
+from aqa.features.batches import Features, scored_at_once, scoring_batches, training_batches
 from aqa.features.cache import FeatureLoader
 from aqa.features.loading import mapped
 from aqa.features.streaming import StreamedFeatures, load_features
@@ -263,11 +263,11 @@ def memory_of(name):
 def test_batches_count_as_memory(tiny_store):
     with FeatureStore(tiny_store()) as store:
         needed = sum(int(store.offsets[m][-1]) * store.widths[m] * 4 for m in store.modalities)
-        batches = 4 * 2 * 5 * 6 * 4  # four of two videos of five clips and six channels
+        batches = 4 * 8 * 5 * 6 * 4  # four of eight videos, scored at once, of five clips and six channels
         options = {"batch_size": 2, "window": 5}
         assert type(load_features(store, memory=(needed + batches) / GIB, **options)) is Features
         assert type(load_features(store, memory=(needed + batches - 1) / GIB, **options)) is StreamedFeatures
-        with pytest.raises(AqaError, match=r"^data\.memory: .* GiB are allowed, and batches of 2 videos alone take"):
+        with pytest.raises(AqaError, match=r"^data\.memory: .* GiB are allowed, and batches of 8 videos alone take"):
             load_features(store, memory=batches / GIB, **options)
 
 
@@ -358,7 +358,8 @@ def a_third(store):
     """GiB that a third of a store takes, and the batches of the experiment."""
     with FeatureStore(store) as opened:
         features = sum(int(opened.offsets[m][-1]) * opened.widths[m] * 4 for m in opened.modalities)
-        batch = 16 * int(opened.lengths.max()) * sum(opened.widths.values()) * 4
+        clips, widths = int(opened.lengths.max()), opened.widths.values()
+        batch = min(scored_at_once(16, clips, widths), len(opened.ids)) * clips * sum(widths) * 4
     return (features / 3 + 4 * batch) / GIB
 
 
