@@ -1,0 +1,69 @@
+"""Panels that are drawn as one show what axes of their own would."""
+
+import numpy as np
+import pytest
+
+from aqa.reporting.panels import IN_A_LINE, MINUS, Panels, ends_of, number_text
+
+
+@pytest.fixture
+def panels():
+    return Panels(6, side=2.0, title=0.3, below=0.5, x=(0.0, 10.0), y=(-1.0, 1.0))
+
+
+def in_inches(panels, place, point):
+    inside = panels.inside(place)["transform"] - panels.axes.transData
+    return inside.transform(point)
+
+
+def test_a_panel_lies_right_of_the_one_before_and_four_make_a_line(panels):
+    corners = np.array([in_inches(panels, place, (0, -1)) for place in range(6)])
+    assert np.allclose(np.diff(corners[:IN_A_LINE], axis=0), [2.0, 0.0])
+    assert np.allclose(corners[IN_A_LINE] - corners[0], [0.0, -2.3])
+    assert np.allclose(panels.figure.get_size_inches(), [0.7 + 4 * 2.0, 0.6 + 2 * 2.3])
+
+
+def test_numbers_are_drawn_where_the_axes_say(panels):
+    low, middle, high = (in_inches(panels, 1, point) for point in ((0, -1), (5, 0), (10, 1)))
+    assert np.allclose(high - low, [1.75, 1.75])
+    assert np.allclose(middle, (low + high) / 2)
+    edges = panels.inside(1)["clip_box"].transformed(panels.axes.transData.inverted())
+    assert np.allclose(edges.get_points(), [low, high])
+
+
+def test_ticks_are_numbered_below_and_at_the_left_alone(panels):
+    panels.frame(x=[0, 5, 20], y=[-1, 1])
+    shown = [text.get_text() for text in panels.axes.texts]
+    assert shown.count("5") == shown.count("0") == 4  # below the last in each column
+    assert shown.count(f"{MINUS}1") == shown.count("1") == 2  # beside the first in each line
+    assert "20" not in shown  # beyond the axis
+
+
+def test_ticks_are_round_numbers_where_none_are_asked_for(panels):
+    panels.frame()
+    assert {"0", "2", "4", "10"} <= {text.get_text() for text in panels.axes.texts}
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([0, 10], (-0.5, 10.5)),
+        ([np.nan, 4, np.inf], (3.8, 4.2)),
+        ([0], (-0.05, 0.05)),
+    ],
+)
+def test_an_axis_shows_all_numbers_with_a_margin(values, wanted):
+    assert ends_of(values) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("value", "beside", "wanted"),
+    [
+        (0.5, [0.25, 0.5], "0.50"),
+        (0.1 + 0.2, [0.1, 0.2, 0.1 + 0.2], "0.3"),
+        (-50, [-50, 0], f"{MINUS}50"),
+        (1e9, [0, 1e9], "1e+09"),
+    ],
+)
+def test_ticks_have_the_decimals_that_they_need(value, beside, wanted):
+    assert number_text(value, beside) == wanted
