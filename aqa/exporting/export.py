@@ -16,8 +16,8 @@ from aqa.exporting.readme import readme
 from aqa.runs.averages import ScoringRun, finished_run, recorded_run
 from aqa.runs.exported import CONFIG_JSON, WEIGHTS, write_exported
 from aqa.runs.folder import PREDICTIONS, RunFolder
-from aqa.runs.load import Say, silent
 from aqa.system.files import has_file, write_text, written_whole
+from aqa.system.saying import Say, silent
 from aqa.version import __version__
 
 README, PROGRAM, ONNX = "README.md", "model.pt2", "model.onnx"

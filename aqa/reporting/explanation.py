@@ -21,9 +21,9 @@ from aqa.reporting.page import TEMPLATES, asset, policy
 from aqa.runs.averages import asked_level
 from aqa.runs.explained import Asked, Explained, ExplanationTables, explained
 from aqa.runs.folder import RunFolder
-from aqa.runs.load import Say, silent
 from aqa.system.devices import pick_device
 from aqa.system.files import refuse_existing_together, write_table, write_text, written_together, written_whole
+from aqa.system.saying import Say, silent
 from aqa.version import __version__
 
 TABLES = ("videos", "streams", "parts", "what_if", "would_change", "clips", "curves", "weights")

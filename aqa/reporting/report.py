@@ -23,8 +23,8 @@ from aqa.reporting.searches import search_tables
 from aqa.reporting.sections import ReportSection, mean_section, target_section
 from aqa.reporting.writers import PublishedNumbers
 from aqa.runs.folder import changes_of_stores
-from aqa.runs.load import Say, silent
 from aqa.system.files import refuse_existing_together, write_table, write_text, written_together, written_whole
+from aqa.system.saying import Say, silent
 
 Drawn = tuple[ReportSection, list[Figure]]
 

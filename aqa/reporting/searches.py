@@ -10,8 +10,8 @@ import pandas as pd
 from aqa.errors import AqaError, printable
 from aqa.reporting.collect import FinishedRun
 from aqa.reporting.tables import Cell, PlainTable
-from aqa.runs.cost import duration
 from aqa.runs.folder import REFITS
+from aqa.runs.table import duration
 from aqa.sweeps.folder import IMPORTANCE, RESULTS, TRIALS_TABLE
 from aqa.system.files import has_file
 

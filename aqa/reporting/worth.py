@@ -13,11 +13,11 @@ from aqa.evaluation.bootstrap import Floats
 from aqa.evaluation.comparison import Estimate, draw_videos
 from aqa.evaluation.worth import StreamWorth, stream_worth
 from aqa.reporting.collect import ModelRuns, find_runs, read_scores, runs_by_model
-from aqa.runs.load import Say, silent
 from aqa.runs.predictions import HIGH, LOW, RecordedScores
 from aqa.runs.selection import MAYBE_TEST
 from aqa.runs.table import align
 from aqa.system.files import refuse_existing, write_table
+from aqa.system.saying import Say, silent
 
 UNSAID = "nothing can be said: test single streams and sets with one stream more, such as missing.test: all_subsets"
 COLUMNS = (

@@ -11,7 +11,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from aqa.models import MODELS
+from aqa import plugins
 from aqa.reporting import escaping
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import AVERAGE, ReportSection, Row
@@ -20,6 +20,11 @@ from aqa.runs.selection import IMPORTED, UNKNOWN
 from aqa.runs.table import UNDEFINED, interval_text, number
 
 PublishedNumbers = Sequence[PublishedRow]
+#: Models that follow their paper's abstract alone, and that paper: as they are registered, without importing them.
+AFTER_ABSTRACT = {
+    "mea": "arXiv 2407.04955",
+    "mome": "Mixture-of-Modality-Experts with Holistic Token Learning, arXiv 2604.05947",
+}
 NOT_TESTED = "-"  # in the cells of patterns under which a row was not tested by every seed
 ON_TEST = "† the epoch was selected on the test split, or may have been (imported): not comparable with the others"
 CAPTION = (
@@ -156,14 +161,20 @@ def notes_of(section: ReportSection, published: PublishedNumbers) -> list[str]:
 
 def _after_abstract(rows: Sequence[Row]) -> list[str]:
     """Which models are no method as published: their papers' equations could not be had."""
-    notes = []
-    for name in dict.fromkeys(row.model for row in rows if row.model in MODELS.names()):
-        about = MODELS.get(name).about
-        if about.get("after_abstract"):
-            notes.append(
-                f"{name}: after the abstract of its paper ({about['paper']}), whose equations could not be had"
-            )
-    return notes
+    known = {**AFTER_ABSTRACT, **_plugins_after_abstract()}
+    names = [name for name in dict.fromkeys(row.model for row in rows) if name in known]
+    return [
+        f"{name}: after the abstract of its paper ({known[name]}), whose equations could not be had" for name in names
+    ]
+
+
+def _plugins_after_abstract() -> dict[str, str]:
+    """The same of all models of this process, where it has any from outside."""
+    if not plugins.loaded():
+        return {}
+    from aqa.models import MODELS  # seconds to import, and a report runs no model
+
+    return {entry.name: entry.about["paper"] for entry in MODELS.entries() if entry.about.get("after_abstract")}
 
 
 def _average_notes(section: ReportSection) -> list[str]:

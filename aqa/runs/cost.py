@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aqa.layers.transformer import SelfAttention
 from aqa.models import AQAModel
+from aqa.runs.table import duration
 from aqa.system.memory import GIB
 
 LONG = 2048  # clips: in shorter windows attention is a small part of a step
@@ -88,15 +89,3 @@ def speed(device: torch.device, clock: Callable[[], float] = time.perf_counter) 
     begun = clock()
     (matrix @ matrix).sum().item()
     return 2 * size**3 / max(clock() - begun, 1e-6)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words, to two digits."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{_two_digits(seconds / size)} {unit}"
-    return f"{_two_digits(seconds)} seconds"
-
-
-def _two_digits(number: float) -> str:
-    return f"{float(f'{number:.2g}'):g}"  # 100, not 1e+02

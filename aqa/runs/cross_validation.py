@@ -27,13 +27,13 @@ from aqa.missing import MissingPattern, parse_test_patterns
 from aqa.runs.calibration import add_pooled_intervals
 from aqa.runs.folder import FIGURES, PREDICTIONS, RunFolder
 from aqa.runs.folds import Folds, make_folds
-from aqa.runs.load import Say
 from aqa.runs.predictions import FOLD, GROUP, read_predictions, save_predictions
 from aqa.runs.prepare import chosen_modalities, labelled
 from aqa.runs.table import result_table
 from aqa.runs.tracking import tracked
 from aqa.store.store import FeatureStore, Target
 from aqa.system.files import plain
+from aqa.system.saying import Say
 
 RunFold = Callable[[Experiment], object]
 

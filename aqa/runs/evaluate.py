@@ -25,7 +25,6 @@ from aqa.runs.cross_validation import is_cross_validation
 from aqa.runs.fold_models import evaluate_folds
 from aqa.runs.folder import RunFolder, unrecorded_text
 from aqa.runs.informing import informed, videos_of
-from aqa.runs.load import Say, silent
 from aqa.runs.predictions import HIGH, LOW, SPREAD
 from aqa.runs.prepare import labelled
 from aqa.runs.table import result_table
@@ -34,6 +33,7 @@ from aqa.store.fingerprint import fingerprint_at, fingerprint_of
 from aqa.store.store import FeatureStore, Target
 from aqa.system.devices import pick_device
 from aqa.system.files import plain, refuse_existing, write_table, write_text
+from aqa.system.saying import Say, silent
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,13 +19,14 @@ from aqa.models.base import AQAModel
 from aqa.models.published import find_method, read_published
 from aqa.runs.evaluate import Result
 from aqa.runs.folder import RunFolder
-from aqa.runs.load import Say, require_prepared, silent
+from aqa.runs.load import require_prepared
 from aqa.runs.prepare import Prepared, prepare
 from aqa.runs.run import conclude, threads_restored
 from aqa.runs.selection import UNKNOWN
 from aqa.runs.table import result_table
 from aqa.store.fingerprint import fingerprint_at
 from aqa.store.store import FeatureStore
+from aqa.system.saying import Say, silent
 from aqa.training.loop import Progress
 
 # Keys beside `train` that say nothing of weights that were trained elsewhere: config.yaml does not have them.

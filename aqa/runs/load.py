@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,7 @@ from aqa.errors import AqaError
 from aqa.models import MODELS, check
 from aqa.registry import option_names
 from aqa.store.synthetic import find_preset
-
-Say = Callable[[str], object]
-
-
-def silent(line: str) -> None:
-    """Say nothing."""
+from aqa.system.saying import Say
 
 
 def load(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Overrides, say: Say) -> Experiment:

@@ -23,9 +23,9 @@ from aqa.modalities import subset_name
 from aqa.models import AQAModel
 from aqa.models.ensemble import Ensemble, visible_sets
 from aqa.runs.folds import inner_parts
-from aqa.runs.load import Say
 from aqa.runs.notes import unlearned_notes
 from aqa.runs.prepare import Prepared, build_one
+from aqa.system.saying import Say
 from aqa.training.loop import Diverged, Progress, train
 
 Places = NDArray[np.int64]  # of videos among those that train

@@ -25,7 +25,7 @@ from aqa.runs.calibration import CUT_FROM_TRAIN
 from aqa.runs.cost import attention_note
 from aqa.runs.folds import Fold, Folds, Groups, cut_by_group, fold_of, make_folds, whose_videos
 from aqa.runs.informing import informed, videos_of
-from aqa.runs.load import Say, require_prepared
+from aqa.runs.load import require_prepared
 from aqa.runs.notes import absence_notes, alignment_notes, label_notes
 from aqa.runs.selection import MAYBE_TEST, UNKNOWN
 from aqa.store.checks import require_sound
@@ -34,6 +34,7 @@ from aqa.store.store import FeatureStore, Target
 from aqa.store.synthetic import make_synthetic
 from aqa.system.devices import pick_device
 from aqa.system.precision import require_precision
+from aqa.system.saying import Say
 from aqa.training.compiling import require_compiling
 from aqa.training.optimizers import parameter_groups
 

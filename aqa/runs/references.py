@@ -14,9 +14,9 @@ from aqa.explaining.streams import SetScores, Shown, numbered, set_scores
 from aqa.missing import Draws, parse_pattern
 from aqa.runs.folds import make_folds
 from aqa.runs.informing import videos_of
-from aqa.runs.load import silent
 from aqa.runs.prepare import calibrating_videos, labelled, split_rows, splits_of
 from aqa.store.store import FeatureStore
+from aqa.system.saying import silent
 
 TRAINING = "train"
 OUT_OF_FOLD = "the videos that the folds tested"

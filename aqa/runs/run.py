@@ -41,7 +41,7 @@ from aqa.runs.folder import (
     unrecorded_text,
     versions,
 )
-from aqa.runs.load import Say, load, require_prepared, silent
+from aqa.runs.load import load, require_prepared
 from aqa.runs.members import fit_members, is_combined
 from aqa.runs.notes import unlearned_notes
 from aqa.runs.predictions import FOLD, GROUP, save_predictions
@@ -52,6 +52,7 @@ from aqa.runs.tracking import require_wandb, tracked
 from aqa.runs.trial import Trial, conclude_trial
 from aqa.store.fingerprint import fingerprint_at
 from aqa.system.files import plain
+from aqa.system.saying import Say, silent
 from aqa.training.loop import Diverged, Progress, train
 
 

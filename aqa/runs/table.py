@@ -19,6 +19,18 @@ def number(value: float | None, digits: int = 3) -> str:
     return UNDEFINED if value is None else f"{value:.{digits}f}"
 
 
+def duration(seconds: float) -> str:
+    """Seconds in words, to two digits."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{_two_digits(seconds / size)} {unit}"
+    return f"{_two_digits(seconds)} seconds"
+
+
+def _two_digits(number: float) -> str:
+    return f"{float(f'{number:.2g}'):g}"  # 100, not 1e+02
+
+
 def interval_text(low: float | None, high: float | None, why_none: str | None = None) -> str:
     """A confidence interval for people. why_none: the reason that metrics.json gives where there is none."""
     if low is None or high is None:

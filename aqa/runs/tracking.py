@@ -20,8 +20,8 @@ from typing import Any, Protocol, TypeVar
 from aqa.config.schema import TrackingConfig
 from aqa.errors import AqaError, first_line
 from aqa.runs.folder import CHECKPOINT, FIGURES, PREDICTIONS
-from aqa.runs.load import Say
 from aqa.runs.predictions import read_table
+from aqa.system.saying import Say
 
 # Seconds that a run may wait for a server: for any sign of it, for it to take the run, and for what is still to be sent
 # at the end. After that it continues by itself; what was not sent lies in its folder.

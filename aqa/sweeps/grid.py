@@ -20,9 +20,10 @@ from aqa.config.text_keys import Answer, experiment_takes_text, takes_text
 from aqa.config.yaml import read_yaml
 from aqa.errors import AqaError
 from aqa.names import check_file_name
-from aqa.runs.load import Say, load, require_prepared, silent
+from aqa.runs.load import load, require_prepared
 from aqa.store.fingerprint import fingerprint_at
 from aqa.store.store import FeatureStore
+from aqa.system.saying import Say, silent
 
 EVERY = "all"  # in place of a list of targets: every target of the experiment
 

@@ -24,13 +24,14 @@ from aqa.models import MODELS
 from aqa.names import as_file_name, check_file_name
 from aqa.runs.cross_validation import require_no_folds
 from aqa.runs.folder import flat
-from aqa.runs.load import Say, load, require_prepared, silent
+from aqa.runs.load import load, require_prepared
 from aqa.runs.prepare import chosen_modalities, inner_folds, make_store, split_rows, splits_of, without_labels
 from aqa.store.fingerprint import fingerprint_of
 from aqa.store.store import FeatureStore, Target
 from aqa.sweeps.grid import EVERY, Point, Settings, targets_of
 from aqa.sweeps.selecting import require_unlearned, require_validation
 from aqa.sweeps.space import Space, described, parse_space
+from aqa.system.saying import Say, silent
 
 SHIPPED = Path("experiments") / "tune"  # the default search space of every model, MODEL.yaml
 #: Settings of the base experiment that make it no other search.

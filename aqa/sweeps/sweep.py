@@ -13,7 +13,6 @@ import pandas as pd
 from aqa.config.schema import FINGERPRINT_SHOWN
 from aqa.errors import AqaError
 from aqa.runs.folder import RunFolder
-from aqa.runs.load import Say, silent
 from aqa.runs.prepare import make_store
 from aqa.sweeps import tables
 from aqa.sweeps.best import above_others, best_text
@@ -24,6 +23,7 @@ from aqa.sweeps.local import run_points
 from aqa.sweeps.ray_cluster import run_on_ray
 from aqa.sweeps.wandb_agents import WandbMethod, wandb_sweeps, write_wandb
 from aqa.system.files import write_table
+from aqa.system.saying import Say, silent
 
 
 @dataclass(frozen=True)

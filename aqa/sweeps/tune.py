@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 from aqa.errors import AqaError
-from aqa.runs.load import Say, silent
 from aqa.sweeps import tune_tables as tables
 from aqa.sweeps.folder import IMPORTANCE, RESULTS, SUMMARY, TRIALS_TABLE
 from aqa.sweeps.searches import load_tune, searches_of
@@ -22,6 +21,7 @@ from aqa.sweeps.tune_tables import SearchFound
 from aqa.sweeps.tune_work import TuneFolder, work, work_together
 from aqa.sweeps.wandb_agents import WandbMethod, wandb_searches, write_wandb
 from aqa.system.files import write_table, write_text
+from aqa.system.saying import Say, silent
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from aqa.config.overrides import as_override
 from aqa.evaluation.comparison import Estimate, best_by_measure, best_of, mean
 from aqa.evaluation.measures import METRICS
 from aqa.evaluation.metrics import fisher_mean
-from aqa.runs.cost import duration
-from aqa.runs.table import align, interval_text, number
+from aqa.runs.table import align, duration, interval_text, number
 from aqa.sweeps.searches import Search, Tune
 from aqa.sweeps.space import described
 from aqa.sweeps.study import EPOCH, EPOCHS, PROBLEM, SAME_AS, SECONDS, Study, settings_of

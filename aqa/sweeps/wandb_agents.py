@@ -11,11 +11,12 @@ from aqa.config.overrides import as_override
 from aqa.config.schema import SelectConfig
 from aqa.errors import AqaError
 from aqa.names import as_file_name
-from aqa.runs.load import load, silent
+from aqa.runs.load import load
 from aqa.sweeps.grid import Settings, Sweep, axis_values
 from aqa.sweeps.searches import Search, Tune
 from aqa.sweeps.space import Choices, Range
 from aqa.system.files import write_text
+from aqa.system.saying import silent
 
 WandbMethod = Literal["grid", "random", "bayes"]
 

@@ -5,6 +5,7 @@ import sys
 
 from aqa.models import MODELS
 from aqa.reporting.models import COLUMNS, models_table
+from aqa.reporting.writers import AFTER_ABSTRACT
 
 
 def test_every_model_is_listed_with_its_paper_within_100_columns():
@@ -22,10 +23,17 @@ def test_every_model_is_listed_with_its_paper_within_100_columns():
 
 
 def test_models_written_after_an_abstract_say_so():
-    after_abstract = [entry.name for entry in MODELS.entries() if entry.about.get("after_abstract")]
+    entries = [entry for entry in MODELS.entries() if entry.about.get("after_abstract")]
+    after_abstract = [entry.name for entry in entries]
     assert after_abstract == ["mea", "mome"]
+    assert {entry.name: entry.about["paper"] for entry in entries} == AFTER_ABSTRACT
     for name in after_abstract:
         assert MODELS.get(name).summary.startswith("After the abstract of"), name
+
+
+def test_a_report_imports_neither_torch_nor_a_model():
+    code = "import sys, aqa.reporting.report; assert not {'torch', 'aqa.models'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_model_whose_packages_are_not_installed_is_listed_and_refused_in_one_line(tmp_path):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from aqa.runs.table import align, average_text, interval_text, number, result_table, selection_text
+from aqa.runs.table import align, average_text, duration, interval_text, number, result_table, selection_text
 
 SCORES = {"srcc": 0.5, "srcc_low": 0.4, "srcc_high": 0.6, "mse": 12.0, "rl2": 1.5, "n": 30, "unscored": 0}
 METRICS = {
@@ -142,3 +142,12 @@ def test_the_area_under_missing_rates_names_its_rates():
     area = {"srcc": 0.6, "srcc_low": 0.5, "srcc_high": 0.7, "rates": [0.0, 0.25], "patterns": ["VAF", "rates(0.25)"]}
     line = "area under SRCC against missing rate, over its width (trapezoids at 0, 0.25): 0.600 [0.500, 0.700]"
     assert line in result_table({**METRICS, "area_under_rates": area}).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.123, "0.12 seconds"), (7, "7 seconds"), (101, "100 seconds"), (119, "120 seconds"), (125, "2.1 minutes"),
+     (7200, "2 hours"), (864000, "10 days"), (8640000, "100 days")],
+)  # fmt: skip
+def test_seconds_in_words_to_two_digits(seconds, words):
+    assert duration(seconds) == words
