@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import yaml
@@ -160,7 +161,15 @@ def dump(content: Any) -> str:
 
 def in_one_line(value: Any) -> str:
     """A value as YAML in one line; a text as it is."""
-    return value if isinstance(value, str) else _flow(value)
+    if isinstance(value, str):
+        return value
+    return _scalar(value, repr(value)) if value is None or isinstance(value, bool | int | float) else _flow(value)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _scalar(value: bool | float | None, written: str) -> str:
+    """A report asks for the same few of each run. written: tells 0.0 from -0.0."""
+    return _flow(value)
 
 
 def quoted(text: str) -> str:

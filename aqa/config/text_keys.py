@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pydantic
@@ -36,4 +37,9 @@ def takes_text(kind: Any, path: Sequence[str]) -> Answer:
 
 def experiment_takes_text(path: Sequence[str]) -> Answer:
     """`takes_text` of an experiment file; below `targets.T` are keys of an experiment."""
-    return takes_text(Experiment, path[2:] if path and path[0] == "targets" else path)
+    return _experiment_takes_text(tuple(path[2:] if path and path[0] == "targets" else path))
+
+
+@lru_cache(maxsize=4096)  # a report asks for the same few of each run
+def _experiment_takes_text(path: tuple[str, ...]) -> Answer:
+    return takes_text(Experiment, path)

@@ -6,6 +6,7 @@ An Introduction to the Bootstrap, 1993, chapters 13 and 16).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -89,7 +90,7 @@ class ResampledTarget:
         self.drawn = counts.sum(axis=0)
         order, starts = _ties(target)
         tied = _summed(counts[order], starts)
-        ranks = 2 * np.cumsum(tied, axis=0) - tied - self.drawn
+        ranks = 2 * _summed_up(tied.copy()) - tied - self.drawn
         groups = np.repeat(np.arange(len(starts)), np.diff([*starts, len(target)]))
         self.weighted = np.empty_like(counts)  # each video's centred rank, as often as it was drawn
         self.weighted[order] = ranks[groups]
@@ -115,7 +116,7 @@ class ResampledTarget:
         if len(starts) < len(order):
             own, variance = np.einsum("gr,gr->r", weighted, tied), _variance(tied, self.drawn)
         # Twice a group's average rank is 2 upto - tied + 1. Centring changes nothing: the target's ranks are centred.
-        upto = np.cumsum(tied, axis=0, out=tied)
+        upto = _summed_up(tied)
         values = correlation(2 * np.einsum("gr,gr->r", weighted, upto) - own, variance, self.variance)
         values[self.drawn < FEWEST] = np.nan
         return values
@@ -145,8 +146,25 @@ def interval(values: Floats, perfect: Bools | None = None, tail: float = TAIL) -
     undefined, extreme = int(count - defined.sum()), int(perfect.sum())
     if undefined > MOST_UNDEFINED * count or extreme > tail * count or not count:
         return Interval(float("nan"), float("nan"), undefined, extreme, count)
-    low, high = np.quantile(values[defined], [tail, 1 - tail])
-    return Interval(float(low), float(high), undefined, extreme, count)
+    low, high = _quantiles(values[defined], (tail, 1 - tail))
+    return Interval(low, high, undefined, extreme, count)
+
+
+def _quantiles(values: Floats, shares: Sequence[float]) -> list[float]:
+    """`np.quantile` of numbers (n,) without NaN, to the last bit, in a third of the time."""
+    places = [share * (len(values) - 1) for share in shares]
+    below = [int(place) for place in places]
+    above = [min(place + 1, len(values) - 1) for place in below]
+    ordered = np.partition(values, sorted({*below, *above}))
+    return [
+        _between(float(ordered[low]), float(ordered[high]), place - low)
+        for place, low, high in zip(places, below, above, strict=True)
+    ]
+
+
+def _between(low: float, high: float, share: float) -> float:
+    """From low to high, by a share of the way; from the nearer one, as numpy does."""
+    return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
 
 def _ties(values: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -168,6 +186,13 @@ def doubled_ranks(values: Floats) -> Floats:
 def _summed(rows: Floats, starts: NDArray[np.intp]) -> Floats:
     """Rows (n, R) summed over runs of equal values."""
     return rows if len(starts) == len(rows) else np.add.reduceat(rows, starts, axis=0)
+
+
+def _summed_up(rows: Floats) -> Floats:
+    """Each row (g, R) with those before it, in place: `np.cumsum` along the first axis takes four times as long."""
+    for before, row in itertools.pairwise(rows):
+        np.add(before, row, out=row)
+    return rows
 
 
 def _variance(tied: Floats, drawn: Floats) -> Floats:

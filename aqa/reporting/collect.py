@@ -180,11 +180,11 @@ def _read_run(path: Path) -> FinishedRun | str | None:
 
 def escaped(value: Any) -> Any:
     """Content of JSON or YAML with every text, keys too, fit to be printed."""
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, Mapping):
         return {printable(str(key)): escaped(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [escaped(inner) for inner in value]
-    return printable(value) if isinstance(value, str) else value
+    return [escaped(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def same_number(here: float, there: float | None) -> bool:
     """Whether two numbers are one except for the last digits, which may differ between versions of libraries."""
     if there is None or not math.isfinite(here):
         return there is None and not math.isfinite(here)
-    return bool(np.isclose(here, there, rtol=1e-6, atol=1e-9))
+    return math.isfinite(there) and abs(here - there) <= 1e-9 + 1e-6 * abs(there)
 
 
 def runs_by_model(runs: Sequence[FinishedRun]) -> tuple[dict[Place, list[ModelRuns]], list[str]]:

@@ -20,7 +20,7 @@ from aqa.system.garbage import uncollected
 
 POINTS = 72  # an inch: the unit of both
 SVG_FAMILIES = "'DejaVu Sans', Verdana, sans-serif"
-UNSAID = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _draw(figure: Figure, svg_file: io.StringIO, pdf_file: io.BytesIO) -> None:
     file = PdfFile(pdf_file, metadata={"CreationDate": None})
     try:
         file.newPage(width, height)
-        svg = RendererSVG(width * POINTS, height * POINTS, svg_file, image_dpi=POINTS, metadata=UNSAID)
+        svg = RendererSVG(width * POINTS, height * POINTS, svg_file, image_dpi=POINTS, metadata=NO_METADATA)
         pdf = RendererPdf(file, POINTS, height, width)
         figure.draw(BothRenderer(svg, pdf))
         svg.finalize()

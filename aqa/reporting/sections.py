@@ -126,11 +126,18 @@ class ReportSection:
 
     def best(self, column: str) -> set[int]:
         """Which rows are better in a column than every other row of their group: by the paired test, not by digits."""
-        found: set[int] = set()
-        for group in self.groups():
-            best = best_of({self.rows.index(row): row.srcc[column] for row in group if column in row.srcc})
-            found |= set() if best is None else {best}
-        return found
+        if column not in self._best:
+            self._best[column] = {
+                place for group in self.groups() if (place := self._best_of(group, column)) is not None
+            }
+        return self._best[column]
+
+    @cached_property
+    def _best(self) -> dict[str, set[int]]:
+        return {}
+
+    def _best_of(self, group: Sequence[Row], column: str) -> int | None:
+        return best_of({self.rows.index(row): row.srcc[column] for row in group if column in row.srcc})
 
     def shared_settings(self) -> dict[str, str]:
         """The settings that all rows share, by dotted key."""

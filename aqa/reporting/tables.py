@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -59,7 +60,17 @@ def marked(row: Row) -> str:
 
 def further_tables(section: ReportSection) -> list[PlainTable]:
     """What a section has beside its main table; tables without lines are left out."""
-    found = (
+    if section not in _further:
+        _further[section] = [table for table in _all_tables(section) if table.lines]
+    return _further[section]
+
+
+#: The page, Markdown and LaTeX show the same, and every cell of a difference has been tested.
+_further: weakref.WeakKeyDictionary[ReportSection, list[PlainTable]] = weakref.WeakKeyDictionary()
+
+
+def _all_tables(section: ReportSection) -> tuple[PlainTable, ...]:
+    return (
         differences_table(section),
         ensembles_table(section),
         folds_table(section),
@@ -72,7 +83,6 @@ def further_tables(section: ReportSection) -> list[PlainTable]:
         errors_table(section),
         settings_table(section),
     )
-    return [table for table in found if table.lines]
 
 
 def differences_table(section: ReportSection) -> PlainTable:

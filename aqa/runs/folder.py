@@ -67,7 +67,7 @@ def versions() -> dict[str, str]:
 
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> dict[str, Any]:
-    """A config.yaml as plain data, which nobody may change: a report asks for each of its runs' four times."""
+    """A config.yaml as plain data, which nobody may change: a report asks for each of its runs' many times."""
     found: dict[str, Any] = parse(text, experiment_takes_text, FastLoader)[0]
     return found
 
@@ -202,13 +202,14 @@ class RunFolder:
             return False
         return isinstance(config, dict) and "versions" in config
 
-    def _whole_config(self) -> dict[str, Any]:
+    def _whole_config(self) -> Mapping[str, Any]:
+        """All that is in config.yaml, which nobody may change."""
         path = self.path / CONFIG
         if not has_file(path):
             raise FileNotFoundError(path)
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES} bytes")
-        return copy.deepcopy(_parsed(path.read_text(encoding="utf-8")))
+        return _parsed(path.read_text(encoding="utf-8"))
 
     @property
     def status(self) -> Literal["new", "unfinished", "finished"]:
@@ -220,7 +221,7 @@ class RunFolder:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved experiment, its store as an absolute path; without versions and what else tells of the run."""
-        return self._experiment(self._whole_config())
+        return copy.deepcopy(self._experiment(self._whole_config()))
 
     def _experiment(self, content: Mapping[str, Any]) -> dict[str, Any]:
         config, origin = {key: content[key] for key in content if key not in OF_THE_RUN_ITSELF}, origin_in(content)
@@ -238,7 +239,7 @@ class RunFolder:
         """All options of its model, those that had their defaults too."""
         from aqa.models import options_of_run
 
-        content = self._whole_config()
+        content = copy.deepcopy(self._whole_config())
         if "model" not in content:
             return {}
         given = content["model"]

@@ -101,7 +101,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if not has_file(path):
         raise AqaError(f"{path} is missing")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=object, keep_default_na=False)  # text, as Python has it
         missing = [name for name in COLUMNS if name not in table]
         if missing:
             raise ValueError(f"it has no column {missing[0]}")

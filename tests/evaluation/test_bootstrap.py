@@ -63,3 +63,10 @@ def test_an_interval_is_undefined_where_many_resamples_are():
     assert interval(values).undefined == 5
     values[:6] = np.nan
     assert np.isnan(interval(values).low)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 1001), st.sampled_from([0.025, 0.05, 0.1, 0.25]), st.integers(1, 9))
+def test_an_interval_has_the_quantiles_of_numpy_to_the_last_bit(n, tail, digits):
+    values = np.random.default_rng(n).normal(size=n).round(digits)
+    assert interval(values, np.zeros(n, bool), tail)[:2] == tuple(np.quantile(values, [tail, 1 - tail]).tolist())
