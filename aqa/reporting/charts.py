@@ -305,7 +305,7 @@ def critical_difference(ranking: Ranking, title: str) -> Drawing:
         side = 0.5 + 0.085 * max(map(len, ranking.ranks.index))  # inches for a label
         height = 0.6 + 0.28 * len(ranking.ranks)
         figure, axes = _laid_out(4.5 + 2 * side, height, left=side, right=side, below=0.1, above=0.6)
-        scikit_posthocs.critical_difference_diagram(
+        drawn = scikit_posthocs.critical_difference_diagram(
             ranking.ranks,
             ranking.pairs,
             ax=axes,
@@ -314,6 +314,8 @@ def critical_difference(ranking: Ranking, title: str) -> Drawing:
             label_fmt_left="{label} ({rank:.2f})",
             label_fmt_right="({rank:.2f}) {label}",
         )
+        for (bar,) in drawn["crossbars"]:
+            bar.set_xdata(sorted(bar.get_xdata()))  # else from model to model as they lie in a set, never the same
         axes.xaxis.set_label_position("top")
         axes.set_xlabel("mean rank, 1 is best", fontsize=8)
         return finished(figure, "ranks", title)

@@ -114,7 +114,7 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[FinishedRun
     for path in map(Path, paths):
         if not path.is_dir():
             raise AqaError(f"no folder at {path}")
-        below = {folder: _read_run(folder) for folder in _folders(path)}
+        below = {folder: _read_run(folder) for folder in run_folders(path)}
         finished = {folder: run for folder, run in below.items() if isinstance(run, FinishedRun)}
         unread = [f"{folder}: {why}" for folder, why in below.items() if isinstance(why, str)]
         unread += [f"{error}: a run that failed, left out" for error in sorted(path.glob(f"{ERRORS}/*.txt"))]
@@ -126,7 +126,7 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[FinishedRun
     return list(runs.values()), notes
 
 
-def _folders(path: Path) -> Iterator[Path]:
+def run_folders(path: Path) -> Iterator[Path]:
     """Folders with a config, in order; what lies inside a run's folder is its own. Links are followed, once each."""
     seen = set()
     for folder, inner, files in os.walk(path, followlinks=True):

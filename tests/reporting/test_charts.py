@@ -72,6 +72,14 @@ def test_bars_are_as_high_as_the_numbers_and_test_selection_is_hatched(section, 
         assert bars.get_hatch() == ("///" if row.on_test else None)
 
 
+def test_bars_over_models_that_are_alike_are_drawn_from_the_best_to_the_worst(drawn):
+    scores = np.random.default_rng(0).normal(size=(9, 6))
+    charts.critical_difference(rank_models(pd.DataFrame(scores, columns=list("abcdef"))), "all")
+    bars = [line.get_xdata() for line in drawn[0].axes[0].lines if len(set(line.get_ydata())) == 1]
+    assert bars  # whatever order a set of names has in this process
+    assert all(list(bar) == sorted(bar) for bar in bars)
+
+
 def test_published_numbers_are_marks(section, drawn):
     charts.srcc_by_pattern(section, [PublishedRow(data_set="fisv", target="TES", **THEIRS)])
     (marks,) = [c for c in drawn[0].axes[0].collections if c.get_label() == "theirs †"]

@@ -19,7 +19,7 @@ def page(tmp_path_factory, write_finished):
         write_finished(folder / "runs" / f"{target}-a", target=target, model="mome", level=0.8, **SHOWN)
         write_finished(folder / "runs" / f"{target}-b", target=target, model="ridge", noise=60, level=0.8, **SHOWN)
         write_finished(folder / "runs" / f"{target}-c", target=target, model="pamfn", split="test", **SHOWN)
-    with patch("aqa.reporting.report.FIGURE_KINDS", {}):  # one figure for each target, as drawing takes long
+    with patch("aqa.reporting.drawn.FIGURE_KINDS", {}):  # one figure for each target, as drawing takes long
         return report([folder / "runs"], folder / "out")
 
 

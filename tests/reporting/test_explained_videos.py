@@ -51,7 +51,7 @@ def page(tmp_path_factory, write_finished):
     write_finished(folder / "runs" / "pamfn", model="pamfn", half=half, **about)
     write_page(first, [one for one in IDS if one != LEFT_OUT], scores_digest(RunFolder(first)))
     write_page(other, IDS, "0" * 16)
-    with patch("aqa.reporting.report.FIGURE_KINDS", {"predicted": (predicted_against_true, "predicted")}):
+    with patch("aqa.reporting.drawn.FIGURE_KINDS", {"predicted": (predicted_against_true, "predicted")}):
         return report([folder / "runs"], folder / "out")
 
 
