@@ -20,7 +20,7 @@ from aqa.evaluation.bootstrap import Floats
 from aqa.evaluation.comparison import Estimate, Ranking
 from aqa.evaluation.metrics import srcc
 from aqa.modalities import find_subset, initials
-from aqa.reporting.drawing import Drawing, drawing, finished
+from aqa.reporting.drawing import Drawing, finished, styled
 from aqa.reporting.intervals import PatternIntervals
 from aqa.reporting.panels import Panels, empty, ends_of
 from aqa.reporting.published import PublishedRow
@@ -58,7 +58,7 @@ def srcc_by_pattern(section: ReportSection, published: Sequence[PublishedRow]) -
     """Bars by pattern and model with their intervals; published numbers and the best possible as marks."""
     columns, rows = section.columns, section.rows
     width = 0.8 / len(rows)
-    with drawing(STYLE):
+    with styled(STYLE):
         long = max(map(len, columns)) > 10
         names = [*map(_name, rows), *(other.label for other in published)]
         figure, axes = _axes(max(6.0, 0.16 * len(columns) * len(rows) + 2.5), names, below=1.1 if long else 0.35)
@@ -91,7 +91,7 @@ def srcc_by_missing(section: ReportSection) -> Drawing | None:
     curves = [(i, row, curve) for i, row, curve in curves if len(curve) > 1]
     if not curves:
         return None
-    with drawing(STYLE):
+    with styled(STYLE):
         figure, axes = _axes(6.0, [_name(row) for _, row, _ in curves])
         for i, row, curve in curves:
             shares, found = [share for share, _ in curve], [estimate for _, estimate in curve]
@@ -111,7 +111,7 @@ def worth_of_modalities(section: ReportSection) -> Drawing | None:
     if not rows:
         return None
     width = 0.8 / len(rows)
-    with drawing(STYLE):
+    with styled(STYLE):
         width_of_all = max(5.0, 0.3 * len(section.modalities) * len(rows) + 2)
         figure, axes = _axes(width_of_all, [_name(row) for _, row in rows], below=0.35)
         for place, (i, row) in enumerate(rows):
@@ -133,7 +133,7 @@ def predicted_against_true(section: ReportSection) -> Drawing | None:
     rows = [(i, row, shown) for i, row, shown in rows if not np.isnan(shown).all()][:MOST_PANELS]
     if not rows:
         return None
-    with drawing(STYLE):
+    with styled(STYLE):
         ends = [section.truth.min(), section.truth.max()]
         across, up = ends_of(ends), ends_of(ends, *(shown for _, _, shown in rows))
         panels = Panels(len(rows), 2.4, 0.35, below=0.5, x=across, y=up)
@@ -180,7 +180,7 @@ def reliability_by_pattern(section: ReportSection) -> Drawing | None:
     if not patterns:
         return None
     patterns = patterns[:MOST_PANELS]
-    with drawing(STYLE):
+    with styled(STYLE):
         legend = _legend_height([_name(row) for _, row, _ in rows])
         panels = Panels(len(patterns), 1.9, 0.15, below=0.5 + legend, x=LEVELS, y=SHARES)
         panels.frame(x=[0.5, 0.7, 0.9], y=[0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], color=INK)
@@ -214,7 +214,7 @@ def interval_widths(section: ReportSection) -> Drawing | None:
         return None
     patterns = section.patterns
     missing = [_missing(section, name) for name in patterns]
-    with drawing(STYLE):
+    with styled(STYLE):
         long = max(map(len, patterns)) > 10 or len(patterns) > 16
         names = [_name(row) for _, row, _ in rows]
         figure, axes = _axes(max(5.0, 0.45 * len(patterns) + 1.5), names, below=1.1 if long else 0.35)
@@ -258,7 +258,7 @@ def router_weights(section: ReportSection) -> Drawing | None:
     patterns, streams = list(rows[0].router)[:MOST_PANELS], len(section.modalities)
     cell, head, left = 0.38, 0.62, 0.6  # inches
     block = cell * (streams + 1)
-    with drawing(STYLE):
+    with styled(STYLE):
         size = (left + block * len(patterns) - cell + 0.15, (cell * streams + head) * len(rows) + 0.4)
         figure, axes = empty(*size)
         for line, row in enumerate(rows):
@@ -301,7 +301,7 @@ def critical_difference(ranking: Ranking, title: str) -> Drawing:
     """Mean ranks of models; a bar joins those that Nemenyi's test cannot tell apart."""
     import scikit_posthocs  # it takes seconds to import
 
-    with drawing(STYLE):
+    with styled(STYLE):
         side = 0.5 + 0.085 * max(map(len, ranking.ranks.index))  # inches for a label
         height = 0.6 + 0.28 * len(ranking.ranks)
         figure, axes = _laid_out(4.5 + 2 * side, height, left=side, right=side, below=0.1, above=0.6)

@@ -32,7 +32,7 @@ class Drawing:
 
 
 @contextlib.contextmanager
-def drawing(style: dict[Any, Any]) -> Iterator[None]:
+def styled(style: dict[Any, Any]) -> Iterator[None]:
     """What figures are made and finished in: a style, the fonts of reports."""
     with uncollected(), matplotlib.rc_context({**style, "font.family": families()}):
         yield

@@ -7,7 +7,6 @@ figure twice, which takes as long as drawing them: here only the labels that a m
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from aqa.system.files import written_whole
+from aqa.system.garbage import uncollected
 
 DPI = 150
 COMPRESSION = 3  # of 9; the usual 6 takes twice as long for a file that is a twentieth smaller
@@ -24,19 +24,9 @@ COMPRESSION = 3  # of 9; the usual 6 takes twice as long for a file that is a tw
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """What a figure is drawn in. Names come from files, and a dollar in one is a dollar.
-
-    Nothing is collected meanwhile: the many small objects of a figure would have Python look through all that torch
-    consists of, again and again, which takes a fifth of the time.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        with matplotlib.rc_context({"text.parse_math": False}):
-            yield
-    finally:
-        if collects:
-            gc.enable()
+    """What a figure is drawn in. Names come from files, and a dollar in one is a dollar."""
+    with uncollected(), matplotlib.rc_context({"text.parse_math": False}):
+        yield
 
 
 def blank(width: float, height: float) -> Figure:

@@ -11,12 +11,12 @@ from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 
 from aqa.reporting import charts, fonts
-from aqa.reporting.drawing import SVG_FAMILIES, drawing, finished
+from aqa.reporting.drawing import SVG_FAMILIES, finished, styled
 
 
 @pytest.fixture
 def style():
-    with drawing(charts.STYLE):
+    with styled(charts.STYLE):
         yield
 
 
