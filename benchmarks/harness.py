@@ -15,11 +15,12 @@ import json
 import multiprocessing
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -293,7 +294,7 @@ def command_seconds(arguments: Sequence[str], folder: Path) -> Seconds:
 
     Processor time is of all the processes that it starts, those that it leaves to end by themselves included.
     """
-    _adopt_orphans()
+    adopt_orphans()
     paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     start = time.perf_counter()
@@ -304,18 +305,21 @@ def command_seconds(arguments: Sequence[str], folder: Path) -> Seconds:
     if process.returncode:
         stem = Path(sys.argv[0]).stem
         sys.exit(f"{stem}: python {' '.join(arguments)} ended with exit status {process.returncode}")
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            used = os.wait4(-1, 0)[2]
-            processor += used.ru_utime + used.ru_stime
-    return Seconds(clock, processor)
+    return Seconds(clock, processor + sum(used.ru_utime + used.ru_stime for used in orphans()))
 
 
-def _adopt_orphans() -> None:
-    """Let what outlives a child process become a child of this one (Linux), so that its time is known."""
+def adopt_orphans() -> None:
+    """Let what outlives a child process become a child of this one (Linux), so that its time and memory are known."""
     set_child_subreaper = 36  # of Linux's sys/prctl.h
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
+
+
+def orphans() -> Iterator[resource.struct_rusage]:
+    """What each process took that was adopted, as it ends; for when no child process is left that another waits for."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            yield os.wait4(-1, 0)[2]
 
 
 class Report:

@@ -3,9 +3,10 @@
     python -m benchmarks.seeds                 # whole commands, start-up and scoring included
     python -m benchmarks.seeds --stacking      # single steps: models in turn against stacked by torch.func
 
-Every figure is a ratio to the seeds in one process, which trains them one after another on features that it loads
-once, measured in the same round: above 1, the seeds in one process are faster. Each process has one thread. Data have
-the shapes of the quick start or of POM; their values are random.
+Figures are ratios to the seeds in one process, which trains them one after another on features that it loads once,
+measured in the same round: above 1, the seeds in one process are faster. The last are ratios of all seeds, shared out
+to two processes (`--jobs 2`), to one seed alone. Each process has one thread, but where two are named. Data have the
+shapes of the quick start or of POM; their values are random.
 
 The stacked models are what stacking could give at best: all see the same streams and drop nothing out, so that no shape
 and no mask differs between them, which in training they do.
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from aqa.models import build
 from aqa.store.store import Modality, Target
 from aqa.store.write import write_store
-from benchmarks.harness import Report, options, parsed
+from benchmarks.harness import Report, adopt_orphans, options, orphans, parsed
 
 R = TypeVar("R")
 
@@ -87,12 +88,20 @@ def compare_commands(report: Report, name: str, counts: Sequence[int], epochs: i
                 memory.append(several / one)
                 after, _ = measured(sweep, folder, count, f"after-{place}")
                 pairs, _ = measured(run_all, folder, count, 2, f"pairs-{place}")
-                rows = {"one alone, times the seeds": count * alone, "aqa sweep without": after, "two at a time": pairs}
-                for row, seconds in rows.items():
-                    times.setdefault(row, []).append(seconds / together)
+                shared, _ = measured(sweep, folder, count, f"shared-{place}", "vectorize: seeds", 2)
+                wide, _ = measured(run_all, folder, 1, 1, f"wide-{place}", 2)
+                rows = {
+                    "one alone, times the seeds / in one process": count * alone / together,
+                    "aqa sweep without / in one process": after / together,
+                    "two at a time / in one process": pairs / together,
+                    "shared out to two processes / one alone": shared / alone,
+                    "the same / one alone with two threads": shared / wide,
+                }
+                for row, ratio in rows.items():
+                    times.setdefault(row, []).append(ratio)
             report.section(f"{name}, {count} seeds of {epochs} epochs")
             for row, ratios in times.items():
-                report.add(f"{row} / in one process", ratios)
+                report.add(row, ratios)
             report.add("memory in one process / of one seed", memory)
 
 
@@ -127,22 +136,25 @@ def model_options(size: Size) -> dict[str, int]:
     return {"hidden_dim": size.hidden_dim, "n_encoder": 1, "n_decoder": 1}
 
 
-def run_all(folder: str, seeds: int, at_once: int, name: str) -> int:
+def run_all(folder: str, seeds: int, at_once: int, name: str, threads: int = 1) -> int:
     """Each seed by a process of its own; returns the most memory that one of them took, in bytes."""
+    how = ("run", "small.yaml", f"train.threads={threads}")
     waiting, running, most = list(range(seeds)), [], 0
     while waiting or running:
         while waiting and len(running) < at_once:
             seed = waiting.pop(0)
-            running.append(start(folder, "run", "small.yaml", f"train.seed={seed}", f"output={name}/{seed}"))
+            running.append(start(folder, *how, f"train.seed={seed}", f"output={name}/{seed}"))
         most = max(most, ended(running.pop(0)))
     return most
 
 
-def sweep(folder: str, seeds: int, name: str, more: str = "") -> int:
+def sweep(folder: str, seeds: int, name: str, more: str = "", jobs: int = 1) -> int:
     """All seeds by one `aqa sweep`; returns the most memory that one of its processes took, in bytes."""
     content = f"name: {name}\nexperiments: [small.yaml]\ngrid: {{train.seed: {list(range(seeds))}}}\n{more}\n"
     (Path(folder) / f"{name}.yaml").write_text(content)
-    return ended(start(folder, "sweep", f"{name}.yaml"))
+    adopt_orphans()
+    most = ended(start(folder, "sweep", f"{name}.yaml", "--jobs", str(jobs)))
+    return max(most, *(used.ru_maxrss * 1024 for used in orphans()))
 
 
 def start(folder: str, *arguments: str) -> subprocess.Popen[bytes]:
