@@ -92,7 +92,7 @@ def test_failed_runs_are_taken_up_again_when_asked(here, capsys, in_this_process
 
 
 def test_two_sweeps_on_one_folder_share_the_work(here, start_sweep, sweeping_here, wait_for, ended):
-    points = sweep(here, "{train.seed: [0, 1, 2, 3]}")
+    points = sweep(here, "{train.seed: [0, 1, 2, 3]}", **{"train.threads": 1})
     folder = folder_for(here)
     with contextlib.ExitStack() as claims:
         for point in points[1:]:
@@ -108,6 +108,8 @@ def test_two_sweeps_on_one_folder_share_the_work(here, start_sweep, sweeping_her
     assert logs(here, points) == [1] * 4
     holders = [folder.holder(p.name)["pid"] for p in points]
     assert holders[0] == worker not in holders[1:]
+    # A forked process finds the bits that a process of its own finds.
+    assert found_alone(here, points[:1]) == [found(folder.run(points[0].name))]
 
 
 ENDLESS, SHORT = 10**6, 2  # epochs: a run that is still at it whenever a test looks, and one that is soon done
