@@ -26,7 +26,7 @@ from aqa.system.files import has_file
 from aqa.system.torch_files import load_torch
 
 from .files import what_it_is
-from .npy import load_npy, load_npz
+from .npy import load_npz, read_npy
 from .sheets import parquet_table
 from .tables import Table
 from .words import nearest_of_many
@@ -224,7 +224,7 @@ def _group(file: h5py.File, path: Path, prefix: str, matlab: bool) -> Content:
 
 
 READERS: dict[str, Callable[[Path], Content]] = {
-    ".npy": load_npy,
+    ".npy": read_npy,
     ".npz": _npz,
     ".csv": _text,
     ".tsv": _text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -58,9 +59,12 @@ def find(source: Path, *names: str) -> Path:
     return found[0]
 
 
-def is_macos(path: Path) -> bool:
+def is_macos(path: str | os.PathLike[str]) -> bool:
     """Whether a file or folder is one that macOS adds to an archive; none holds data."""
-    return path.name.startswith(MACOS_PREFIX) or MACOS_FOLDER in path.parts
+    text = os.fspath(path)  # thousands of files are asked for: a Path of each costs as much as opening it
+    return (MACOS_PREFIX in text and Path(text).name.startswith(MACOS_PREFIX)) or (
+        MACOS_FOLDER in text and MACOS_FOLDER in Path(text).parts
+    )
 
 
 def macos_note(source: Path) -> str:

@@ -194,14 +194,19 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
     but arrays, naming what it asked for.
     """
     path = Path(path)
+    if not has_file(path):
+        raise AqaError(f"{path} cannot be read: No such file")
+    return read_npy(path)
+
+
+def read_npy(path: Path) -> NDArray[Any] | dict[Any, Any]:
+    """The same of a file that is known to be there."""
     try:
-        if not has_file(path):
-            raise AqaError(f"{path} cannot be read: No such file")
-        with path.open("rb") as file:
-            _require_npy(file, path)
-            header = _read_header(file)
+        with open(path, "rb", buffering=0) as file:
+            header = _read_header(file, path)
             if _is_pickled(header, path):
-                return _unpickle(file, path)
+                with io.BufferedReader(file) as buffered:  # a pickle is read in small pieces
+                    return _unpickle(buffered, path)
             return _plain_array(file, header, os.fstat(file.fileno()).st_size)
     except Refused as refused:
         raise AqaError(_refusal(path, refused)) from None
@@ -228,15 +233,6 @@ def shape_of(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
         return None
 
 
-def _require_npy(file: BinaryIO, path: Path) -> None:
-    """AqaError for a file of another kind that its first bytes tell."""
-    if file.read(len(_MAGIC)) != _MAGIC:
-        what = what_it_is(path)
-        if what is not None:
-            raise AqaError(f"{path} {what}")
-    file.seek(0)
-
-
 def _refusal(path: Path, refused: Refused) -> str:
     if str(refused).startswith("numpy.ma."):
         return f"{path} holds masked arrays, which are not read; save each as array.filled(0), or leave the stream out"
@@ -244,7 +240,7 @@ def _refusal(path: Path, refused: Refused) -> str:
     return f"{path} asks to run {printable(str(refused))}: refused, a feature file holds arrays and nothing else"
 
 
-def _plain_array(file: BinaryIO, header: Header, size: int) -> NDArray[Any]:
+def _plain_array(file: io.RawIOBase | io.BytesIO, header: Header, size: int) -> NDArray[Any]:
     """An array of numbers without a pickle; ValueError where it states more than the `size` bytes that there are.
 
     header: what was read of the file, up to the numbers.
@@ -258,8 +254,12 @@ def _plain_array(file: BinaryIO, header: Header, size: int) -> NDArray[Any]:
     if stated > there:
         raise ValueError(f"an array of {stated} bytes is stated, {there} are there")
     array: NDArray[Any] = np.empty(shape, dtype, order="F" if fortran else "C")
-    if stated and file.readinto(array.reshape(-1, order="A").view(np.uint8).data) < stated:  # type: ignore[attr-defined]
-        raise ValueError("the file ends too early")
+    rest = array.reshape(-1, order="A").view(np.uint8).data if stated else memoryview(b"")
+    while rest:
+        count = file.readinto(rest)  # at most 2 GB at once, from a file
+        if not count:
+            raise ValueError("the file ends too early")
+        rest = rest[count:]
     return array
 
 
@@ -350,14 +350,18 @@ def _is_pickled(header: Header, path: Path) -> bool:
     return bool(dtype.hasobject)
 
 
-def _read_header(file: BinaryIO) -> Header:
+def _read_header(file: io.RawIOBase | io.BytesIO, path: Path | None = None) -> Header:
     """Shape, order and type of the array in a file, of which the rest comes next.
 
-    Most headers are as numpy writes them, and cost little to read; all others numpy reads.
+    Most headers are as numpy writes them, and cost little to read; all others numpy reads. AqaError, where the path is
+    given, for a file of another kind that its first bytes tell.
     """
-    found = _PLAIN.fullmatch(file.read(_BEGINNING))
+    start = file.read(_BEGINNING)
+    found = _PLAIN.fullmatch(start)
     if found is not None:
         return _stated(found)
+    if path is not None and not start.startswith(_MAGIC) and (what := what_it_is(path)) is not None:
+        raise AqaError(f"{path} {what}")
     file.seek(0)
     version = np.lib.format.read_magic(file)
     # Version 3 differs in the names of record fields only, and record arrays are no features.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,20 +123,19 @@ def _filled(text: str, i: str, cells: Mapping[str, str]) -> str:
 def _files(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None) -> Found:
     """A file per video; those that are there and fit the template but belong to no id are extra."""
     pattern = FIELD.sub("\0", words.path)
-    there = sorted(p for p in glob.glob(glob.escape(pattern).replace("\0", "*")) if not is_macos(Path(p)))
+    there = sorted(p for p in glob.glob(glob.escape(pattern).replace("\0", "*")) if not is_macos(p))
     if rows is None:
         places = _ids_of(words, there)
         rows = {i: {} for i in places}
     else:
         places = {i: _filled(words.path, i, cells) for i, cells in rows.items()}
         for i, path in places.items():
-            if ".." in Path(path[len(words.path.partition("{")[0]) :]).parts:
+            if ".." in path and ".." in Path(path[len(words.path.partition("{")[0]) :]).parts:
                 raise AqaError(f"{words.option}: the id '{i}' leads out of the folder")
-    found = {i: path for i, path in places.items() if _is_there(Path(path))}
+    found = {i: path for i, path in places.items() if os.path.isfile(path) or os.path.isdir(path)}
     if not found:
         raise AqaError(f"{words.option}: no video has a file; {_hint(words, places, there)}")
-    known = {str(Path(path)) for path in places.values()}
-    extra = [path for path in there if str(Path(path)) not in known and rows]
+    extra = _besides(there, places.values()) if rows else []
 
     def load(i: str) -> Array:
         path = Path(found[i])
@@ -150,12 +150,12 @@ def _files(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None) -> 
     return Found(words, found, load, extra, shape if whole else None)
 
 
-def _is_there(path: Path) -> bool:
-    """Whether there is such a file or folder; a name that the file system cannot have is not there."""
-    try:
-        return path.is_file() or path.is_dir()
-    except OSError:
-        return False
+def _besides(there: Sequence[str], named: Collection[str]) -> list[str]:
+    """The files among those that are there which have no name."""
+    known = set(named)
+    rest = [path for path in there if path not in known]
+    known = {str(Path(path)) for path in named} if rest else known  # "./v/a.npy" is v/a.npy
+    return [path for path in rest if str(Path(path)) not in known]
 
 
 def _read(path: Path, words: StreamWords) -> Content:

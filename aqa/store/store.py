@@ -108,7 +108,8 @@ class FeatureStore:
             why = hdf5.held_by_a_writer(error) or f"is not a readable HDF5 file: {first_line(error)}"
             raise AqaError(f"{self.path} {why}") from None
         try:
-            self._has_descriptor = self._file.driver == "sec2"  # asked once: it takes as long as reading a short stream
+            # Asked once: it takes as long as reading a short stream. None where HDF5 reads in another way.
+            self._descriptor = self._file.id.get_vfd_handle() if self._file.driver == "sec2" else None
             self.stamp = self._stamp()
             self._read_structure()
         except AqaError:
@@ -183,13 +184,9 @@ class FeatureStore:
         plain = created.get_layout() == h5py.h5d.CONTIGUOUS and created.get_nfilters() == 0
         native = values.id.get_type().equal(h5py.h5t.py_create(np.dtype(dtype)))
         place = values.id.get_offset() if plain and native else None  # None as well where nothing was ever written
-        if place is None or not self._has_descriptor or not hasattr(os, "preadv"):
+        if place is None or self._descriptor is None or not hasattr(os, "preadv"):
             return None
         return int(place) if place + values.nbytes <= os.fstat(self._descriptor).st_size else None
-
-    @property
-    def _descriptor(self) -> int:
-        return self._file.id.get_vfd_handle()
 
     def _modality_order(self) -> tuple[str, ...]:
         names = hdf5.members(self._file, "features")
@@ -283,6 +280,7 @@ class FeatureStore:
     def close(self) -> None:
         """Close the file; what was read stays usable."""
         self._file.close()
+        self._descriptor = None  # the number may become another file's
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -341,7 +339,7 @@ class FeatureStore:
         if not out.size:
             return
         try:
-            if place is None:
+            if place is None or self._descriptor is None:
                 self._values[modality].read_direct(out, np.s_[first : first + len(out)])
             else:
                 _read_bytes(self._descriptor, place + first * out[0].nbytes, out)
@@ -352,7 +350,7 @@ class FeatureStore:
         self._require_unchanged()
 
     def _stamp(self) -> Stamp:
-        return stamp_of(self._descriptor if self._has_descriptor else self.path)
+        return stamp_of(self.path if self._descriptor is None else self._descriptor)
 
     def _require_unchanged(self) -> None:
         """AqaError if the open file is not as it was when it was opened: what was read may be of either content."""
