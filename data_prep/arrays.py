@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -38,19 +39,19 @@ MOST_ARRAYS = 1_000_000  # by name, in a file
 MATLAB_NUMBERS = {"double", "single", "logical", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64))}
 
 
-def read_file(path: Path) -> Content:
+def read_file(path: str | os.PathLike[str]) -> Content:
     """What a file of features holds; AqaError, one line with the file's name, where it cannot be read."""
     if not has_file(path):
         raise AqaError(f"there is no file {path}")
+    if os.fspath(path).lower().endswith(".npy"):  # whose reader looks at the first bytes itself
+        return read_npy(path)
+    path = Path(path)
     ending = path.suffix.lower()
-    read = READERS[ending]
-    if ending == ".npy":  # whose reader looks at the first bytes itself
-        return read(path)
     if ending not in (".npz", ".pt", ".pth", ".mat", ".h5", ".hdf5", ".parquet") or not path.stat().st_size:
         what = what_it_is(path)
         if what is not None:
             raise AqaError(f"{path} {what}")
-    return read(path)
+    return READERS[ending](path)
 
 
 class Lazy(Mapping[str, Any]):

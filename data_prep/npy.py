@@ -20,6 +20,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -199,14 +200,14 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
     return read_npy(path)
 
 
-def read_npy(path: Path) -> NDArray[Any] | dict[Any, Any]:
+def read_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
     """The same of a file that is known to be there."""
     try:
         with open(path, "rb", buffering=0) as file:
             header = _read_header(file, path)
             if _is_pickled(header, path):
                 with io.BufferedReader(file) as buffered:  # a pickle is read in small pieces
-                    return _unpickle(buffered, path)
+                    return _unpickle(buffered, Path(path))
             return _plain_array(file, header, os.fstat(file.fileno()).st_size)
     except Refused as refused:
         raise AqaError(_refusal(path, refused)) from None
@@ -223,17 +224,17 @@ def shape_of(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
     """
     try:
         with open(path, "rb", buffering=0) as file:
-            found = _PLAIN.fullmatch(file.read(_BEGINNING))
-            if found is None:
+            header = _plain_header(file.read(_BEGINNING))
+            if header is None:
                 return None
-            shape, _, dtype = _stated(found)
+            shape, _, dtype = header
             whole = math.prod(shape) * dtype.itemsize <= os.fstat(file.fileno()).st_size - _BEGINNING
             return shape if whole else None
     except OSError:
         return None
 
 
-def _refusal(path: Path, refused: Refused) -> str:
+def _refusal(path: str | os.PathLike[str], refused: Refused) -> str:
     if str(refused).startswith("numpy.ma."):
         return f"{path} holds masked arrays, which are not read; save each as array.filled(0), or leave the stream out"
     # A name may hold line breaks and worse.
@@ -340,7 +341,7 @@ def _ids_as_text(content: Mapping[Any, Any], path: Path) -> dict[str, Any]:
     return found
 
 
-def _is_pickled(header: Header, path: Path) -> bool:
+def _is_pickled(header: Header, path: str | os.PathLike[str]) -> bool:
     """True where a pickle follows a header, which then must be one 0-d object array."""
     shape, _, dtype = header
     if dtype.hasobject and (shape != () or dtype != np.dtype(object)):
@@ -350,17 +351,17 @@ def _is_pickled(header: Header, path: Path) -> bool:
     return bool(dtype.hasobject)
 
 
-def _read_header(file: io.RawIOBase | io.BytesIO, path: Path | None = None) -> Header:
+def _read_header(file: io.RawIOBase | io.BytesIO, path: str | os.PathLike[str] | None = None) -> Header:
     """Shape, order and type of the array in a file, of which the rest comes next.
 
     Most headers are as numpy writes them, and cost little to read; all others numpy reads. AqaError, where the path is
     given, for a file of another kind that its first bytes tell.
     """
     start = file.read(_BEGINNING)
-    found = _PLAIN.fullmatch(start)
-    if found is not None:
-        return _stated(found)
-    if path is not None and not start.startswith(_MAGIC) and (what := what_it_is(path)) is not None:
+    plain = _plain_header(start)
+    if plain is not None:
+        return plain
+    if path is not None and not start.startswith(_MAGIC) and (what := what_it_is(Path(path))) is not None:
         raise AqaError(f"{path} {what}")
     file.seek(0)
     version = np.lib.format.read_magic(file)
@@ -370,8 +371,12 @@ def _read_header(file: io.RawIOBase | io.BytesIO, path: Path | None = None) -> H
     return header
 
 
-def _stated(found: re.Match[bytes]) -> Header:
-    """What a header says that is as numpy writes it."""
+@lru_cache(maxsize=1024)
+def _plain_header(start: bytes) -> Header | None:
+    """What the beginning of a file states that is as numpy writes it; None otherwise. Most files begin as others do."""
+    found = _PLAIN.fullmatch(start)
+    if found is None:
+        return None
     shape = tuple(map(int, found["shape"].replace(b",", b" ").split()))
     return shape, found["fortran"] == b"True", np.dtype(found["type"].decode())
 

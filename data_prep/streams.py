@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from aqa.errors import AqaError, nearest
@@ -138,9 +139,8 @@ def _files(words: StreamWords, rows: Mapping[str, Mapping[str, str]] | None) -> 
     extra = _besides(there, places.values()) if rows else []
 
     def load(i: str) -> Array:
-        path = Path(found[i])
-        content = _read(path, words)
-        return _clips(content, _filled(words.place, i, rows[i]) if words.place else None, str(path))
+        content = _read(found[i], words)
+        return _clips(content, _filled(words.place, i, rows[i]) if words.place else None, found[i])
 
     def shape(i: str) -> tuple[int, ...] | None:
         stated = shape_of(found[i])
@@ -158,7 +158,7 @@ def _besides(there: Sequence[str], named: Collection[str]) -> list[str]:
     return [path for path in rest if str(Path(path)) not in known]
 
 
-def _read(path: Path, words: StreamWords) -> Content:
+def _read(path: str | Path, words: StreamWords) -> Content:
     """What a file holds, of a table the columns that the words name."""
     content = read_file(path)
     return content.choose(words.columns) if isinstance(content, Table) and words.columns is not None else content
@@ -245,7 +245,7 @@ def _clips(content: Content, place: str | None, where: str) -> Array:
     """The array of one video; a vector is one clip. AqaError for another number of dimensions."""
     if isinstance(content, Table) and place is None:
         return content.clips()
-    array = pick(content, place, where)
+    array = content if isinstance(content, np.ndarray) and place is None else pick(content, place, where)
     if array.dtype.kind not in "biuf":
         raise AqaError(f"{where} holds '{array.dtype}', not numbers")
     return array[None, :] if array.ndim == 1 else array

@@ -107,10 +107,11 @@ def texts(file: h5py.File, name: str) -> list[str]:
     check_size(file, found, name, SMALL)
     step = max(AT_ONCE // max(_largest(file, found), 1), 1)
     values: list[str] = []
+    where = f"{file.filename}: {name}"  # once: HDF5 is asked for it
     for first in range(0, len(found), step):
         for value in found[first : first + step]:
             text = as_text(value)
-            check_name(text, f"{file.filename}: {name}, row {len(values)}")
+            check_name(text, f"{where}, row {len(values)}")
             values.append(text)
     return values
 

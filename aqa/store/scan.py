@@ -50,7 +50,7 @@ def scan(store: FeatureStore, modality: str) -> Scan:
         crc, low, high, total = _read_through(store, modality, row, memory)
         if store.is_intact(modality, row, crc) is False:
             found.damaged.append(row)
-        if not (math.isfinite(low) and math.isfinite(high)):  # either is NaN where one of the numbers is
+        if math.isnan(low):
             found.bad.append(row)
             continue
         if low == high == 0:
@@ -75,7 +75,10 @@ def _block(store: FeatureStore, modality: str) -> NDArray[np.floating[Any]]:
 def _read_through(
     store: FeatureStore, modality: str, row: int, memory: NDArray[np.floating[Any]]
 ) -> tuple[int, float, float, NDArray[np.float64]]:
-    """A stream's checksum, lowest and highest number and sum over clips (D,), all of a block while it is in cache."""
+    """A stream's checksum, lowest and highest number and sum over clips (D,), all of a block while it is in cache.
+
+    Lowest and highest are NaN where a number is not finite.
+    """
     crc, low, high = 0, math.inf, -math.inf
     total = np.zeros(memory.shape[1])
     start, stop = map(int, store.offsets[modality][row : row + 2])
@@ -84,10 +87,13 @@ def _read_through(
         store.read_into(modality, first, stored)
         crc = crc_of(stored, crc)
         clips = stored.astype(np.float32, copy=False)
-        low, high = np.minimum(low, clips.min()), np.maximum(high, clips.max())  # not Python's min, which drops NaN
-        if math.isfinite(low) and math.isfinite(high):
+        lowest, highest = float(clips.min()), float(clips.max())  # either is NaN where one of the numbers is
+        if math.isfinite(lowest) and math.isfinite(highest):
+            low, high = min(low, lowest), max(high, highest)  # and stay NaN where they are
             total += clips.sum(axis=0, dtype=np.float64)
-    return crc, float(low), float(high), total
+        else:
+            low = high = math.nan
+    return crc, low, high, total
 
 
 def _is_constant(store: FeatureStore, modality: str, means: NDArray[np.float64]) -> bool:

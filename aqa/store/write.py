@@ -253,8 +253,10 @@ def _fitting(given: Any, shape: tuple[int, int], dtype: str, what: str) -> NDArr
 
 def _narrowed(clips: NDArray[Any], dtype: str, what: str) -> NDArray[np.floating[Any]]:
     """Clips in the type of the file; AqaError for a number that is not finite, or would not be there."""
-    with np.errstate(over="ignore"):
-        stored: NDArray[np.floating[Any]] = clips.astype(dtype, copy=False)
+    stored: NDArray[np.floating[Any]] = clips
+    if clips.dtype != dtype:
+        with np.errstate(over="ignore"):
+            stored = clips.astype(dtype)
     sound = np.isfinite(stored)
     if not sound.all():
         number = clips[~sound][0]
