@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from aqa.errors import AqaError, nearest, printable
 from aqa.names import LONGEST_NAME
 from aqa.store.store import Modality, Target
 from aqa.store.write import write_store
-from aqa.system.files import refuse_existing
+from aqa.system.files import Unwritable, refuse_existing
 
 from .summary import Summary, listed
 
@@ -116,8 +115,12 @@ def convert(
     problems = _check_all_but_features(published)
     lengths = None if problems else _stated_lengths(published)
     if lengths is not None and not _check_absence(published, lengths):
-        with suppress(AqaError):  # then every stream is checked before anything else is said
+        try:
             return _written(published, out, lengths, [], overwrite, progress)
+        except Unwritable:
+            raise
+        except AqaError:  # then every stream is checked before anything is said
+            pass
     lengths, in_features = _check_features(published, progress)
     problems += in_features + _check_absence(published, lengths)
     if problems and on_error == "refuse":
@@ -176,7 +179,7 @@ def _write(
                 progress=bar.update,
             )
     except OSError as error:
-        raise AqaError(f"{out} cannot be written: {error.strerror or error}") from None
+        raise Unwritable(f"{out} cannot be written: {error.strerror or error}") from None
 
 
 def _check_all_but_features(published: Published) -> list[Problem]:

@@ -43,6 +43,10 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 STAGE, COMPLETE = ".unfinished", "complete"  # a folder for files that belong together; in it a sign: they are whole
 
 
+class Unwritable(AqaError):
+    """A file that cannot be written where it should be, whatever is to be in it."""
+
+
 def has_file(path: str | os.PathLike[str]) -> bool:
     """Whether there is a file to read at a path; every reader asks this first.
 
@@ -97,7 +101,7 @@ def written_whole(path: Path, overwrite: bool = True) -> Iterator[Path]:
     except OSError as error:
         if error.filename not in (None, str(partial)) and partial is not None:
             raise  # another file's
-        raise AqaError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise Unwritable(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager
@@ -125,7 +129,7 @@ def _name(partial: Path, path: Path) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL))
             os.replace(partial, path)
     except FileExistsError:
-        raise AqaError(f"{path} exists: another process wrote it meanwhile; nothing was replaced") from None
+        raise Unwritable(f"{path} exists: another process wrote it meanwhile; nothing was replaced") from None
 
 
 def _new_partial(path: Path) -> tuple[Path, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -203,6 +204,18 @@ def test_faulty_videos_are_listed_before_it_is_said_that_a_split_is_empty(publis
         convert(published(**parts), tmp_path / "x.h5")
     with pytest.raises(AqaError, match=r"(?s)with problems \(1 NaN or inf in features\).*  b: NaN or inf"):
         convert(published(**parts, visual={"b": NAN}), tmp_path / "x.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_is_not_asked_twice(published, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    sound, loads = counted_loads(published)
+    with pytest.raises(AqaError, match=r"x\.h5 cannot be written: No space left on device"):
+        convert(sound, tmp_path / "x.h5")
+    assert len(loads) == (0 if sound.streams["audio"].shape is not None else 8)
     assert list(tmp_path.iterdir()) == []
 
 
