@@ -61,6 +61,11 @@ class Stream:
     shape: Callable[[str], tuple[int, ...] | None] | None = None
 
 
+def in_memory(width: int, samples: Mapping[str, Array], extractor: str) -> Stream:
+    """A stream whose samples are read already, (T, D) by id."""
+    return Stream(width, samples.keys(), samples.__getitem__, extractor, shape=lambda i: samples[i].shape)
+
+
 @dataclass(frozen=True)
 class Published:
     """A data set as published, before anything of it is checked.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aqa.data_prep import DATASETS
 
-from .convert import Problem, Published, Stream
+from .convert import Problem, Published, in_memory
 from .files import find
 from .labels import read_rows
 from .npy import load_mapping
@@ -47,8 +47,7 @@ def read(source: Path, unlabelled: bool = False) -> Published:
                     labels[target][row.id] = score
     streams = {}
     for modality, (file, width, extractor) in STREAMS.items():
-        samples = load_mapping(find(source, file))
-        streams[modality] = Stream(width, samples.keys(), samples.__getitem__, extractor)
+        streams[modality] = in_memory(width, load_mapping(find(source, file)), extractor)
     return Published(
         "fisv", f"Fis-V, published features in {source.name}", streams, labels, RANGES, splits, True, problems
     )

@@ -13,7 +13,7 @@ from aqa.data_prep import DATASETS
 from aqa.errors import AqaError, first_line, nearest
 from aqa.store import hdf5
 
-from .convert import Published, Stream
+from .convert import Published, in_memory
 from .files import find
 from .npy import load_npz
 
@@ -84,19 +84,15 @@ def read(source: Path) -> Published:
         "pom",
         f"POM, preprocessed arrays in {source.name}",
         {
-            "visual": _stream(VISUAL_WIDTH, streams["visual"], "Facet"),
-            "audio": _stream(AUDIO_WIDTH, streams["audio"], "COVAREP"),
-            "flow": _stream(VISUAL_WIDTH, streams["flow"], "difference of successive visual rows"),
+            "visual": in_memory(VISUAL_WIDTH, streams["visual"], "Facet"),
+            "audio": in_memory(AUDIO_WIDTH, streams["audio"], "COVAREP"),
+            "flow": in_memory(VISUAL_WIDTH, streams["flow"], "difference of successive visual rows"),
         },
         scores,
         RANGES,
         {name: [i for i, home in zip(ids, split, strict=True) if home == name] for name in SPLITS},
         complete=False,
     )
-
-
-def _stream(width: int, samples: dict[str, Array], extractor: str) -> Stream:
-    return Stream(width, samples.keys(), samples.__getitem__, extractor)
 
 
 def _unpad(visual: Array, audio: Array) -> dict[str, Array]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aqa.data_prep import DATASETS
 
-from .convert import Problem, Published, Stream
+from .convert import Problem, Published, Stream, in_memory
 from .files import find
 from .labels import read_rows
 from .npy import load_mapping
@@ -59,4 +59,4 @@ def _stream(source: Path, file: str, width: int, extractor: str) -> Stream:
     samples: ChainMap[str, NDArray[Any]] = ChainMap(
         *(load_mapping(find(source, file.format(apparatus))) for apparatus in APPARATUS)
     )
-    return Stream(width, samples.keys(), samples.__getitem__, extractor)
+    return in_memory(width, samples, extractor)
