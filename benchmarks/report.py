@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,7 @@ TARGETS = {
     **{("rg", t): 50 for t in ("Ball", "Clubs", "Hoop", "Ribbon")},
 }
 MODALITIES = ("visual", "audio", "flow")
-LIMIT = 20.0
+LIMIT = 8.0  # seconds
 
 
 def main() -> None:
@@ -50,20 +52,36 @@ def main() -> None:
                     make_run(runs / f"{data_set}-{target}-{model}-{seed}", data_set, target, model, seed, n)
         count = len(list(runs.iterdir()))
         print(f"{count} runs, {sum(f.stat().st_size for f in runs.rglob('*.*')) / 2**20:.0f} MiB")
-        reading, reporting = [], []
+        spent = {"plain reading": [], "aqa report": []}  # (seconds, processor seconds) of each repeat
         for repeat in range(arguments.repeats):
-            start = time.perf_counter()
+            begun = time.perf_counter(), processor_seconds()
             read(runs)
-            reading.append(time.perf_counter() - start)
-            start = time.perf_counter()
+            spent["plain reading"].append(since(*begun))
+            begun = time.perf_counter(), processor_seconds()
             out = str(Path(folder) / f"report{repeat}")
             subprocess.run([sys.executable, "-m", "aqa.cli", "report", str(runs), "--out", out], check=True)
-            reporting.append(time.perf_counter() - start)
-    for name, seconds in {"plain reading": reading, "aqa report": reporting}.items():
-        print(f"{name}: median {np.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f}, n={len(seconds)})")
-    ratios = np.array(reporting) / np.array(reading)
-    print(f"ratio: median {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})")
-    print(f"limit {LIMIT:.0f} s: {'met' if np.median(reporting) < LIMIT else 'MISSED'}")
+            spent["aqa report"].append(since(*begun))
+    for name, pairs in spent.items():
+        print(f"{name}: {spread([pair[0] for pair in pairs])} s, processor {spread([pair[1] for pair in pairs])} s")
+    reading, reporting = (np.array(pairs) for pairs in spent.values())
+    for name, ratios in zip(("by the clock", "processor"), (reporting / reading).T, strict=True):
+        print(f"ratio, {name}: {spread(ratios)}")
+    seconds = np.median(reporting[:, 0])
+    print(f"limit {LIMIT:.0f} s: {'met' if seconds < LIMIT else 'MISSED'}")
+
+
+def processor_seconds() -> float:
+    """Of this process and all that it has waited for."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def since(clock: float, processor: float) -> tuple[float, float]:
+    return time.perf_counter() - clock, processor_seconds() - processor
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"median {np.median(values):.1f} ({min(values):.1f} to {max(values):.1f}, n={len(values)})"
 
 
 def make_run(path: Path, data_set: str, target: str, model: int, seed: int, n: int) -> None:
