@@ -16,13 +16,12 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from aqa.errors import printable
-from aqa.evaluation.bootstrap import Floats
 from aqa.evaluation.comparison import Estimate, Ranking
 from aqa.evaluation.metrics import srcc
 from aqa.modalities import find_subset, initials
 from aqa.reporting.drawing import Drawing, finished, styled
 from aqa.reporting.intervals import PatternIntervals
-from aqa.reporting.panels import Panels, empty, ends_of
+from aqa.reporting.panels import Panels, Words, empty, ends_of
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import AVERAGE, ReportSection, Row, missing_curve
 from aqa.runs.table import number
@@ -261,40 +260,39 @@ def router_weights(section: ReportSection) -> Drawing | None:
     with styled(STYLE):
         size = (left + block * len(patterns) - cell + 0.15, (cell * streams + head) * len(rows) + 0.4)
         figure, axes = empty(*size)
+        names, cells = Words(axes, fontsize=7, color=INK), []
         for line, row in enumerate(rows):
             bottom = size[1] - (line + 1) * (cell * streams + head)
             top = bottom + cell * streams
             axes.text(left, top + 0.22, _short(_name(row)), fontsize=8)
             axes.text(left - 0.22, (bottom + top) / 2, "stream", fontsize=7, rotation=90, ha="center", va="center")
             for i, name in enumerate(initials(section.modalities)):
-                axes.text(left - 0.05, top - (i + 0.5) * cell, name, fontsize=7, ha="right", va="center")
+                names.add(left - 0.05 - 0.04 * len(name), top - (i + 0.5) * cell, name)
             for place, name in enumerate(patterns):
-                corner = (left + place * block, top)
+                start = left + place * block
                 weights = row.router.get(name, np.full((streams, streams), np.nan))
-                _heat_map(axes, corner, cell, weights, name, initials(section.modalities))
+                cells += [
+                    (start + j * cell, top - i * cell, weight)
+                    for (i, j), weight in np.ndenumerate(weights)
+                    if not np.isnan(weight)
+                ]
+                for j, column in enumerate(initials(section.modalities)):
+                    names.add(start + (j + 0.5) * cell, bottom - 0.1, column)
+                axes.text(start + streams * cell / 2, top + 0.08, name, ha="center", fontsize=8, weight="bold")
+        _heat_map(axes, cells, cell)
         axes.text((size[0] + left - 0.15) / 2, bottom - 0.27, "expert", fontsize=7, ha="center")
         return finished(figure, "router", *_key(section))
 
 
-def _heat_map(
-    axes: Axes, corner: tuple[float, float], cell: float, weights: Floats, name: str, columns: Sequence[str]
-) -> None:
-    """Square cells, in inches, below and right of a corner, with their numbers; a name above, the columns' below."""
-    left, top = corner
-    known = [(place, weight) for place, weight in np.ndenumerate(weights) if not np.isnan(weight)]
-    squares = [
-        [(left + x * cell, top - y * cell) for y, x in ((i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1))]
-        for (i, j), _ in known
-    ]
-    colours = matplotlib.colormaps["Blues"]([weight for _, weight in known])
-    axes.add_collection(PolyCollection(squares, facecolors=colours, linewidths=0), autolim=False)
-    for (i, j), weight in known:
-        ink = "white" if weight > 0.6 else "black"
-        place = left + (j + 0.5) * cell, top - (i + 0.5) * cell
-        axes.text(*place, f"{weight:.2f}", ha="center", va="center_baseline", fontsize=7, color=ink)
-    for j, column in enumerate(columns):
-        axes.text(left + (j + 0.5) * cell, top - len(weights) * cell - 0.13, column, ha="center", fontsize=7)
-    axes.text(left + len(columns) * cell / 2, top + 0.08, name, ha="center", fontsize=8, weight="bold")
+def _heat_map(axes: Axes, cells: Sequence[tuple[float, float, float]], size: float) -> None:
+    """Square cells of a size in inches, each by its upper left corner and its weight, which is written in it."""
+    dark, light = (Words(axes, fontsize=7, color=ink) for ink in ("black", "white"))
+    for x, y, weight in cells:
+        (light if weight > 0.6 else dark).add(x + size / 2, y - size / 2, f"{weight:.2f}")
+    square = size * np.array([(0, 0), (0, -1), (1, -1), (1, 0)])
+    corners = np.reshape([cell[:2] for cell in cells], (-1, 1, 2)) + square
+    colours = matplotlib.colormaps["Blues"]([weight for _, _, weight in cells])
+    axes.add_collection(PolyCollection(list(corners), facecolors=colours, linewidths=0), autolim=False)
 
 
 def critical_difference(ranking: Ranking, title: str) -> Drawing:

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Affine2D, Bbox, TransformedBbox
+from matplotlib.transforms import Affine2D, Bbox, IdentityTransform, TransformedBbox
 from numpy.typing import ArrayLike
 
 IN_A_LINE = 4
@@ -30,6 +32,40 @@ def empty(width: float, height: float) -> tuple[Figure, Axes]:
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height), autoscale_on=False)
     axes.set_axis_off()
     return figure, axes
+
+
+class Words(Text):
+    """Many short texts of one size and colour, each in the middle of its place, drawn as one artist.
+
+    A `Text` for each would take twice as long, and the heat maps of a report have thousands.
+    """
+
+    def __init__(self, axes: Axes, **of: Any):
+        super().__init__(ha="center", transform=IdentityTransform(), **of)
+        self.shown: list[tuple[float, float, str]] = []
+        self.to_points = axes.transData
+        axes.add_artist(self)
+
+    def add(self, x: float, y: float, text: str) -> None:
+        """Show a text; x, y: its place in the units of the axes."""
+        self.shown.append((x, y, text))
+
+    def draw(self, renderer: RendererBase) -> None:
+        gc, font = renderer.new_gc(), self.get_fontproperties()
+        gc.set_foreground(self.get_color())
+        top = renderer.get_canvas_width_height()[1]
+        sizes = {
+            text: renderer.get_text_width_height_descent(text, font, False)
+            for text in dict.fromkeys(text for _, _, text in self.shown)
+        }
+        places = self.to_points.transform(np.reshape([place for *place, _ in self.shown], (-1, 2)))
+        for (middle, center), (_, _, text) in zip(places.tolist(), self.shown, strict=True):
+            width, height, descent = sizes[text]
+            base = center - (height - descent) / 2
+            self.set_position((middle, base))  # where an SVG centres the text, by the font that it is read with
+            below = top - base if renderer.flipy() else base
+            renderer.draw_text(gc, middle - width / 2, below, text, font, 0, False, self)
+        gc.restore()
 
 
 class Panels:

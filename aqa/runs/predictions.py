@@ -109,7 +109,8 @@ def read_table(path: Path) -> pd.DataFrame:
         for name in ("score", *(column for column in BESIDE if column in table)):
             written = table[name].to_numpy(object)
             table[name] = np.where(written == "", "nan", written).astype(np.float64)
-        table["label"] = table["label"].to_numpy(object).astype(np.float64)
+        places, labels = pd.factorize(table["label"].to_numpy(object))  # a video's stands beside each pattern
+        table["label"] = labels.astype(np.float64)[places]
     except (OSError, ValueError) as error:
         raise AqaError(f"{path} does not hold a run's predictions: {first_line(error)}") from None
     return table
@@ -130,9 +131,12 @@ def read_predictions(path: Path) -> RecordedScores:
 
 def _recorded(table: pd.DataFrame, path: Path) -> RecordedScores:
     """Predictions of which each video has one under each pattern."""
+    import pandas as pd
+
     scores, labels = table["score"].to_numpy(), table["label"].to_numpy()
     pattern, ids = table["pattern"].to_numpy(object), table["id"].to_numpy(object)
-    rows = {str(name): np.flatnonzero(pattern == name) for name in table["pattern"].unique()}
+    places, names = pd.factorize(pattern)
+    rows = {str(name): np.flatnonzero(places == i) for i, name in enumerate(names)}
     problem = _problem(ids, labels, scores, rows) or _one_target(list(table["target"].unique()))
     if problem:
         raise AqaError(f"{path} does not hold a run's predictions: {problem}")

@@ -1,5 +1,6 @@
 """The figures of a report: nothing is cut off, and what they show is what the sections hold."""
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ from matplotlib.text import Text
 from aqa.evaluation.comparison import draw_videos, rank_models
 from aqa.reporting import charts
 from aqa.reporting.collect import find_runs, read_scores, runs_by_model
+from aqa.reporting.panels import Words
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import target_section
 
@@ -78,6 +80,21 @@ def test_bars_over_models_that_are_alike_are_drawn_from_the_best_to_the_worst(dr
     bars = [line.get_xdata() for line in drawn[0].axes[0].lines if len(set(line.get_ydata())) == 1]
     assert bars  # whatever order a set of names has in this process
     assert all(list(bar) == sorted(bar) for bar in bars)
+
+
+def test_each_router_weight_stands_in_a_cell_as_dark_as_it_is(section, drawn):
+    charts.router_weights(section)
+    axes = drawn[0].axes[0]
+    (cells,) = axes.collections
+    shown = [word for words in axes.texts if isinstance(words, Words) for word in words.shown]
+    rows = [row for row in section.rows if row.router][: charts.MOST_ROUTERS]
+    weights = np.concatenate([row.router[name].ravel() for row in rows for name in section.patterns])
+    weights = weights[~np.isnan(weights)]
+    assert sorted(text for *_, text in shown if "." in text) == sorted(f"{weight:.2f}" for weight in weights)
+    assert np.allclose(cells.get_facecolor(), matplotlib.colormaps["Blues"](weights))
+    middles = [path.vertices[:4].mean(axis=0) for path in cells.get_paths()]
+    places = {tuple(np.round(place, 6)): text for *place, text in shown}
+    assert [places[tuple(np.round(middle, 6))] for middle in middles] == [f"{weight:.2f}" for weight in weights]
 
 
 def test_published_numbers_are_marks(section, drawn):

@@ -1,9 +1,13 @@
 """Panels that are drawn as one show what axes of their own would."""
 
+import re
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from aqa.reporting.panels import IN_A_LINE, MINUS, Panels, ends_of, number_text
+from aqa.reporting.drawing import finished, styled
+from aqa.reporting.panels import IN_A_LINE, MINUS, Panels, Words, empty, ends_of, number_text
 
 
 @pytest.fixture
@@ -67,3 +71,34 @@ def test_an_axis_shows_all_numbers_with_a_margin(values, wanted):
 )
 def test_ticks_have_the_decimals_that_they_need(value, beside, wanted):
     assert number_text(value, beside) == wanted
+
+
+def test_words_are_drawn_in_the_middle_of_their_places():
+    figure, axes = empty(4.0, 3.0)
+    words = Words(axes, fontsize=7, color="#0000ff")
+    for place in [(1.0, 2.0, "0.23"), (3.0, 0.5, "0.45"), (2.0, 1.0, "0.23")]:
+        words.add(*place)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    inked = np.asarray(canvas.buffer_rgba())[..., 2] > np.asarray(canvas.buffer_rgba())[..., 0]
+    for x, y in [(1.0, 2.0), (3.0, 0.5), (2.0, 1.0)]:
+        row, column = (round(figure.dpi * inches) for inches in (3.0 - y, x))
+        rows, columns = np.nonzero(inked[row - 25 : row + 25, column - 25 : column + 25])
+        assert len(rows) > 20
+        assert abs(rows.min() + rows.max() - 49) <= 3
+        assert abs(columns.min() + columns.max() - 49) <= 3
+    assert words.get_text() == ""
+
+
+def test_an_svg_centres_words_itself():
+    figure, axes = empty(4.0, 3.0)
+    Words(axes, fontsize=7).add(1.0, 2.0, "0.23")
+    with styled({"svg.fonttype": "none"}):
+        svg = finished(figure).svg
+    assert re.findall(r'text-anchor: middle[^>]* x="([\d.]+)"[^>]*>0.23<', svg) == ["72"]
+
+
+def test_no_words_are_no_mistake():
+    figure, axes = empty(4.0, 3.0)
+    Words(axes)
+    assert "<text" not in finished(figure).svg
