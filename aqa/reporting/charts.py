@@ -21,6 +21,7 @@ from aqa.evaluation.metrics import srcc
 from aqa.modalities import find_subset, initials
 from aqa.reporting.drawing import Drawing, finished, styled
 from aqa.reporting.intervals import PatternIntervals
+from aqa.reporting.legends import add_legend, height_for
 from aqa.reporting.panels import Panels, Words, empty, ends_of
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import AVERAGE, ReportSection, Row, missing_curve
@@ -28,7 +29,7 @@ from aqa.runs.table import number
 from aqa.system.files import plain
 
 INK = "#010203"  # what no figure uses otherwise: the page puts its own text colour there
-GREY = "#8a8a8a"
+GREY, BEST = "#8a8a8a", "#c0392b"
 # Paul Tol's bright and muted schemes: told apart by the colour-blind, seen on light and on dark.
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ddaa33", "#44aa99", "#999933", "#bb5566")
 MOST_PANELS, MOST_ROUTERS = 8, 3
@@ -46,9 +47,9 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "xtick.color": INK,
     "ytick.color": INK,
-    "legend.frameon": False,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
+    "lines.markersize": 5.3,
     "axes.titley": 1.0,  # else it is looked for among all ticks where it fits
 }
 
@@ -59,7 +60,7 @@ def srcc_by_pattern(section: ReportSection, published: Sequence[PublishedRow]) -
     width = 0.8 / len(rows)
     with styled(STYLE):
         long = max(map(len, columns)) > 10
-        names = [*map(_name, rows), *(other.label for other in published)]
+        names = [*map(_name, rows), *(other.label for other in published), *["best possible"] * bool(section.ceiling)]
         figure, axes = _axes(max(6.0, 0.16 * len(columns) * len(rows) + 2.5), names, below=1.1 if long else 0.35)
         for i, row in enumerate(rows):
             known = [(x, row.srcc[name]) for x, name in enumerate(columns) if name in row.srcc]
@@ -71,16 +72,15 @@ def srcc_by_pattern(section: ReportSection, published: Sequence[PublishedRow]) -
             reported = other.by_column(section.modalities, columns)
             places = [float(columns.index(name)) for name in reported]
             label = other.label + (" †" if other.on_test else "")
-            axes.scatter(places, list(reported.values()), marker="dPX*"[i % 4], s=28, color=INK, zorder=3, label=label)
-        for x, name in enumerate(columns):
-            if name in section.ceiling:
-                label = "best possible" if x == 0 else "_"
-                axes.hlines(section.ceiling[name], x - 0.42, x + 0.42, color="#c0392b", linewidth=1.5, label=label)
+            axes.plot(places, list(reported.values()), "dPX*"[i % 4], color=INK, zorder=3, label=label)
+        best = [(x, section.ceiling[name]) for x, name in enumerate(columns) if name in section.ceiling]
+        if best:
+            _levels(axes, best, "best possible")
         shown = ["mean" if name == AVERAGE else name for name in columns]
         axes.set_xticks(range(len(columns)), shown, rotation=40 if long else 0, ha="right" if long else "center")
         axes.set_ylabel("SRCC, 95 % interval")
         axes.axhline(0, color=INK, linewidth=0.8)
-        _legend(axes)
+        add_legend(axes)
         return finished(figure, "patterns", *_key(section))
 
 
@@ -100,7 +100,7 @@ def srcc_by_missing(section: ReportSection) -> Drawing | None:
             axes.fill_between(shares, lows, highs, color=_colour(i), alpha=0.12, linewidth=0)
         axes.set_xlabel("missing rate in testing (share of modalities)")
         axes.set_ylabel("SRCC, 95 % interval")
-        _legend(axes)
+        add_legend(axes)
         return finished(figure, "missing", *_key(section))
 
 
@@ -122,7 +122,7 @@ def worth_of_modalities(section: ReportSection) -> Drawing | None:
         axes.set_xticks(range(len(section.modalities)), section.modalities)
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_ylabel("SRCC lost without it")
-        _legend(axes)
+        add_legend(axes)
         return finished(figure, "worth", *_key(section))
 
 
@@ -180,7 +180,7 @@ def reliability_by_pattern(section: ReportSection) -> Drawing | None:
         return None
     patterns = patterns[:MOST_PANELS]
     with styled(STYLE):
-        legend = _legend_height([_name(row) for _, row, _ in rows])
+        legend = height_for([_name(row) for _, row, _ in rows])
         panels = Panels(len(patterns), 1.9, 0.15, below=0.5 + legend, x=LEVELS, y=SHARES)
         panels.frame(x=[0.5, 0.7, 0.9], y=[0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], color=INK)
         axes = panels.axes
@@ -199,7 +199,7 @@ def reliability_by_pattern(section: ReportSection) -> Drawing | None:
         figure = panels.figure
         figure.supxlabel("level asked for", fontsize=9, y=(legend + 0.03) / figure.get_figheight())
         figure.supylabel("labels in their interval", fontsize=9)
-        _legend(axes)
+        add_legend(axes)
         return finished(figure, "reliability", *_key(section))
 
 
@@ -233,7 +233,7 @@ def interval_widths(section: ReportSection) -> Drawing | None:
         axes.margins(y=0.15)
         axes.set_xticks(range(len(patterns)), patterns, rotation=40 if long else 0, ha="right" if long else "center")
         axes.set_ylabel("mean width of intervals")
-        _legend(axes)
+        add_legend(axes)
         return finished(figure, "widths", *_key(section))
 
 
@@ -321,7 +321,7 @@ def critical_difference(ranking: Ranking, title: str) -> Drawing:
 
 def _axes(width: float, names: Sequence[str], below: float = 0.5) -> tuple[Figure, Axes]:
     """Axes 3 inches high in a figure with room below for tick labels and for a legend of the names."""
-    return _laid_out(min(width, 14.0), 3.0, below=below + _legend_height(names))
+    return _laid_out(min(width, 14.0), 3.0, below=below + height_for(names))
 
 
 def _laid_out(
@@ -349,6 +349,12 @@ def _bars(axes: Axes, places: Sequence[float], heights: Sequence[float], width: 
     axes.update_datalim(corners.reshape(-1, 2))
 
 
+def _levels(axes: Axes, heights: Sequence[tuple[int, float]], label: str) -> None:
+    """A line across the bars at each place, all of them one to matplotlib."""
+    ends = [(x - 0.42, x + 0.42, np.nan) for x, _ in heights]
+    axes.plot(np.ravel(ends), np.repeat([y for _, y in heights], 3), color=BEST, linewidth=1.5, label=label)
+
+
 def _whiskers(axes: Axes, places: Sequence[float], found: Sequence[Estimate]) -> None:
     _strokes(axes, places, [estimate.interval[:2] for estimate in found], INK, 0.9)
 
@@ -371,7 +377,7 @@ def _colour(i: int) -> str:
 
 
 def _hatch(row: Row) -> dict[str, Any]:
-    return {"hatch": "///", "edgecolor": INK} if row.on_test else {}
+    return {"hatch": "///", "edgecolor": INK} if row.on_test else {"edgecolor": "none"}
 
 
 def _name(row: Row) -> str:
@@ -380,20 +386,3 @@ def _name(row: Row) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= 34 else text[:33] + "…"
-
-
-def _legend_columns(names: Sequence[str]) -> int:
-    longest = max(map(len, names))
-    return 1 if longest > 45 else 2 if longest > 22 else 3
-
-
-def _legend_height(names: Sequence[str]) -> float:
-    """Inches for a legend of the names below axes; one name needs none."""
-    lines = -(-len(names) // _legend_columns(names)) if len(names) > 1 else 0
-    return 0.19 * lines + 0.1 * (lines > 0)
-
-
-def _legend(axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if len(labels) > 1:
-        axes.figure.legend(handles, labels, loc="lower left", ncols=_legend_columns(labels), fontsize=8)

@@ -13,7 +13,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Affine2D, Bbox, IdentityTransform, TransformedBbox
+from matplotlib.transforms import Affine2D, IdentityTransform, TransformedPath
 from numpy.typing import ArrayLike
 
 IN_A_LINE = 4
@@ -84,9 +84,12 @@ class Panels:
         """What a panel's lines and dots are drawn with: as its axes say, and nothing beyond its edges."""
         (left, bottom), (x0, x1), (y0, y1) = self.corners[place], self.x, self.y
         to_inches = Affine2D().translate(-x0, -y0).scale(self.inner / (x1 - x0), self.inner / (y1 - y0))
-        edges = Bbox.from_bounds(left, bottom, self.inner, self.inner)
+        edges = Path.unit_rectangle().transformed(Affine2D().scale(self.inner).translate(left, bottom))
         whole = self.axes.transData
-        return {"transform": to_inches.translate(left, bottom) + whole, "clip_box": TransformedBbox(edges, whole)}
+        return {
+            "transform": to_inches.translate(left, bottom) + whole,
+            "clip_path": TransformedPath(edges, whole),  # a box would give way to that of all panels
+        }
 
     def title(self, place: int, text: str) -> None:
         left, bottom = self.corners[place]

@@ -72,6 +72,7 @@ def test_bars_are_as_high_as_the_numbers_and_test_selection_is_hatched(section, 
         assert corners[:, 1, 1].tolist() == [row.srcc[column].value for column in section.columns]
         assert not corners[:, [0, 3], 1].any()
         assert bars.get_hatch() == ("///" if row.on_test else None)
+        assert bool(bars.get_edgecolor()[3]) == row.on_test
 
 
 def test_bars_over_models_that_are_alike_are_drawn_from_the_best_to_the_worst(drawn):
@@ -99,8 +100,9 @@ def test_each_router_weight_stands_in_a_cell_as_dark_as_it_is(section, drawn):
 
 def test_published_numbers_are_marks(section, drawn):
     charts.srcc_by_pattern(section, [PublishedRow(data_set="fisv", target="TES", **THEIRS)])
-    (marks,) = [c for c in drawn[0].axes[0].collections if c.get_label() == "theirs †"]
-    assert marks.get_offsets().tolist() == [[0, 0.9], [section.columns.index("A"), 0.3]]
+    (marks,) = [line for line in drawn[0].axes[0].lines if line.get_label() == "theirs †"]
+    assert marks.get_xydata().tolist() == [[0, 0.9], [section.columns.index("A"), 0.3]]
+    assert marks.get_linestyle() == "None"
 
 
 def test_what_there_is_nothing_of_is_not_drawn(finished, tmp_path):

@@ -15,6 +15,14 @@ def panels():
     return Panels(6, side=2.0, title=0.3, below=0.5, x=(0.0, 10.0), y=(-1.0, 1.0))
 
 
+def is_blue(figure):
+    """Which pixels of a figure are (rows, columns), the highest first."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba()).astype(int)
+    return pixels[..., 2] > pixels[..., 0]
+
+
 def in_inches(panels, place, point):
     inside = panels.inside(place)["transform"] - panels.axes.transData
     return inside.transform(point)
@@ -31,8 +39,17 @@ def test_numbers_are_drawn_where_the_axes_say(panels):
     low, middle, high = (in_inches(panels, 1, point) for point in ((0, -1), (5, 0), (10, 1)))
     assert np.allclose(high - low, [1.75, 1.75])
     assert np.allclose(middle, (low + high) / 2)
-    edges = panels.inside(1)["clip_box"].transformed(panels.axes.transData.inverted())
-    assert np.allclose(edges.get_points(), [low, high])
+
+
+def test_nothing_is_drawn_beyond_the_edges_of_its_panel(panels):
+    panels.axes.plot([5, 5], [-9, 9], color="#0000ff", linewidth=3, **panels.inside(1))
+    panels.axes.scatter([5, 5], [1.5, -1.5], color="#0000ff", **panels.inside(1))
+    inked = is_blue(panels.figure)
+    low, high = (in_inches(panels, 1, point) * panels.figure.dpi for point in ((0, -1), (10, 1)))
+    rows, columns = np.nonzero(inked[::-1])
+    assert abs(rows.min() - low[1]) <= 2
+    assert abs(rows.max() - high[1]) <= 2
+    assert low[0] < columns.min() <= columns.max() < high[0]
 
 
 def test_ticks_are_numbered_below_and_at_the_left_alone(panels):
@@ -78,9 +95,7 @@ def test_words_are_drawn_in_the_middle_of_their_places():
     words = Words(axes, fontsize=7, color="#0000ff")
     for place in [(1.0, 2.0, "0.23"), (3.0, 0.5, "0.45"), (2.0, 1.0, "0.23")]:
         words.add(*place)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    inked = np.asarray(canvas.buffer_rgba())[..., 2] > np.asarray(canvas.buffer_rgba())[..., 0]
+    inked = is_blue(figure)
     for x, y in [(1.0, 2.0), (3.0, 0.5), (2.0, 1.0)]:
         row, column = (round(figure.dpi * inches) for inches in (3.0 - y, x))
         rows, columns = np.nonzero(inked[row - 25 : row + 25, column - 25 : column + 25])
