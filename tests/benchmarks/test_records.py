@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from benchmarks import data, evaluation, gpu, seeds, streaming
+from aqa.training import compiling as compiled
+from benchmarks import compiling, data, evaluation, gpu, seeds, streaming
 
 
 @pytest.fixture
@@ -74,3 +75,12 @@ def test_gpu_in_a_dry_run_says_what_needs_cuda_and_measures_the_rest(record, cap
     needs_cuda = {name for name, figure in figures.items() if figure.get("unknown") == "needs CUDA"}
     assert needs_cuda == {"step as a CUDA graph", "data sheet / step", "of each of five, on a CUDA stream each"}
     assert all(figures[name]["n"] == 7 for name in ("step", "seven / complete", "five / five times one"))
+
+
+def test_compiling(record, monkeypatch):
+    """Traced, and run as it was traced: torch's own compiler takes minutes."""
+    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    figures = record(compiling.main, "--models", "mome")
+    torch._dynamo.reset()
+    assert 0 <= figures["first loss"]["value"] < 1e-6
+    assert 0 < figures["weights after step 6"]["value"] < 1e-2

@@ -14,9 +14,10 @@ from aqa.missing import parse_pattern, parse_test_patterns
 from aqa.models.seeds import SeedEnsemble
 from aqa.store.store import FeatureStore
 from aqa.store.synthetic import make_synthetic
+from aqa.system.host_masks import known
 from aqa.training.loop import train_epoch, training_step
-from tests.models.test_contract import small
-from tests.models.test_patterns import calls
+from tests.models.test_contract import padded, small
+from tests.models.test_patterns import calls, every_subset
 from tests.models.tiny_llm import NEEDS_LLM, without_default
 from tests.training.pretended_gpu import DEVICE, pretended_gpu
 from tests.training.test_step import FIXED, STAGES
@@ -208,6 +209,24 @@ def test_scoring_waits_for_nothing_until_scores_are_read(name, options, patterns
 def test_a_model_of_several_seeds_scores_without_waiting_too(incomplete):
     members = [small("mome", incomplete.widths, n_query=n) for n in (4, 5)]
     assert listed(scored(SeedEnsemble(members), incomplete, "seven", diagnose=True)[2]) == []
+
+
+@pytest.mark.parametrize("name", ["mcmoe", "momke", "grade_decoder"])
+def test_on_a_device_what_a_pattern_hides_does_not_change_a_bit_of_its_scores_though_another_shows_it(name):
+    model, visible = small(name), every_subset(torch.ones(3, 3, dtype=torch.bool))
+    features, length = padded(3)
+    poisoned = {**features, "audio": features["audio"].index_fill(0, torch.tensor([1]), torch.nan)}
+    clean, spoiled = [], []
+    with pretended_gpu(), torch.inference_mode():
+        model = model.to(DEVICE)
+        for given, scores in ((features, clean), (poisoned, spoiled)):
+            there = {m: x.to(DEVICE) for m, x in given.items()}
+            lengths = dict.fromkeys(given, known(length.to(DEVICE), length))
+            scores.append(model.score_patterns(there, known(visible.to(DEVICE), visible), lengths).score.cpu())
+    shows = visible[:, :, 1] & (torch.arange(3) == 1)
+    assert torch.equal(spoiled[0][~shows], clean[0][~shows])
+    assert clean[0].isfinite().all()
+    assert spoiled[0][shows].isnan().all()
 
 
 @pytest.mark.parametrize("name", ["mome", "momke"])
