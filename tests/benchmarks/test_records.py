@@ -60,7 +60,7 @@ def test_seeds_by_commands(monkeypatch, record):
 
 def test_streaming(monkeypatch, record):
     monkeypatch.setattr(streaming, "in_a_process", lambda function, *given: function(*given))
-    figures = record(streaming.main, "--store", "0.015", "--memory", "0.012", "--batch", "1")
+    figures = record(streaming.main, "--store", "0.03", "--memory", "0.024", "--batch", "1")
     assert figures["peak memory of an epoch"]["value"] > 0
     assert figures["an epoch / plain read"]["n"] == 7
 
