@@ -43,6 +43,7 @@ from aqa.layers.statistics import NUMBERS, channel_statistics
 from aqa.models import register
 from aqa.models.base import AQAModel, Example, LeftOut
 from aqa.registry import Positive
+from aqa.system.host_masks import slices
 
 CLIPPED_AT = 5.0  # standard deviations from the mean of the training videos
 ROUNDING = 2.0**-20  # relative; a number that deviates by less is constant as far as float32 can tell
@@ -344,7 +345,7 @@ class GaussianProcess(AQAModel):
     def _raw(self, features: Mapping[str, Tensor], has: Tensor, lengths: Mapping[str, Tensor] | None) -> Tensor:
         """The statistics of each video, modality by modality, 0 where it lacks one: (B, P)."""
         raw = self.centre.new_zeros(has.shape[0], len(self.centre))
-        for m, columns, rows in zip(self.widths, self._columns_of_modalities(), has.T, strict=True):
+        for m, columns, rows in zip(self.widths, self._columns_of_modalities(), slices(has, 1), strict=True):
             clips = None if lengths is None else rows_of(lengths[m], rows)
             found = torch.cat(channel_statistics(rows_of(features[m], rows).double(), clips, self.statistics), 1)
             raw[:, columns] = scatter_rows(found, rows)

@@ -21,6 +21,7 @@ from aqa.layers.clips import rows_of, scatter_rows
 from aqa.layers.statistics import channel_statistics
 from aqa.models import register
 from aqa.models.base import AQAModel, Example, LeftOut
+from aqa.system.host_masks import slices
 
 Penalties = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 5, 21))
@@ -121,7 +122,7 @@ class Ridge(AQAModel):
     def describe(self, features: Mapping[str, Tensor], visible: Tensor, lengths: Mapping[str, Tensor] | None) -> Tensor:
         """Mean and standard deviation of each channel, modality by modality, zeros where hidden: (B, P)."""
         parts = []
-        for m, rows in zip(self.modalities, visible.T, strict=True):
+        for m, rows in zip(self.modalities, slices(visible, 1), strict=True):
             clips = None if lengths is None else rows_of(lengths[m], rows)
             part = torch.cat(channel_statistics(rows_of(features[m], rows).double(), clips), dim=1)
             parts.append(scatter_rows(part, rows))
