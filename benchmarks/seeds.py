@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 3, 5])
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--only-shared", action="store_true", help="only the ratios to one seed alone")
     parser.add_argument("--stacking", action="store_true")
     arguments, device = parsed(parser)
     if device.type != "cpu":
@@ -71,38 +72,47 @@ def main() -> None:
         if arguments.stacking:
             compare_steps(report, name, arguments.seeds, arguments.repeats)
         else:
-            compare_commands(report, name, arguments.seeds, arguments.epochs, arguments.repeats)
+            given = arguments.epochs, arguments.repeats, arguments.only_shared
+            compare_commands(report, name, arguments.seeds, *given)
     report.write()
 
 
-def compare_commands(report: Report, name: str, counts: Sequence[int], epochs: int, repeats: int) -> None:
+def compare_commands(
+    report: Report, name: str, counts: Sequence[int], epochs: int, repeats: int, only_shared: bool
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_files(Path(folder), SIZES[name], epochs)
         for count in counts:
-            times: dict[str, list[float]] = {}
-            memory: list[float] = []
+            found: dict[str, list[float]] = {}
             for repeat in range(repeats):
-                place = f"{count}-{repeat}"
-                alone, one = measured(run_all, folder, 1, 1, f"alone-{place}")
-                together, several = measured(sweep, folder, count, f"together-{place}", "vectorize: seeds")
-                memory.append(several / one)
-                after, _ = measured(sweep, folder, count, f"after-{place}")
-                pairs, _ = measured(run_all, folder, count, 2, f"pairs-{place}")
-                shared, _ = measured(sweep, folder, count, f"shared-{place}", "vectorize: seeds", 2)
-                wide, _ = measured(run_all, folder, 1, 1, f"wide-{place}", 2)
-                rows = {
-                    "one alone, times the seeds / in one process": count * alone / together,
-                    "aqa sweep without / in one process": after / together,
-                    "two at a time / in one process": pairs / together,
-                    "shared out to two processes / one alone": shared / alone,
-                    "the same / one alone with two threads": shared / wide,
-                }
-                for row, ratio in rows.items():
-                    times.setdefault(row, []).append(ratio)
+                for row, ratio in compared(folder, count, f"{count}-{repeat}", only_shared).items():
+                    found.setdefault(row, []).append(ratio)
             report.section(f"{name}, {count} seeds of {epochs} epochs")
-            for row, ratios in times.items():
+            for row, ratios in found.items():
                 report.add(row, ratios)
-            report.add("memory in one process / of one seed", memory)
+
+
+def compared(folder: str, count: int, place: str, only_shared: bool) -> dict[str, float]:
+    """The ratios of one round."""
+    alone, memory = measured(run_all, folder, 1, 1, f"alone-{place}")
+    shared, _ = measured(sweep, folder, count, f"shared-{place}", "vectorize: seeds", 2)
+    wide, _ = measured(run_all, folder, 1, 1, f"wide-{place}", 2)
+    to_one = {
+        "shared out to two processes / one alone": shared / alone,
+        "the same / one alone with two threads": shared / wide,
+    }
+    if only_shared:
+        return to_one
+    together, several = measured(sweep, folder, count, f"together-{place}", "vectorize: seeds")
+    after, _ = measured(sweep, folder, count, f"after-{place}")
+    pairs, _ = measured(run_all, folder, count, 2, f"pairs-{place}")
+    return {
+        "one alone, times the seeds / in one process": count * alone / together,
+        "aqa sweep without / in one process": after / together,
+        "two at a time / in one process": pairs / together,
+        **to_one,
+        "memory in one process / of one seed": several / memory,
+    }
 
 
 def write_files(folder: Path, size: Size, epochs: int) -> None:
