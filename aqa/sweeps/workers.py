@@ -29,7 +29,7 @@ def import_once() -> None:
     from multiprocessing import forkserver  # not to be had on Windows
 
     multiprocessing.set_start_method("forkserver", force=True)
-    multiprocessing.set_forkserver_preload(PRELOADED)
+    multiprocessing.set_forkserver_preload(["aqa.sweeps.preloaded"])
     with away_from_terminal(and_terminated=True):
         forkserver.ensure_running()
 
