@@ -195,8 +195,7 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
     but arrays, naming what it asked for.
     """
     path = Path(path)
-    if not has_file(path):
-        raise AqaError(f"{path} cannot be read: No such file")
+    _require_there(path)
     return read_npy(path)
 
 
@@ -215,6 +214,11 @@ def read_npy(path: str | os.PathLike[str]) -> NDArray[Any] | dict[Any, Any]:
         raise AqaError(f"{path} cannot be read: {error.strerror or error}") from None
     except _BROKEN as error:
         raise AqaError(f"{path} is cut off or not a feature file: {first_line(error)}") from None
+
+
+def _require_there(path: Path) -> None:
+    if not has_file(path):
+        raise AqaError(f"{path} cannot be read: No such file")
 
 
 def shape_of(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
@@ -272,8 +276,7 @@ def load_npz(path: str | os.PathLike[str], names: Sequence[str]) -> list[NDArray
     """
     path = Path(path)
     try:
-        if not has_file(path):
-            raise AqaError(f"{path} cannot be read: No such file")
+        _require_there(path)
         what = None if zipfile.is_zipfile(path) else what_it_is(path)
         if what is not None:
             raise AqaError(f"{path} {what}")

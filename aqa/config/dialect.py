@@ -166,9 +166,9 @@ def in_one_line(value: Any) -> str:
     return _scalar(value, repr(value)) if value is None or isinstance(value, bool | int | float) else _flow(value)
 
 
-@lru_cache(maxsize=4096, typed=True)
+@lru_cache(maxsize=4096)
 def _scalar(value: bool | float | None, written: str) -> str:
-    """A report asks for the same few of each run. written: tells 0.0 from -0.0."""
+    """A report asks for the same few of each run. written: tells equal ones apart, as 1, 1.0 and True."""
     return _flow(value)
 
 
