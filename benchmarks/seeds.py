@@ -72,8 +72,8 @@ def main() -> None:
         if arguments.stacking:
             compare_steps(report, name, arguments.seeds, arguments.repeats)
         else:
-            given = arguments.epochs, arguments.repeats, arguments.only_shared
-            compare_commands(report, name, arguments.seeds, *given)
+            epochs, repeats = arguments.epochs, arguments.repeats
+            compare_commands(report, name, arguments.seeds, epochs, repeats, arguments.only_shared)
     report.write()
 
 

@@ -15,7 +15,9 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 from aqa.store.synthetic import make_synthetic
 from aqa.system.files import write_text
@@ -31,15 +33,23 @@ import aqa.runs.run as runs
 train = runs.train
 
 def noted(*arguments, **options):
-    clock, processor = time.perf_counter(), time.process_time()
+    begun, processor = time.time(), time.process_time()
     progress = train(*arguments, **options)
-    line = json.dumps([time.perf_counter() - clock, time.process_time() - processor])
+    line = json.dumps([begun, time.time(), time.process_time() - processor])
     with open({notes!r}, "a") as file:
         file.write(line + "\\n")
     return progress
 
 runs.train = noted
 """
+
+
+class Training(NamedTuple):
+    """A training loop: when it began and ended, in seconds of the system's clock, and its processor time."""
+
+    begun: float
+    ended: float
+    processor: float
 
 
 def main() -> None:
@@ -52,20 +62,24 @@ def main() -> None:
     arguments, device = parsed(parser)
     report = Report("sweep_throughput", arguments, device)
     with tempfile.TemporaryDirectory() as name:
+        begun = time.time()
         sweep, training = measured(Path(name), arguments)
     report.section(f"{arguments.runs} runs, {arguments.jobs} at a time")
-    report.add("training of a run, by the clock", [one.clock for one in training], "s")
+    report.add("training of a run, by the clock", [one.ended - one.begun for one in training], "s")
     report.add("training of a run, processor time", [one.processor for one in training], "s")
     report.value("the sweep, by the clock", sweep.clock, "s")
     report.value("the sweep, processor time", sweep.processor, "s")
+    report.value("until the first training begins", min(one.begun for one in training) - begun, "s")
+    after = begun + sweep.clock - max(one.ended for one in training)
+    report.value("after the last training, its scoring included", after, "s")
     at_once = min(arguments.jobs, arguments.runs)
-    share = sum(one.clock for one in training) / at_once / sweep.clock
+    share = sum(one.ended - one.begun for one in training) / at_once / sweep.clock
     report.value(f"training / sweep by the clock, aim {AIM}", share)
     report.value("training / sweep in processor time", sum(one.processor for one in training) / sweep.processor)
     report.write()
 
 
-def measured(folder: Path, arguments: argparse.Namespace) -> tuple[Seconds, list[Seconds]]:
+def measured(folder: Path, arguments: argparse.Namespace) -> tuple[Seconds, list[Training]]:
     """What the sweep took, and what each of its trainings took."""
     make_synthetic("tiny", folder / "tiny.h5")
     notes, plugin = folder / "training.jsonl", folder / "noting.py"
@@ -82,7 +96,7 @@ def measured(folder: Path, arguments: argparse.Namespace) -> tuple[Seconds, list
     write_text(folder / "sweep.yaml", json.dumps(plan))
     command = ["-m", "aqa", "sweep", "sweep.yaml", "--jobs", str(arguments.jobs), "--plugin", str(plugin)]
     sweep = command_seconds(command, folder)
-    training = [Seconds(*json.loads(line)) for line in notes.read_text(encoding="utf-8").splitlines()]
+    training = [Training(*json.loads(line)) for line in notes.read_text(encoding="utf-8").splitlines()]
     if len(training) != arguments.runs:
         sys.exit(f"sweep_throughput: {len(training)} of {arguments.runs} runs trained")
     return sweep, training
