@@ -62,8 +62,7 @@ def main() -> None:
     arguments, device = parsed(parser)
     report = Report("sweep_throughput", arguments, device)
     with tempfile.TemporaryDirectory() as name:
-        begun = time.time()
-        sweep, training = measured(Path(name), arguments)
+        begun, sweep, training = measured(Path(name), arguments)
     report.section(f"{arguments.runs} runs, {arguments.jobs} at a time")
     report.add("training of a run, by the clock", [one.ended - one.begun for one in training], "s")
     report.add("training of a run, processor time", [one.processor for one in training], "s")
@@ -79,8 +78,8 @@ def main() -> None:
     report.write()
 
 
-def measured(folder: Path, arguments: argparse.Namespace) -> tuple[Seconds, list[Training]]:
-    """What the sweep took, and what each of its trainings took."""
+def measured(folder: Path, arguments: argparse.Namespace) -> tuple[float, Seconds, list[Training]]:
+    """When the sweep began, what it took, and its trainings."""
     make_synthetic("tiny", folder / "tiny.h5")
     notes, plugin = folder / "training.jsonl", folder / "noting.py"
     write_text(plugin, NOTING.format(notes=str(notes)))
@@ -95,11 +94,12 @@ def measured(folder: Path, arguments: argparse.Namespace) -> tuple[Seconds, list
     plan = {"name": "throughput", "experiments": [str(EXPERIMENT)], "set": settings, "grid": grid}
     write_text(folder / "sweep.yaml", json.dumps(plan))
     command = ["-m", "aqa", "sweep", "sweep.yaml", "--jobs", str(arguments.jobs), "--plugin", str(plugin)]
+    begun = time.time()
     sweep = command_seconds(command, folder)
     training = [Training(*json.loads(line)) for line in notes.read_text(encoding="utf-8").splitlines()]
     if len(training) != arguments.runs:
         sys.exit(f"sweep_throughput: {len(training)} of {arguments.runs} runs trained")
-    return sweep, training
+    return begun, sweep, training
 
 
 if __name__ == "__main__":
