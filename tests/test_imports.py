@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 #: The folders of the pipeline in the order in which data moves, what all of them stand on first.
 ORDER = (
     "errors", "names", "version", "modalities", "plugins", "registry",
-    "system", "config", "store", "missing", "features", "layers", "models", "training", "evaluation",
+    "system", "drawing", "config", "store", "missing", "features", "layers", "models", "training", "evaluation",
     "explaining", "runs", "sweeps", "reporting", "exporting", "usage", "commands", "cli",
 )  # fmt: skip
 

@@ -15,6 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
+from aqa.drawing.frames import ends_of
+from aqa.drawing.panels import Panels, empty
+from aqa.drawing.words import Words
 from aqa.errors import printable
 from aqa.evaluation.comparison import Estimate, Ranking
 from aqa.evaluation.metrics import srcc
@@ -22,7 +25,6 @@ from aqa.modalities import find_subset, initials
 from aqa.reporting.drawing import Drawing, finished, styled
 from aqa.reporting.intervals import PatternIntervals
 from aqa.reporting.legends import add_legend, height_for
-from aqa.reporting.panels import Panels, Words, empty, ends_of
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import AVERAGE, ReportSection, Row, missing_curve
 from aqa.runs.table import number

@@ -1,96 +1,200 @@
 """The figures of a run, one function a figure. Metrics come as in metrics.json.
 
 They are made without pyplot, whose state belongs to the program that calls: a notebook still shows its own plots.
+Every place is worked out here, in inches from the lower left corner: matplotlib's layout and its `Axes` took three
+quarters of the time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
-from aqa.runs.drawing import blank, drawing, room, save, set_margins
+from aqa.drawing.frames import (
+    LETTER,
+    LINE,
+    PAD,
+    TICK,
+    Ends,
+    Frame,
+    between,
+    ends_of,
+    numbers_below,
+    numbers_beside,
+    outline,
+    ticks_below,
+    ticks_of,
+)
+from aqa.drawing.panels import IN_A_LINE, Panels
+from aqa.drawing.pixels import drawing, save
+from aqa.drawing.words import Words, fitted, width_of
 from aqa.runs.selection import MAYBE_TEST
 from aqa.runs.table import number, selection_text
 
 COMPLETE, INCOMPLETE, CEILING, GREY = "#1b4f8f", "#6fa3d8", "#c0392b", "#8a8a8a"
-TITLE, SMALL = 0.3, 0.1  # inches beside axes: for a title of small type, and for nothing
+SIZE, SMALL = 9, 8  # points: of the numbers and names of axes; of titles and names
+EDGE, ROW = 0.1, 0.3  # inches: beside all, and for a line of words
+BELOW = 0.5  # inches: for the numbers of an axis and its name
+SLANT, EXPERT_SLANT = 40, 45  # degrees that long names are turned, and those of experts
+LONGEST_LEVEL = 8  # characters of a name that is not slanted
+LONGEST_SHOWN = 1.7  # inches of a long name that are shown
+MOST_SHOWN = 8  # patterns with a panel or a heat map
+
+
+def _word(figure: Figure, x: float, y: float, text: str, size: float = SIZE, **of: Any) -> None:
+    """A text alone, by its middle."""
+    Words(figure, fontsize=size, **of).add(x, y, text)
+
+
+def _room(texts: Iterable[str], size: float = SIZE) -> float:
+    """Inches for the numbers beside an axis, and its name beside them."""
+    return EDGE + ROW + max((width_of(text, size) for text in texts), default=0.0) + PAD
+
+
+def _name_upright(frame: Frame, left: float, text: str) -> None:
+    """Name a frame's y axis, left inches from the left of the figure, beside its middle where there is room."""
+    height = float(frame.figure.get_figheight())
+    text = fitted(text, SIZE, height - 2 * EDGE)
+    half = width_of(text, SIZE) / 2 + EDGE
+    middle = min(max(frame.middle[1], half), height - half)
+    _word(frame.figure, left + EDGE + 0.07, middle, text, rotation=90)
+
+
+def _title(figure: Figure, text: str, end: str = "") -> None:
+    """Words above all. end: what is said last, whatever there is room for before it."""
+    width, height = figure.get_size_inches()
+    _word(figure, width / 2, height - ROW / 2, _ending(text, end, width - 2 * EDGE), SMALL)
+
+
+def _ending(text: str, end: str, inches: float) -> str:
+    """A small text with its end, which stays whole."""
+    return fitted(text, SMALL, inches - width_of(end, SMALL)) + end
+
+
+# -- by pattern
 
 
 @drawing()
 def srcc_by_pattern(metrics: Mapping[str, Any], path: Path) -> None:
     """A bar a pattern with its bootstrap interval, the ceiling where the data knows it."""
     patterns = metrics["patterns"]
-    figure = blank(max(5.0, 0.8 * len(patterns) + 1.5), 3.6)
-    axes = figure.subplots()
     known = {i: s for i, s in enumerate(patterns.values()) if s["srcc"] is not None}
-    axes.bar(
-        list(known), [s["srcc"] for s in known.values()], 0.7, color=[INCOMPLETE if i else COMPLETE for i in known]
-    )
-    for i in set(range(len(patterns))) - set(known):
-        axes.text(i, 0, "undefined", rotation=90, ha="center", va="bottom", color=GREY)
     bounded = {i: s for i, s in known.items() if s["srcc_low"] is not None}
-    if bounded:
-        # A percentile interval need not hold the estimate, and bars cannot have negative whiskers.
-        below = [max(0.0, s["srcc"] - s["srcc_low"]) for s in bounded.values()]
-        above = [max(0.0, s["srcc_high"] - s["srcc"]) for s in bounded.values()]
-        heights = [s["srcc"] for s in bounded.values()]
-        axes.errorbar(list(bounded), heights, [below, above], fmt="none", ecolor="black", capsize=3, elinewidth=1)
+    heights = [s["srcc"] for s in known.values()]
+    lowest = min([0.0, *heights, *(s["srcc_low"] for s in bounded.values())])
+    names = [(name, f"n={s['n']}") for name, s in patterns.items()]
+    frame = _by_pattern(names, (1.05 * lowest, 1.0), "SRCC (95 % bootstrap interval)")
+    _title(frame.figure, f"{metrics['model']}, {metrics['target']}", f"; {selection_text(metrics['selection'])}")
+    for i in set(range(len(patterns))) - set(known):
+        up = frame.up(0) + 0.05
+        _word(frame.figure, frame.across(i), up, "undefined", ha="left", rotation=90, color=GREY)
+    _bars(frame, list(known), heights, [INCOMPLETE if i else COMPLETE for i in known])
+    # A percentile interval need not hold the estimate, and whiskers begin at it.
+    ends = [(min(s["srcc_low"], s["srcc"]), max(s["srcc_high"], s["srcc"])) for s in bounded.values()]
+    _whiskers(frame, list(bounded), ends)
     ceilings = {i: s["ceiling"] for i, s in known.items() if "ceiling" in s}
     if ceilings:
-        _levels(axes, ceilings, "best possible")
-        axes.legend(loc="upper right", fontsize=8, frameon=False)
-    _name_patterns(axes, [f"{name}\nn={s['n']}" for name, s in patterns.items()])
-    axes.set_ylabel("SRCC (95 % bootstrap interval)")
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_ylim(top=1.0)
-    axes.set_title(f"{metrics['model']}, {metrics['target']}; {selection_text(metrics['selection'])}", fontsize=8)
-    set_margins(figure, room(axes.yaxis) + SMALL, room(axes.xaxis) + SMALL, SMALL, TITLE)
-    save(figure, path)
-
-
-def _levels(axes: Axes, heights: Mapping[int, float], label: str) -> None:
-    """A line across the bar of each pattern, by its number."""
-    places = np.array(list(heights))
-    axes.hlines(list(heights.values()), places - 0.42, places + 0.42, color=CEILING, linewidth=1.5, label=label)
-
-
-def _name_patterns(axes: Axes, labels: Sequence[str]) -> None:
-    """Name the pattern of each bar below it, slanted where a name is long."""
-    axes.set_xticks(range(len(labels)), labels, fontsize=8)
-    if any(len(line) > 8 for label in labels for line in label.split("\n")):
-        axes.tick_params(axis="x", labelrotation=40)
+        level = _levels(frame, ceilings)
+        frame.key([(level, "best possible")], SMALL)
+    save(frame.figure, path)
 
 
 @drawing()
 def srcc_by_fold(metrics: Mapping[str, Any], path: Path) -> None:
     """Of a cross-validation: points for the SRCC in each fold, a bar for their Fisher-z mean, a line for all pooled."""
     patterns, folds = metrics["patterns"], metrics["folds"]
-    figure = blank(max(5.0, 0.8 * len(patterns) + 1.5), 3.6)
-    axes = figure.subplots()
-    for i, name in enumerate(patterns):
-        known = [each["srcc"][name] for each in folds["each"] if each["srcc"][name] is not None]
-        beside = np.linspace(-0.25, 0.25, len(known)) if len(known) > 1 else np.zeros(len(known))
-        axes.scatter(i + beside, known, s=14, color=COMPLETE, label="_" if i else "in a fold", zorder=3)
+    points = {
+        i: [each["srcc"][name] for each in folds["each"] if each["srcc"][name] is not None]
+        for i, name in enumerate(patterns)
+    }
     means = {i: s["srcc_folds"] for i, s in enumerate(patterns.values()) if s["srcc_folds"] is not None}
-    if means:
-        axes.bar(list(means), list(means.values()), 0.7, color=INCOMPLETE, alpha=0.5, label="mean of folds")
     pooled = {i: s["srcc"] for i, s in enumerate(patterns.values()) if s["srcc"] is not None}
+    drawn = np.concatenate([[0.0], *points.values(), list(means.values()), list(pooled.values())])
+    ends = 1.05 * float(drawn.min()), ends_of(drawn)[1]
+    frame = _by_pattern([(name,) for name in patterns], ends, "SRCC")
+    _title(frame.figure, f"{metrics['model']}, {metrics['target']}", f"; {folds['description']}")
+    entries: list[tuple[Mapping[str, Any], str]] = []
+    if means:
+        _bars(frame, list(means), list(means.values()), ["#b7d1eb"] * len(means))
+        entries.append(({"color": "#b7d1eb", "linewidth": 7, "solid_capstyle": "butt"}, "mean of folds"))
     if pooled:
-        _levels(axes, pooled, "all folds pooled")
-    _name_patterns(axes, list(patterns))
-    axes.set_ylabel("SRCC")
-    axes.axhline(0, color="black", linewidth=0.8)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=False)
-    axes.set_title(f"{metrics['model']}, {metrics['target']}; {folds['description']}", fontsize=8)
-    set_margins(figure, room(axes.yaxis) + SMALL, room(axes.xaxis) + SMALL, SMALL, TITLE)
-    save(figure, path)
+        entries.append((_levels(frame, pooled), "all folds pooled"))
+    if any(points.values()):
+        dots = {"color": COMPLETE, "marker": "o", "markersize": 4, "linestyle": "none"}
+        places = [i + beside for i, known in points.items() for beside in _spread(len(known))]
+        frame.line(places, [value for known in points.values() for value in known], **dots)
+        entries.append((dots, "in a fold"))
+    if entries:
+        tops = [(i, value) for i, known in points.items() for value in known] + [*means.items(), *pooled.items()]
+        frame.key(entries, SMALL, tops)
+    save(frame.figure, path)
+
+
+def _spread(count: int) -> list[float]:
+    """Where points lie beside the middle of their bar."""
+    return np.linspace(-0.25, 0.25, count).tolist() if count > 1 else [0.0] * count
+
+
+def _by_pattern(names: Sequence[Sequence[str]], y: Ends, label: str) -> Frame:
+    """A frame with a place a pattern, named below it in one line or two, slanted where a name is long."""
+    slanted = any(len(line) > LONGEST_LEVEL for lines in names for line in lines)
+    names = [[fitted(line, SMALL, LONGEST_SHOWN) for line in lines] for lines in names]
+    widest = max(width_of(line, SMALL) for lines in names for line in lines)
+    turned, ticks = math.radians(SLANT if slanted else 0), ticks_of(y)
+    below = PAD + widest * math.sin(turned) + LINE * max(map(len, names)) * math.cos(turned) + EDGE
+    left = max(_room(ticks.values()), widest * math.cos(turned) - 0.2 if slanted else 0.0)
+    width, height = max(5.0, 0.8 * len(names) + 1.5), 3.6
+    figure = Figure(figsize=(width, height))
+    frame = Frame(figure, left, below, width - left - EDGE, height - below - ROW, (-0.6, len(names) - 0.4), y)
+    outline([frame], range(len(names)), list(ticks))
+    numbers_beside([frame], ticks, SIZE)
+    words = Words(figure, up=0, ha="right" if slanted else "center", rotation=math.degrees(turned), fontsize=SMALL)
+    for i, lines in enumerate(names):
+        for line, text in enumerate(lines):
+            x, foot = frame.across(i), frame.bottom - PAD - LETTER * SMALL
+            words.add(x + line * LINE * math.sin(turned), foot - line * LINE * math.cos(turned), text)
+    _name_upright(frame, 0.0, label)
+    frame.line(frame.x, [0, 0], color="black", linewidth=0.8)
+    return frame
+
+
+def _bars(frame: Frame, places: Sequence[int], heights: Sequence[float], colours: Sequence[str]) -> None:
+    """Bars from nothing to their heights, behind all else."""
+    left, tops = np.array(places) - 0.35, np.array(heights)
+    feet = np.zeros(len(tops))
+    corners = np.stack([(left, feet), (left, tops), (left + 0.7, tops), (left + 0.7, feet)]).transpose(2, 0, 1)
+    frame.add(PolyCollection(list(corners), facecolors=colours, linewidths=0, zorder=0.5))
+
+
+def _whiskers(frame: Frame, places: Sequence[int], ends: Sequence[Ends]) -> None:
+    """Upright lines with a short one across each end."""
+    cap = 0.04 / frame.width * (frame.x[1] - frame.x[0])
+    strokes: list[tuple[float, float]] = []
+    for place, (low, high) in zip(places, ends, strict=True):
+        strokes += [(place, low), (place, high), (np.nan, np.nan)]
+        strokes += [(place + side, end) for end in (low, high) for side in (-cap, cap, np.nan)]
+    x, y = np.reshape(strokes, (-1, 2)).T
+    frame.line(x, y, color="black", linewidth=1, solid_capstyle="butt")
+
+
+def _levels(frame: Frame, heights: Mapping[int, float]) -> dict[str, Any]:
+    """A line across the bar of each pattern, by its number; returns how it is drawn."""
+    style = {"color": CEILING, "linewidth": 1.5, "solid_capstyle": "butt"}
+    ends = [(x - 0.42, x + 0.42, np.nan) for x in heights]
+    frame.line(np.ravel(ends), np.repeat(list(heights.values()), 3), **style)
+    return style
+
+
+# -- by video
 
 
 @drawing()
@@ -101,117 +205,170 @@ def predicted_against_true(
     path: Path,
 ) -> None:
     """A panel a pattern: every test video's predicted score over its label."""
-    shown = list(predictions)[:8]
-    columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
-    figure = blank(2.5 * columns + 0.5, 2.6 * rows)
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    ends = [truth.min(), truth.max()]
-    for axis, name in zip(axes.flat, shown, strict=False):
-        axis.plot(ends, ends, color=GREY, linewidth=0.8)
-        axis.scatter(truth, predictions[name], s=6, alpha=0.5, color=COMPLETE, linewidths=0)
-        axis.set_title(f"{name}: SRCC {number(metrics['patterns'][name]['srcc'])}", fontsize=8)
-        axis.xaxis.set_label_coords(0.5, 0)  # or the place of labels that it has not would be looked for
-        axis.yaxis.set_label_coords(0, 0.5)
-    for axis in axes.flat[len(shown) :]:
-        axis.axis("off")
-    for axis in axes.flat[max(0, len(shown) - columns) : len(shown)]:  # the lowest panel of each column
-        axis.tick_params(labelbottom=True)
-    figure.supxlabel(f"true {metrics['target']}", fontsize=9)
-    figure.supylabel("predicted", fontsize=9)
+    shown = list(predictions)[:MOST_SHOWN]
+    ends = [float(truth.min()), float(truth.max())]
+    x, y = ends_of(ends), ends_of(ends, *(predictions[name] for name in shown))
     said = metrics["selection"]["split"] in MAYBE_TEST
+    left, above = _room(ticks_of(y).values()), 2 * EDGE if said else EDGE
+    panels = Panels(len(shown), 2.35, ROW, BELOW, x, y, left, above)
+    panels.frame(size=SIZE)
+    for frame, name in zip(panels.frames, shown, strict=True):
+        frame.line(ends, ends, color=GREY, linewidth=0.8)
+        dots = {"color": COMPLETE, "alpha": 0.5, "markersize": 2.5, "markeredgewidth": 0}
+        frame.line(truth, predictions[name], marker="o", linestyle="none", **dots)
+    for place, name in enumerate(shown):
+        value = f": SRCC {number(metrics['patterns'][name]['srcc'])}"
+        panels.title(place, _ending(name, value, panels.frames[place].width))
+    figure, first = panels.figure, panels.frames[0]
+    middle = (first.left + panels.frames[:IN_A_LINE][-1].right) / 2
+    _word(figure, middle, EDGE, fitted(f"true {metrics['target']}", SIZE, 2 * (middle - left)), up=0)
+    _word(figure, EDGE + 0.07, (panels.frames[-1].bottom + first.top) / 2, "predicted", rotation=90)
     if said:
-        figure.suptitle(selection_text(metrics["selection"]), fontsize=8)
-    left, below = (room(axis) + SMALL for axis in (axes[0, 0].yaxis, axes.flat[len(shown) - 1].xaxis))
-    # A panel has its title above it and, where there is none below it, its numbers beneath it.
-    above = TITLE + SMALL  # for a power of ten that all numbers of an axis share
-    between = above + (below if len(shown) % columns else 0.0)
-    top = above + (TITLE if said else 0.0)
-    set_margins(figure, left + TITLE, below + TITLE, SMALL, top, (columns, SMALL), (rows, between))
+        _title(figure, selection_text(metrics["selection"]))
     save(figure, path)
+
+
+# -- by epoch
 
 
 @drawing()
 def training_curves(history: Sequence[Mapping[str, float]], selection: Mapping[str, Any], path: Path) -> None:
     """The loss and its parts by epoch, and the selection metrics with the epoch that was kept."""
-    epochs = [row["epoch"] for row in history]
-    figure = blank(8.5, 3.2)
-    left, right = figure.subplots(1, 2)
+    epochs, kept = [row["epoch"] for row in history], selection["epoch"]
     marker = "o" if len(epochs) == 1 else None  # a line of one point is not seen
-    for name in dict.fromkeys(name for row in history for name in row):  # stages of training may have their own parts
-        values = [row.get(name, np.nan) for row in history]
-        if name.startswith("loss"):
-            width = 2 if name == "loss" else 1
-            left.plot(epochs, values, label=name.removeprefix("loss_"), linewidth=width, marker=marker)
-    _log_where_it_helps(left)
-    left.set_ylabel("training loss")
-    left.legend(fontsize=8, frameon=False)
-    metric = f"{selection['split']}_{selection['metric']}"
-    right.plot(epochs, [row[metric] for row in history], color=COMPLETE, marker=marker)
-    right.axvline(
-        selection["epoch"], color=CEILING, linewidth=1, linestyle="--", label=f"kept: epoch {selection['epoch']}"
-    )
-    for axes in (left, right):
-        axes.set_xlabel("epoch")
-        axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    # Stages of training may have their own parts.
+    names = [name for name in dict.fromkeys(name for row in history for name in row) if name.startswith("loss")]
+    losses = {name: np.array([row.get(name, np.nan) for row in history], np.float64) for name in names}
+    measured = np.array([row[f"{selection['split']}_{selection['metric']}"] for row in history], np.float64)
+    losses, loss_ends, loss_ticks = _loss_axis(losses)
+    ends = ends_of(measured)
     label = {"srcc": "SRCC", "mse": "MSE"}[selection["metric"]]
-    right.set_ylabel(f"{label} on {selection['split']} ({selection['pattern']})")
-    right.legend(fontsize=8, frameon=False)
-    said = selection["split"] == "test"
+    label = f"{label} on {selection['split']} ({selection['pattern']})"
+    named = [("training loss", loss_ends, loss_ticks), (label, ends, ticks_of(ends))]
+    said = selection_text(selection) if selection["split"] == "test" else ""
+    left, right = _side_by_side(epochs, named, said)
+    entries: list[tuple[Mapping[str, Any], str]] = []
+    for i, (name, values) in enumerate(losses.items()):
+        style = {"color": f"C{i}", "linewidth": 2 if name == "loss" else 1, "marker": marker}
+        left.line(epochs, values, **style)
+        entries.append((style, name.removeprefix("loss_")))
+    left.key(entries, SMALL, _along(epochs, losses.values()))
+    right.line(epochs, measured, color=COMPLETE, marker=marker)
+    upright = {"color": CEILING, "linewidth": 1, "linestyle": "--"}
+    right.line([kept, kept], ends, **upright)
+    hidden = [*_along(epochs, [measured]), *((kept, value) for value in np.linspace(*ends))]
+    right.key([(upright, f"kept: epoch {kept}")], SMALL, hidden)
+    save(left.figure, path)
+
+
+Axis = tuple[str, Ends, Mapping[float, str]]  # its name, what it goes from and to, its ticks
+
+
+def _side_by_side(epochs: Sequence[float], named: Sequence[Axis], said: str) -> list[Frame]:
+    """Frames over the epochs, by their y axes; said: what is written above all."""
+    width, height, above = 8.5, 3.2, ROW if said else EDGE
+    figure, across = Figure(figsize=(width, height)), (epochs[0] - 0.5, epochs[-1] + 0.5)
+    rooms = [_room(ticks.values()) for _, _, ticks in named]
+    each = (width - sum(rooms) - EDGE * len(named) - 0.05) / len(named)
+    frames: list[Frame] = []
+    for room, (name, ends, ticks) in zip(rooms, named, strict=True):
+        begin = frames[-1].right + EDGE if frames else 0.0
+        frame = Frame(figure, begin + room, BELOW, each, height - BELOW - above, across, ends)
+        whole = ticks_below(frame, SIZE, 8, integer=True, min_n_ticks=1)
+        outline([frame], list(whole), list(ticks))
+        numbers_beside([frame], ticks, SIZE)
+        numbers_below([frame], whole, SIZE)
+        _name_upright(frame, begin, name)
+        _word(figure, frame.middle[0], EDGE, "epoch", up=0)
+        frames.append(frame)
     if said:
-        figure.suptitle(selection_text(selection), fontsize=8)
-    between = (2, room(right.yaxis) + 2 * SMALL)
-    set_margins(figure, room(left.yaxis) + SMALL, room(left.xaxis) + SMALL, SMALL, TITLE if said else SMALL, between)
-    save(figure, path)
+        _title(figure, said)
+    return frames
 
 
-def _log_where_it_helps(axes: Axes) -> None:
-    """A logarithmic scale with plain numbers, where all that is drawn is positive and spans more than a decade."""
-    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
+Losses = dict[str, NDArray[np.float64]]
+
+
+def _loss_axis(losses: Losses) -> tuple[Losses, Ends, dict[float, str]]:
+    """Losses as they are drawn, what their axis goes from and to, and its ticks.
+
+    A logarithmic scale with plain numbers, where all that is drawn is positive and spans more than a decade.
+    """
+    drawn = np.concatenate(list(losses.values()))
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn) or drawn.min() <= 0 or drawn.max() < 10 * drawn.min():
-        return
-    axes.set_yscale("log")
+        ends = ends_of(drawn)
+        return losses, ends, ticks_of(ends)
+    losses = {name: np.log10(values) for name, values in losses.items()}
+    ends = ends_of(*losses.values())
+    low, high = 10.0 ** np.array(ends)
     steps = (1, 2, 5) if drawn.max() < 1000 * drawn.min() else (1,)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    found = between((low, high), LogLocator(subs=steps, numticks=12).tick_values(low, high))
+    return losses, ends, {math.log10(value): f"{value:g}" for value in found}
+
+
+def _along(x: Sequence[float], lines: Iterable[NDArray[np.float64]]) -> list[tuple[float, float]]:
+    """Places along lines, close to one another."""
+    sampled = np.concatenate([x, np.linspace(x[0], x[-1], 64)])
+    return [place for line in lines for place in zip(sampled.tolist(), np.interp(sampled, x, line), strict=True)]
+
+
+# -- by stream
 
 
 @drawing()
 def router_weights(weights: Mapping[str, NDArray[np.float64]], modalities: Sequence[str], path: Path) -> None:
-    """A heat map a pattern: how much each stream (row) listens to each modality's expert (column).
-
-    All are one image with empty columns between them: axes of their own would take most of the time.
-    """
-    shown, size = list(weights)[:8], len(modalities)
-    step = size + 1
-    cells = np.full((size, step * len(shown) - 1), np.nan)
-    for i, name in enumerate(shown):
-        cells[:, step * i : step * i + size] = weights[name]
-    figure = blank(0.5 * cells.shape[1] + 1.6, 0.5 * size + 1.1)
-    axes = figure.subplots()
-    image = axes.imshow(cells, vmin=0, vmax=1, cmap="Blues", aspect="auto")
-    for i, name in enumerate(shown):
+    """A heat map a pattern: how much each stream (row) listens to each modality's expert (column)."""
+    shown, count = list(weights)[:MOST_SHOWN], len(modalities)
+    cell, size = 0.5, 7
+    named = [fitted(name, size, LONGEST_SHOWN) for name in modalities]
+    widest = max(width_of(name, size) for name in named)
+    turned = math.radians(EXPERT_SLANT)
+    left, below = EDGE + ROW + widest + PAD, EDGE + ROW + widest * math.sin(turned) + PAD
+    blocks = [left + cell * (count + 1) * place for place in range(len(shown))]
+    end, top = blocks[-1] + cell * count, below + cell * count
+    figure = Figure(figsize=(end + 1.0, top + ROW))
+    titles, streams = Words(figure, up=0, fontsize=SMALL), Words(figure, ha="right", fontsize=size)
+    experts = Words(figure, ha="right", fontsize=size, rotation=math.degrees(turned))
+    dark, light = (Words(figure, fontsize=size, color=ink) for ink in ("black", "white"))
+    cells: list[WeightCell] = []
+    for start, name in zip(blocks, shown, strict=True):
+        titles.add(start + cell * count / 2, top + 0.08, fitted(name, SMALL, cell * (count + 1) - EDGE))
         for (stream, expert), weight in np.ndenumerate(weights[name]):
-            color = "white" if weight > 0.6 else "black"
-            axes.text(step * i + expert, stream, f"{weight:.2f}", ha="center", va="center", fontsize=7, color=color)
-        axes.text(step * i + (size - 1) / 2, -0.6, name, ha="center", va="bottom", fontsize=8)
-    experts = [step * i + expert for i in range(len(shown)) for expert in range(size)]
-    axes.set_xticks(experts, list(modalities) * len(shown), rotation=45, ha="right", fontsize=7)
-    axes.set_yticks(range(size), modalities, fontsize=7)
-    axes.set_ylabel("stream", fontsize=8)
-    axes.set_xlabel("expert", fontsize=8)
-    axes.spines[:].set_visible(False)
-    set_margins(figure, room(axes.yaxis) + SMALL, room(axes.xaxis) + SMALL, 0.9, TITLE)
-    scale = figure.add_axes(
-        (
-            1 - 0.75 / figure.get_figwidth(),
-            axes.get_position().y0,
-            0.1 / figure.get_figwidth(),
-            axes.get_position().height,
-        )
-    )
-    figure.colorbar(image, cax=scale).set_label("router weight of the expert", fontsize=7)
+            x, y = start + cell * expert, top - cell * (stream + 1)
+            cells.append((x, y, cell, cell, weight))
+            (light if weight > 0.6 else dark).add(x + cell / 2, y + cell / 2, f"{weight:.2f}")
+        for expert, text in enumerate(named):
+            experts.add(start + cell * (expert + 0.5), below - PAD, text)
+    for stream, text in enumerate(named):
+        streams.add(left - PAD, top - cell * (stream + 0.5), text)
+    _word(figure, EDGE + 0.05, (below + top) / 2, "stream", SMALL, rotation=90)
+    _word(figure, (left + end) / 2, EDGE, "expert", SMALL, up=0)
+    cells += _scale(figure, end + 0.25, below, top - below)
+    _fill(figure, cells)
     save(figure, path)
+
+
+WeightCell = tuple[float, float, float, float, float]  # left, bottom, width and height in inches; the weight
+
+
+def _scale(figure: Figure, left: float, bottom: float, height: float) -> list[WeightCell]:
+    """The numbers and the name of a scale of weights, and its cells, one upon the other."""
+    numbers, steps = Words(figure, ha="left", fontsize=7), 100
+    for weight in np.linspace(0, 1, 6):
+        numbers.add(left + 0.1 + TICK, bottom + height * weight, f"{weight:.1f}")
+    middle = bottom + height / 2
+    text = fitted("router weight of the expert", 7, bottom + height)
+    _word(figure, left + 0.55, max(middle, width_of(text, 7) / 2 + EDGE), text, 7, rotation=90)
+    return [(left, bottom + height * i / steps, 0.1, height / steps, (i + 0.5) / steps) for i in range(steps)]
+
+
+def _fill(figure: Figure, cells: Sequence[WeightCell]) -> None:
+    """Draw cells in the colour of their weight, without seams between them."""
+    left, bottom, width, height, weight = np.array(cells).T
+    right, top = left + width, bottom + height
+    corners = np.stack([(left, bottom), (left, top), (right, top), (right, bottom)]).transpose(2, 0, 1)
+    colours = matplotlib.colormaps["Blues"](weight)
+    drawn = PolyCollection(list(corners), facecolors=colours, linewidths=0, antialiaseds=False)
+    drawn.set_transform(figure.dpi_scale_trans)
+    figure.add_artist(drawn)

@@ -7,10 +7,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
+from aqa.drawing.words import Words
 from aqa.evaluation.comparison import draw_videos, rank_models
 from aqa.reporting import charts
 from aqa.reporting.collect import find_runs, read_scores, runs_by_model
-from aqa.reporting.panels import Words
 from aqa.reporting.published import PublishedRow
 from aqa.reporting.sections import target_section
 

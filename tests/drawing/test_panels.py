@@ -1,13 +1,12 @@
 """Panels that are drawn as one show what axes of their own would."""
 
-import re
-
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from aqa.reporting.drawing import finished, styled
-from aqa.reporting.panels import IN_A_LINE, MINUS, Panels, Words, empty, ends_of, number_text
+from aqa.drawing.frames import MINUS
+from aqa.drawing.panels import IN_A_LINE, Panels
+from aqa.drawing.words import Words
 
 
 @pytest.fixture
@@ -21,6 +20,10 @@ def is_blue(figure):
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba()).astype(int)
     return pixels[..., 2] > pixels[..., 0]
+
+
+def texts(panels):
+    return [text for each in panels.figure.findobj(Words) for *_, text in each.shown]
 
 
 def in_inches(panels, place, point):
@@ -54,7 +57,7 @@ def test_nothing_is_drawn_beyond_the_edges_of_its_panel(panels):
 
 def test_ticks_are_numbered_below_and_at_the_left_alone(panels):
     panels.frame(x=[0, 5, 20], y=[-1, 1])
-    shown = [text.get_text() for text in panels.axes.texts]
+    shown = texts(panels)
     assert shown.count("5") == shown.count("0") == 4  # below the last in each column
     assert shown.count(f"{MINUS}1") == shown.count("1") == 2  # beside the first in each line
     assert "20" not in shown  # beyond the axis
@@ -62,58 +65,12 @@ def test_ticks_are_numbered_below_and_at_the_left_alone(panels):
 
 def test_ticks_are_round_numbers_where_none_are_asked_for(panels):
     panels.frame()
-    assert {"0", "2", "4", "10"} <= {text.get_text() for text in panels.axes.texts}
+    assert {"0", "2", "4", "10"} <= set(texts(panels))
 
 
-@pytest.mark.parametrize(
-    ("values", "wanted"),
-    [
-        ([0, 10], (-0.5, 10.5)),
-        ([np.nan, 4, np.inf], (3.8, 4.2)),
-        ([0], (-0.05, 0.05)),
-    ],
-)
-def test_an_axis_shows_all_numbers_with_a_margin(values, wanted):
-    assert ends_of(values) == pytest.approx(wanted)
-
-
-@pytest.mark.parametrize(
-    ("value", "beside", "wanted"),
-    [
-        (0.5, [0.25, 0.5], "0.50"),
-        (0.1 + 0.2, [0.1, 0.2, 0.1 + 0.2], "0.3"),
-        (-50, [-50, 0], f"{MINUS}50"),
-        (1e9, [0, 1e9], "1e+09"),
-    ],
-)
-def test_ticks_have_the_decimals_that_they_need(value, beside, wanted):
-    assert number_text(value, beside) == wanted
-
-
-def test_words_are_drawn_in_the_middle_of_their_places():
-    figure, axes = empty(4.0, 3.0)
-    words = Words(axes, fontsize=7, color="#0000ff")
-    for place in [(1.0, 2.0, "0.23"), (3.0, 0.5, "0.45"), (2.0, 1.0, "0.23")]:
-        words.add(*place)
-    inked = is_blue(figure)
-    for x, y in [(1.0, 2.0), (3.0, 0.5), (2.0, 1.0)]:
-        row, column = (round(figure.dpi * inches) for inches in (3.0 - y, x))
-        rows, columns = np.nonzero(inked[row - 25 : row + 25, column - 25 : column + 25])
-        assert len(rows) > 20
-        assert abs(rows.min() + rows.max() - 49) <= 3
-        assert abs(columns.min() + columns.max() - 49) <= 3
-    assert words.get_text() == ""
-
-
-def test_an_svg_centres_words_itself():
-    figure, axes = empty(4.0, 3.0)
-    Words(axes, fontsize=7).add(1.0, 2.0, "0.23")
-    with styled({"svg.fonttype": "none"}):
-        svg = finished(figure).svg
-    assert re.findall(r'text-anchor: middle[^>]* x="([\d.]+)"[^>]*>0.23<', svg) == ["72"]
-
-
-def test_no_words_are_no_mistake():
-    figure, axes = empty(4.0, 3.0)
-    Words(axes)
-    assert "<text" not in finished(figure).svg
+def test_the_last_line_of_a_title_stands_on_its_panel(panels):
+    panels.title(5, "above\nbelow")
+    frame, found = panels.frames[5], {text: (x, y) for x, y, text in panels.titles.shown}
+    assert found["below"] == pytest.approx((frame.middle[0], frame.top + 0.08))
+    assert found["above"][0] == found["below"][0]
+    assert found["above"][1] > found["below"][1] + 0.1
