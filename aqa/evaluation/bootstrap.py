@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,8 @@ def numbered_labels(labels: Sequence[str]) -> NDArray[np.int64]:
 class ResampledTarget:
     """A target's side of SRCC in every resample, worked out once for all predictions of it.
 
-    target: (n,), without NaN; counts: (n, R), how often each video was drawn.
+    target: (n,), without NaN; counts: (n, R), how often each video was drawn. For one thread: `srcc` writes into
+    memory that it keeps, since the system clears every page of what is allocated anew.
     """
 
     def __init__(self, target: Floats, counts: Floats):
@@ -92,12 +93,17 @@ class ResampledTarget:
         tied = _summed(counts[order], starts)
         ranks = 2 * _summed_up(tied.copy()) - tied - self.drawn
         groups = np.repeat(np.arange(len(starts)), np.diff([*starts, len(target)]))
-        self.weighted = np.empty_like(counts)  # each video's centred rank, as often as it was drawn
-        self.weighted[order] = ranks[groups]
-        self.weighted *= counts
+        weighted = np.empty_like(counts)  # each video's centred rank, as often as it was drawn
+        weighted[order] = ranks[groups]
+        weighted *= counts
         self.variance = _variance(tied, self.drawn)
         # For predictions without ties, whatever their order is:
-        self.untied = np.einsum("nr,nr->r", self.weighted, counts), _variance(counts, self.drawn)
+        self.untied = np.einsum("nr,nr->r", weighted, counts), _variance(counts, self.drawn)
+        number = _exact_type(self.drawn.max(initial=0))
+        self.weighted = weighted.astype(number, copy=False)
+        self._rows, self._none = list(counts.astype(number, copy=False)), np.zeros(counts.shape[1], number)
+        self._upto = np.empty(counts.shape, number)
+        self._sums = list(self._upto)
 
     def srcc(self, prediction: Floats) -> Floats:
         """SRCC of predictions (n,) in every resample (R,); NaN if undefined.
@@ -111,21 +117,38 @@ class ResampledTarget:
         if len(prediction) == 0:
             return np.full(self.counts.shape[1], np.nan)
         order, starts = _ties(prediction)
-        tied, weighted = _summed(self.counts[order], starts), _summed(self.weighted[order], starts)
-        own, variance = self.untied
-        if len(starts) < len(order):
+        if len(starts) == len(order):
+            own, variance = self.untied
+            together = np.einsum("nr,nr->r", self.weighted, self._drawn_upto(order.tolist())).astype(np.float64)
+        else:
+            tied, weighted = _summed(self.counts[order], starts), _summed(self.weighted[order], starts)
             own, variance = np.einsum("gr,gr->r", weighted, tied), _variance(tied, self.drawn)
+            together = np.einsum("gr,gr->r", weighted, _summed_up(tied))
         # Twice a group's average rank is 2 upto - tied + 1. Centring changes nothing: the target's ranks are centred.
-        upto = _summed_up(tied)
-        values = correlation(2 * np.einsum("gr,gr->r", weighted, upto) - own, variance, self.variance)
+        values = correlation(2 * together - own, variance, self.variance)
         values[self.drawn < FEWEST] = np.nan
         return values
+
+    def _drawn_upto(self, order: Sequence[int]) -> NDArray[np.floating[Any]]:
+        """How many videos were drawn of each video and those before it in an order (n, R)."""
+        rows, sums, before = self._rows, self._sums, self._none
+        for place in order:
+            before = np.add(before, rows[place], sums[place])
+        return self._upto
 
     def _part(self, scored: NDArray[np.bool_]) -> ResampledTarget:
         key = scored.tobytes()
         if key not in self._parts:
             self._parts[key] = ResampledTarget(self.target[scored], self.counts[scored])
         return self._parts[key]
+
+
+def _exact_type(drawn: float) -> type[np.floating[Any]]:
+    """A type that holds every sum of `ResampledTarget.srcc` exactly, for so many videos that are drawn.
+
+    Centred doubled ranks add up to at most drawn^2 / 2 in size, and each is multiplied by at most drawn.
+    """
+    return np.float32 if drawn**3 / 2 < 2**24 else np.float64
 
 
 def correlation(xy: Floats, xx: Floats, yy: Floats) -> Floats:
