@@ -55,7 +55,6 @@ setup(
         "filelock>=4.1",
         "jinja2>=3.1",
         "joblib>=1.3",
-        "scikit-posthocs>=0.9",
         "optuna>=5.0",
         "safetensors>=0.4",
     ],

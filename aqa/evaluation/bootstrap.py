@@ -200,8 +200,11 @@ def _ties(values: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def doubled_ranks(values: Floats) -> Floats:
     """Twice the ranks of values (n,) without NaN, equal ones at their mean: whole numbers."""
     order, starts = _ties(values)
-    sizes = np.diff(np.append(starts, len(values)))
     ranks = np.empty(len(values))
+    if len(starts) == len(values):
+        ranks[order] = np.arange(2, 2 * len(values) + 1, 2)
+        return ranks
+    sizes = np.diff(np.append(starts, len(values)))
     ranks[order] = np.repeat(2 * starts + sizes + 1, sizes)
     return ranks
 

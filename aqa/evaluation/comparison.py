@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -125,15 +125,14 @@ def _linked(ids: Mapping[str, Sequence[str]]) -> list[list[str]]:
 class Ranking:
     """Ranks of models over targets, by Friedman's test and Nemenyi's (Demsar, JMLR 7, 2006, section 3.2).
 
-    ranks: mean rank by model, 1 is best; p_value: Friedman's, that all models are equal; pairs: Nemenyi's p values,
-    model by model; critical_difference: of mean ranks, at the 5 % level; targets: how many were ranked; left_out:
-    targets without a number for every model.
+    ranks: mean rank by model, 1 is best; p_value: Friedman's, that all models are equal; critical_difference:
+    Nemenyi's, of two mean ranks, at the 5 % level; targets: how many were ranked; left_out: targets without a number
+    for every model.
     """
 
     ranks: pd.Series
     statistic: float
     p_value: float
-    pairs: pd.DataFrame
     critical_difference: float
     targets: int
     left_out: list[str]
@@ -148,16 +147,18 @@ def rank_models(scores: pd.DataFrame) -> Ranking | None:
     count, models = whole.shape
     if models < FEWEST_MODELS or count < FEWEST_TARGETS:
         return None
-    import scikit_posthocs  # it takes seconds to import
-
     statistic, p_value = scipy.stats.friedmanchisquare(*(whole[model] for model in whole))
-    quantile = scipy.stats.studentized_range.ppf(1 - SIGNIFICANCE, models, np.inf) / math.sqrt(2)
     return Ranking(
         ranks=whole.rank(axis=1, ascending=False).mean().sort_values(),
         statistic=float(statistic),
         p_value=float(p_value),
-        pairs=scikit_posthocs.posthoc_nemenyi_friedman(whole.reset_index(drop=True)),
-        critical_difference=float(quantile * math.sqrt(models * (models + 1) / (6 * count))),
+        critical_difference=_nemenyi_quantile(models) * math.sqrt(models * (models + 1) / (6 * count)),
         targets=count,
         left_out=[str(target) for target in scores.index.difference(whole.index, sort=False)],
     )
+
+
+@lru_cache
+def _nemenyi_quantile(models: int) -> float:
+    """Of the difference of two mean ranks, in standard errors, at the 5 % level: a studentized range over sqrt(2)."""
+    return float(scipy.stats.studentized_range.ppf(1 - SIGNIFICANCE, models, np.inf)) / math.sqrt(2)

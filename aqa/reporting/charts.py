@@ -14,6 +14,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
+from matplotlib.ticker import MaxNLocator
 
 from aqa.drawing.frames import ends_of
 from aqa.drawing.panels import Panels, empty
@@ -298,27 +299,47 @@ def _heat_map(axes: Axes, cells: Sequence[tuple[float, float, float]], size: flo
 
 
 def critical_difference(ranking: Ranking, title: str) -> Drawing:
-    """Mean ranks of models; a bar joins those that Nemenyi's test cannot tell apart."""
-    import scikit_posthocs  # it takes seconds to import
-
+    """Mean ranks of models; a bar joins those that Nemenyi's test cannot tell apart (Demsar, 2006, figure 1)."""
+    names, ranks = list(ranking.ranks.index), ranking.ranks.to_numpy()
+    bars = alike(ranking)
+    row, first = 0.28, 0.2 + 0.13 * (1 + max((line for *_, line in bars), default=0))  # inches: labels, below the axis
+    half = (len(names) + 1) // 2
     with styled(STYLE):
-        side = 0.5 + 0.085 * max(map(len, ranking.ranks.index))  # inches for a label
-        height = 0.6 + 0.28 * len(ranking.ranks)
-        figure, axes = _laid_out(4.5 + 2 * side, height, left=side, right=side, below=0.1, above=0.6)
-        drawn = scikit_posthocs.critical_difference_diagram(
-            ranking.ranks,
-            ranking.pairs,
-            ax=axes,
-            color_palette=[INK] * len(ranking.ranks),
-            crossbar_props={"color": INK},
-            label_fmt_left="{label} ({rank:.2f})",
-            label_fmt_right="({rank:.2f}) {label}",
-        )
-        for (bar,) in drawn["crossbars"]:
-            bar.set_xdata(sorted(bar.get_xdata()))  # else from model to model as they lie in a set, never the same
+        side = 0.5 + 0.085 * max(map(len, names))  # inches for a label
+        height = first + row * half
+        figure, axes = _laid_out(4.5 + 2 * side, height, left=side, right=side, below=0.1, above=0.75)
+        axes.set(xlim=(1, len(names)), ylim=(height, 0), yticks=[])
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.spines["top"].set_visible(True)
+        axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("mean rank, 1 is best", fontsize=8)
+        for place, (name, rank) in enumerate(zip(names, ranks, strict=True)):
+            left = place < half
+            end, line = (1, place) if left else (len(names), len(names) - 1 - place)
+            y = first + row * (line + 0.5)
+            axes.plot([rank, rank, end], [0, y, y], color=INK, linewidth=0.9, clip_on=False)
+            text = f"{name} ({rank:.2f}) " if left else f" ({rank:.2f}) {name}"
+            axes.text(end, y, text, ha="right" if left else "left", va="center", color=INK)
+        for low, high, line in bars:
+            y = 0.2 + 0.13 * line
+            axes.plot(ranks[[low, high]], [y, y], color=INK, linewidth=3, solid_capstyle="butt", clip_on=False)
         return finished(figure, "ranks", title)
+
+
+def alike(ranking: Ranking) -> list[tuple[int, int, int]]:
+    """The longest rows of models, as they rank, that are not told apart: first, last, and a line where none overlap."""
+    ranks = ranking.ranks.to_numpy()
+    last = [int(np.flatnonzero(ranks - rank <= ranking.critical_difference).max()) for rank in ranks]
+    rows = [(i, end) for i, end in enumerate(last) if end > i and (i == 0 or last[i - 1] < end)]
+    ends: list[int] = []  # of what each line has so far
+    placed = []
+    for low, high in rows:
+        line = next((line for line, end in enumerate(ends) if end < low), len(ends))
+        ends[line : line + 1] = [high]
+        placed.append((low, high, line))
+    return placed
 
 
 def _axes(width: float, names: Sequence[str], below: float = 0.5) -> tuple[Figure, Axes]:

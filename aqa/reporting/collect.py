@@ -6,6 +6,7 @@ import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +20,14 @@ from aqa.config.schema import DEFAULTS_OF_OLDER_RUNS
 from aqa.errors import AqaError, needed, printable
 from aqa.evaluation import metrics as measures
 from aqa.reporting.forms import Reported
+from aqa.reporting.processes import ThisProcess
 from aqa.runs.folder import CONFIG, ERRORS, METRICS, PREDICTIONS, TRIAL, RunFolder, flat
+from aqa.runs.origin import Origin
 from aqa.runs.predictions import RecordedScores, read_predictions
 from aqa.runs.selection import MAYBE_TEST, UNKNOWN, badness, is_validated, mean_selection
 
 NEEDED = ("patterns", "average_incomplete", "selection", "data_set", "target", "model", "seed", "modalities")
+READ_AT_ONCE = 40  # runs
 UNSET = "null"
 NOT_RECORDED = "unknown"  # the version of a store, of a run before versions were written
 SHOWN = 8  # characters of a store's fingerprint, its version
@@ -52,11 +56,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run's folder, what it reports (as in metrics.json) and its settings by dotted key."""
+    """A finished run's folder, what it reports (as in metrics.json), its settings by dotted key, and its store."""
 
     folder: Path
     metrics: dict[str, Any]
     settings: dict[str, Any]
+    origin: Origin
 
     @property
     def place(self) -> Place:
@@ -104,17 +109,19 @@ class ModelRuns:
         return {"metric": "", "pattern": "", **known}
 
 
-def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[FinishedRun], list[str]]:
+def find_runs(
+    paths: Sequence[str | os.PathLike[str]], executor: Executor | None = None
+) -> tuple[list[FinishedRun], list[str]]:
     """The finished runs in some folders, each a run's or one with runs below it, and notes on what was left out.
 
-    AqaError for a folder without any finished run.
+    executor: what reads them, where they are many. AqaError for a folder without any finished run.
     """
     runs: dict[Path, FinishedRun] = {}
     notes: list[str] = []
     for path in map(Path, paths):
         if not path.is_dir():
             raise AqaError(f"no folder at {path}")
-        below = {folder: _read_run(folder) for folder in run_folders(path)}
+        below = _read_runs(list(run_folders(path)), executor or ThisProcess())
         finished = {folder: run for folder, run in below.items() if isinstance(run, FinishedRun)}
         unread = [f"{folder}: {why}" for folder, why in below.items() if isinstance(why, str)]
         unread += [f"{error}: a run that failed, left out" for error in sorted(path.glob(f"{ERRORS}/*.txt"))]
@@ -139,6 +146,21 @@ def run_folders(path: Path) -> Iterator[Path]:
         if CONFIG in files:
             inner.clear()
             yield Path(folder)
+
+
+def _read_runs(folders: Sequence[Path], executor: Executor) -> dict[Path, FinishedRun | str | None]:
+    """What `_read_run` makes of each folder."""
+    parts = [folders[start : start + READ_AT_ONCE] for start in range(0, len(folders), READ_AT_ONCE)]
+    read = [executor.submit(_read_several, part) for part in parts]
+    return {
+        folder: run
+        for part, found in zip(parts, read, strict=True)
+        for folder, run in zip(part, found.result(), strict=True)
+    }
+
+
+def _read_several(folders: Sequence[Path]) -> list[FinishedRun | str | None]:
+    return [_read_run(folder) for folder in folders]
 
 
 def _read_run(path: Path) -> FinishedRun | str | None:
@@ -172,7 +194,7 @@ def _read_run(path: Path) -> FinishedRun | str | None:
     settings = _settings(config)
     if about := metrics.get("imported"):  # which weights: two files of one method are two models
         settings["weights"] = f"{Path(about['file']).name}@{about['sha256'][:SHOWN]}"
-    run = FinishedRun(path, metrics, settings)
+    run = FinishedRun(path, metrics, settings, folder.origin)
     if run.settings.get("data.folds.fold") is not None:
         return "one fold of a cross-validation, left out; report the folder of all folds"
     return run

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 
@@ -25,78 +23,39 @@ from aqa.reporting.writers import PublishedNumbers
 Drawn = tuple[ReportSection, list[Figure]]
 ByPlace = Mapping[Place, list[ModelRuns]]
 
-RUNS_EACH = 50  # for which it is worth starting a process
-
-
-class Processes:
-    """Processes that work beside this one; none for few runs."""
-
-    def __init__(self, runs: int):
-        self.count = min(joblib.cpu_count(), max(1, runs // RUNS_EACH))
-
-    @contextlib.contextmanager
-    def starting(self) -> Iterator[None]:
-        """A block that is worked through while the processes start and import what they need."""
-        ready = self.begun([joblib.delayed(_ready)()] * self.count)
-        try:
-            yield
-        finally:
-            list(ready)
-
-    def begun(self, tasks: Iterable[Any]) -> Iterator[Any]:
-        """Results in the order of tasks of `joblib.delayed`, which are begun at once; without processes, when asked."""
-        return iter(joblib.Parallel(n_jobs=self.count, return_as="generator")(tasks))
-
-    def done(self, tasks: Mapping[Place, Any], sizes: Mapping[Place, int]) -> dict[Place, Any]:
-        """What tasks come to, the largest begun first: a large one at the end would be waited for."""
-        order = sorted(tasks, key=lambda place: -sizes[place])
-        found = dict(zip(order, self.begun(tasks[place] for place in order), strict=True))
-        return {place: found[place] for place in tasks}
-
-
-def _ready() -> None:
-    """What a process is given first, so that it imports this module."""
-
 
 @dataclass(frozen=True)
 class Begun:
-    """What is known before all figures are: the sections in order, with the figures of targets, and rankings.
+    """What is known before all figures are: the sections in order, with the figures of each, and rankings."""
 
-    A mean over targets has None in the place of its figures. later: these, then the diagrams of the rankings.
-    """
-
-    sections: list[tuple[ReportSection, list[Figure] | None]]
+    sections: list[tuple[ReportSection, Future[list[Figure]]]]
     rankings: list[tuple[str, Ranking]]
-    later: Iterator[Any]
 
     def finished(self) -> tuple[list[Drawn], list[Ranked]]:
         """The sections and rankings, when all figures are drawn."""
-        drawn = [(section, next(self.later) if own is None else own) for section, own in self.sections]
         ranked = [
-            Ranked(title, ranking, Figure(("ranks", title), title, next(self.later)))
+            Ranked(title, ranking, Figure(("ranks", title), title, charts.critical_difference(ranking, title)))
             for title, ranking in self.rankings
         ]
-        return drawn, ranked
+        return [(section, figures.result()) for section, figures in self.sections], ranked
 
 
-def begin(by_place: ByPlace, published: PublishedNumbers, out: Path, processes: Processes) -> Begun:
+def begin(by_place: ByPlace, published: PublishedNumbers, out: Path, executor: Executor) -> Begun:
     """A data set's sections after another: the mean over its targets, where there are several, then each."""
     counts = {place: drawn for own in _by_data_set(by_place) for place, drawn in _drawn_videos(own).items()}
-    tasks = {
-        place: joblib.delayed(_drawn_target)(place, own, counts[place], published, out)
-        for place, own in by_place.items()
-    }
     sizes = {place: len(counts[place]) * sum(len(model.runs) for model in own) for place, own in by_place.items()}
-    targets = processes.done(tasks, sizes)
-    sections: list[tuple[ReportSection, list[Figure] | None]] = []
+    largest_first = sorted(by_place, key=lambda place: -sizes[place])  # one at the end would be waited for
+    begun = {place: executor.submit(_numbers, place, by_place[place], counts[place], out) for place in largest_first}
+    import scipy.stats  # noqa: F401  rankings need it: half a second to import, while others work
+
+    targets = {place: begun[place].result() for place in by_place}
+    sections = []
     for own in _by_data_set(by_place):
-        whole = mean_section([targets[place][0] for place in own]) if len(own) > 1 else None
-        sections += [(whole, None)] if whole is not None and whole.rows else []
+        whole = mean_section([targets[place] for place in own]) if len(own) > 1 else None
+        sections += [whole] if whole is not None and whole.rows else []
         sections += [targets[place] for place in own]
-    rankings = rankings_of([section for section, _ in sections])
-    later = [joblib.delayed(figures_of)(section, published) for section, own in sections if own is None]
-    later += [joblib.delayed(charts.critical_difference)(ranking, title) for title, ranking in rankings]
-    return Begun(sections, rankings, processes.begun(later))
+    drawn = [(section, executor.submit(figures_of, section, published)) for section in sections]
+    return Begun(drawn, rankings_of(sections))
 
 
 def _by_data_set(by_place: ByPlace) -> list[dict[Place, list[ModelRuns]]]:
@@ -110,16 +69,13 @@ def _drawn_videos(by_place: ByPlace) -> dict[Place, Floats]:
     return {place: counts[place.target] for place in by_place}
 
 
-def _drawn_target(
-    place: Place, found: list[ModelRuns], counts: Floats, published: PublishedNumbers, out: Path
-) -> Drawn:
+def _numbers(place: Place, found: list[ModelRuns], counts: Floats, out: Path) -> ReportSection:
     section = target_section(place, found, counts)
     rows = [
         replace(row, explained=explained_videos(own.first.folder, out))
         for row, own in zip(section.rows, found, strict=True)
     ]
-    section = replace(section, rows=rows)
-    return section, figures_of(section, published)
+    return replace(section, rows=rows)
 
 
 FIGURE_KINDS: dict[str, tuple[Callable[[ReportSection], Drawing | None], str]] = {

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 from aqa.reporting import charts, latex, writers
 from aqa.reporting.collect import find_runs, run_folders, runs_by_model
-from aqa.reporting.drawn import Processes, begin
+from aqa.reporting.drawn import begin
 from aqa.reporting.naming import unique_names
 from aqa.reporting.page import render
+from aqa.reporting.processes import processes
 from aqa.reporting.published import published_rows
 from aqa.reporting.searches import search_tables
+from aqa.reporting.writers import PublishedNumbers
 from aqa.runs.folder import changes_of_stores
 from aqa.system.files import refuse_existing_together, write_table, write_text, written_together, written_whole
 from aqa.system.saying import Say, silent
@@ -39,14 +42,24 @@ def report(
     out = Path(out)
     refuse_existing_together(out, (PAGE, MARKDOWN, LATEX, ALL_TARGETS, CSV, FIGURES), overwrite)
     known = [*published_rows(), *(published_rows(published) if published is not None else [])]
-    processes = Processes(sum(1 for path in runs for _ in run_folders(Path(path))))
-    with processes.starting():
-        found, warnings = find_runs(runs)
-    changes = changes_of_stores([run.folder for run in found])
+    with processes(sum(1 for path in runs for _ in run_folders(Path(path)))) as executor:
+        return _written(runs, out, known, title, say, executor)
+
+
+def _written(
+    runs: Sequence[str | os.PathLike[str]],
+    out: Path,
+    known: PublishedNumbers,
+    title: str,
+    say: Say,
+    executor: Executor,
+) -> Path:
+    found, warnings = find_runs(runs, executor)
+    changes = changes_of_stores((run.folder, run.origin) for run in found)
     for line in changes:
         say(line)
     by_place, repeated = runs_by_model(found)
-    begun = begin(by_place, known, out, processes)
+    begun = begin(by_place, known, out, executor)
     sections = [section for section, _ in begun.sections]
     searches, unread = search_tables(found)
     tables = {

@@ -14,7 +14,7 @@ import os
 import platform
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -416,12 +416,14 @@ def unrecorded_text(folder: RunFolder) -> str:
     return f"{folder.path} was made by aqa {version}, which did not record what was in its store"
 
 
-def changes_of_stores(runs: Sequence[Path]) -> list[str]:
-    """A line for each store that has changed since some of these runs were made, and one for runs that do not know."""
+def changes_of_stores(runs: Iterable[tuple[Path, Origin]]) -> list[str]:
+    """A line for each store that has changed since runs were made, and one for runs that do not know.
+
+    runs: the folder of each, and what it records of its store.
+    """
     changed: dict[Path, list[Path]] = defaultdict(list)
     unrecorded = []
-    for path in runs:
-        origin = RunFolder(path).origin
+    for path, origin in runs:
         if origin.fingerprint is None:
             unrecorded.append(path)
         elif (store := changed_store(origin, path)) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ FOLD, GROUP = "fold", "group"  # further columns of a cross-validation: which fo
 LOW, HIGH = "low", "high"  # the interval of a score, in the target's units: empty where none, infinite if unbounded
 SPREAD = "spread"  # the standard deviation that a model states of a score, or that between the members of a run
 BESIDE = (LOW, HIGH, SPREAD)  # numbers beside a score; runs of older versions have none
+TEXTS, NUMBERS = ("id", "target", "pattern", FOLD, GROUP), ("score", "label", *BESIDE)
 
 Beside = Mapping[str, Mapping[str, NDArray[np.float64]]]  # column -> pattern -> (n,)
 
@@ -101,19 +102,24 @@ def read_table(path: Path) -> pd.DataFrame:
     if not has_file(path):
         raise AqaError(f"{path} is missing")
     try:
-        table = pd.read_csv(path, dtype=object, keep_default_na=False)  # text, as Python has it
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(TEXTS, object) | dict.fromkeys(NUMBERS, np.float64),
+            keep_default_na=False,
+            na_values={name: [""] for name in NUMBERS},
+            **_exactly(pd.__version__),
+        )
         missing = [name for name in COLUMNS if name not in table]
         if missing:
             raise ValueError(f"it has no column {missing[0]}")
-        # pandas itself, before version 3, reads numbers to within their last digit.
-        for name in ("score", *(column for column in BESIDE if column in table)):
-            written = table[name].to_numpy(object)
-            table[name] = np.where(written == "", "nan", written).astype(np.float64)
-        places, labels = pd.factorize(table["label"].to_numpy(object))  # a video's stands beside each pattern
-        table["label"] = labels.astype(np.float64)[places]
     except (OSError, ValueError) as error:
         raise AqaError(f"{path} does not hold a run's predictions: {first_line(error)}") from None
     return table
+
+
+def _exactly(pandas: str) -> dict[str, Any]:
+    """The option with which a version of pandas reads each number to its last digit, as later ones do by themselves."""
+    return {} if int(pandas.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
 
 
 def read_predictions(path: Path) -> RecordedScores:

@@ -160,6 +160,14 @@ def stopped_by_parent() -> Iterator[None]:
         sys.exit(exit_status(stop))
 
 
+def end_with_parent() -> None:
+    """In a child process with nothing to save: SIGTERM or the parent's death ends it; a terminal's signals do not."""
+    for number in FROM_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+
+
 def _outlive_nobody() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:

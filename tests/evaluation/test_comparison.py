@@ -108,13 +108,11 @@ def test_ranks_statistic_and_critical_difference_are_those_of_the_formulas():
     assert found.targets == 12
 
 
-def test_two_models_differ_where_their_ranks_are_further_apart_than_the_critical_difference():
-    found = rank_models(SCORES)
-    apart = found.ranks.to_numpy()[:, None] - found.ranks.to_numpy()
-    significant = found.pairs.loc[found.ranks.index, found.ranks.index].to_numpy() < 0.05
-    np.testing.assert_array_equal(significant, np.abs(apart) > found.critical_difference)
-    assert significant.any()
-    assert not significant.all()
+@pytest.mark.parametrize("models", [3, 4, 10])
+def test_the_critical_difference_is_where_the_p_value_of_nemenyi_is_5_percent(models):
+    scores = pd.DataFrame(np.random.default_rng(0).normal(size=(12, models)))
+    far = rank_models(scores).critical_difference / np.sqrt(models * (models + 1) / (6 * 12)) * np.sqrt(2)
+    assert stats.studentized_range.sf(far, models, np.inf) == pytest.approx(0.05, abs=1e-6)
 
 
 def test_models_that_rank_by_chance_are_seldom_told_apart():

@@ -1,14 +1,18 @@
 """The figures of a report: nothing is cut off, and what they show is what the sections hold."""
 
+import itertools
+
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from aqa.drawing.words import Words
-from aqa.evaluation.comparison import draw_videos, rank_models
+from aqa.evaluation.comparison import Ranking, draw_videos, rank_models
 from aqa.reporting import charts
 from aqa.reporting.collect import find_runs, read_scores, runs_by_model
 from aqa.reporting.published import PublishedRow
@@ -75,12 +79,31 @@ def test_bars_are_as_high_as_the_numbers_and_test_selection_is_hatched(section, 
         assert bool(bars.get_edgecolor()[3]) == row.on_test
 
 
-def test_bars_over_models_that_are_alike_are_drawn_from_the_best_to_the_worst(drawn):
-    scores = np.random.default_rng(0).normal(size=(9, 6))
-    charts.critical_difference(rank_models(pd.DataFrame(scores, columns=list("abcdef"))), "all")
-    bars = [line.get_xdata() for line in drawn[0].axes[0].lines if len(set(line.get_ydata())) == 1]
-    assert bars  # whatever order a set of names has in this process
-    assert all(list(bar) == sorted(bar) for bar in bars)
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(1, 8), min_size=3, max_size=8), st.floats(0.01, 8))
+def test_a_bar_joins_two_models_where_their_ranks_are_nearer_than_the_critical_difference(ranks, critical):
+    ranks = sorted(ranks)
+    ranking = Ranking(pd.Series(ranks), 1.0, 0.5, critical, 9, [])
+    bars = charts.alike(ranking)
+    for i, j in itertools.combinations(range(len(ranks)), 2):
+        joined = any(first <= i and j <= last for first, last, _ in bars)
+        assert joined == (ranks[j] - ranks[i] <= critical)
+    for (_, end, line), (start, _, other) in itertools.combinations(bars, 2):
+        assert line != other or end < start  # bars of one line do not meet
+    for (first, last, _), (begin, end, _) in itertools.permutations(bars, 2):
+        assert not (begin <= first and last <= end)  # none lies within another
+
+
+def test_each_model_has_its_mean_rank_beside_its_name_and_a_line_from_there(drawn):
+    scores = np.random.default_rng(0).normal(size=(9, 5)) + np.arange(5)
+    ranking = rank_models(pd.DataFrame(scores, columns=list("abcde")))
+    charts.critical_difference(ranking, "all")
+    axes, ranks = drawn[0].axes[0], ranking.ranks.items()
+    labels = [text.get_text().strip() for text in axes.texts]
+    assert labels == [
+        f"{name} ({rank:.2f})" if i < 3 else f"({rank:.2f}) {name}" for i, (name, rank) in enumerate(ranks)
+    ]
+    assert [line.get_xdata()[0] for line in axes.lines[:5]] == list(ranking.ranks)
 
 
 def test_each_router_weight_stands_in_a_cell_as_dark_as_it_is(section, drawn):

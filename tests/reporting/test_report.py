@@ -194,7 +194,7 @@ def test_names_from_outside_are_escaped(finished, tmp_path):
 
 
 def test_many_runs_are_read_by_several_processes_to_the_same_numbers(page, runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("aqa.reporting.drawn.RUNS_EACH", 1)
+    monkeypatch.setattr("aqa.reporting.processes.RUNS_EACH", 1)
     monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
     again = make_report(runs, tmp_path / "again")
     for name in ("tables.md", "tables.tex", "tables.csv", "index.html"):

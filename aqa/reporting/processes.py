@@ -1,0 +1,71 @@
+"""Processes that share out the work of a report, and what is to be had of them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from typing import Any, TypeVar
+
+import joblib
+from joblib.externals import loky
+
+from aqa.errors import AqaError
+from aqa.system.signals import away_from_terminal, end_with_parent
+
+Result = TypeVar("Result")
+
+RUNS_EACH = 50  # for which it is worth starting a process
+
+
+class ThisProcess(Executor):
+    """Does at once what it is given."""
+
+    def submit(self, function: Callable[..., Result], /, *given: Any, **options: Any) -> Future[Result]:
+        """A future that is there already; what goes wrong is raised here."""
+        future: Future[Result] = Future()
+        future.set_result(function(*given, **options))
+        return future
+
+
+@contextlib.contextmanager
+def processes(runs: int) -> Iterator[Executor]:
+    """As many processes as there are cores, of use for so many runs; this process alone for few.
+
+    They have what this one has imported, where they can be forked from it: on Linux, unless it has other threads. They
+    end with the block, at once where it is left by an error. AqaError where one of them is killed.
+    """
+    count = min(joblib.cpu_count(), max(1, runs // RUNS_EACH))
+    if count == 1:
+        yield ThisProcess()
+        return
+    if sys.platform == "linux" and threading.active_count() == 1:
+        forked = multiprocessing.get_context("fork")
+        executor: Executor = ProcessPoolExecutor(count, mp_context=forked, initializer=_begin)
+    else:
+        executor = loky.ProcessPoolExecutor(count)
+    before = multiprocessing.active_children()
+    try:
+        with away_from_terminal():
+            executor.submit(_nothing)  # starts them all
+        yield executor
+        executor.shutdown()
+    except BrokenExecutor:
+        raise AqaError("a process of the report was ended from outside; memory may have run out") from None
+    finally:
+        for child in set(multiprocessing.active_children()) - set(before):
+            child.terminate()
+        executor.shutdown()
+
+
+def _begin() -> None:
+    end_with_parent()
+    gc.freeze()  # what was imported stays, and need not be looked through for garbage
+
+
+def _nothing() -> None:
+    """What is done first."""
