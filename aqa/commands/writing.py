@@ -24,12 +24,13 @@ def report(
         Path | None, typer.Option(help="A YAML file of results that others report, shown beside yours.")
     ] = None,
     title: Annotated[str, typer.Option(help="The title of the page.")] = "Scores with missing modalities",
+    pdf: Annotated[bool, typer.Option(help="Figures as PDF too, for LaTeX; without, a third less to do.")] = True,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a report of finished runs. It has a page, tables for papers, statistics and figures."""
     from aqa.reporting.report import report as write_report
 
-    page = write_report(runs, out, published=published, title=title, overwrite=overwrite, say=say)
+    page = write_report(runs, out, published=published, title=title, pdf=pdf, overwrite=overwrite, say=say)
     say(f"report: {page}")
 
 

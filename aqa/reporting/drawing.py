@@ -6,6 +6,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +26,23 @@ NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure as an SVG element, for the page, and as a PDF file, for LaTeX."""
+    """A figure as an SVG element, for the page, and as a PDF file, for LaTeX; None where PDF was not asked for."""
 
     svg: str
-    pdf: bytes
+    pdf: bytes | None
+
+
+_pdf_too: ContextVar[bool] = ContextVar("_pdf_too", default=True)
+
+
+@contextlib.contextmanager
+def drawn_as(pdf: bool) -> Iterator[None]:
+    """Whether figures that are finished in the block come as PDF too, which takes as long again."""
+    before = _pdf_too.set(pdf)
+    try:
+        yield
+    finally:
+        _pdf_too.reset(before)
 
 
 @contextlib.contextmanager
@@ -41,16 +55,17 @@ def styled(style: dict[Any, Any]) -> Iterator[None]:
 def finished(figure: Figure, *salt: str) -> Drawing:
     """The figure as a drawing. salt: makes the ids in its SVG its own, among all figures of a page."""
     svg, pdf = io.StringIO(), io.BytesIO()
+    pdf_too = _pdf_too.get()
     with matplotlib.rc_context({"svg.hashsalt": repr(salt)}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # the SVG has the text itself
-        _draw(figure, svg, pdf)
+        _draw(figure, svg, pdf, pdf_too)
     text = svg.getvalue()
     named = ", ".join(map(repr, families()))
-    return Drawing(text[text.index("<svg") :].replace(named, SVG_FAMILIES), pdf.getvalue())
+    return Drawing(text[text.index("<svg") :].replace(named, SVG_FAMILIES), pdf.getvalue() if pdf_too else None)
 
 
-def _draw(figure: Figure, svg_file: io.StringIO, pdf_file: io.BytesIO) -> None:
-    """What `savefig` does for one of the formats, for both at once."""
+def _draw(figure: Figure, svg_file: io.StringIO, pdf_file: io.BytesIO, pdf_too: bool) -> None:
+    """What `savefig` does for one of the formats, for both at once. Without a PDF its file is begun all the same."""
     width, height = figure.get_size_inches()
     figure.set_dpi(POINTS)
     file = PdfFile(pdf_file, metadata={"CreationDate": None})
@@ -58,42 +73,45 @@ def _draw(figure: Figure, svg_file: io.StringIO, pdf_file: io.BytesIO) -> None:
         file.newPage(width, height)
         svg = RendererSVG(width * POINTS, height * POINTS, svg_file, image_dpi=POINTS, metadata=NO_METADATA)
         pdf = RendererPdf(file, POINTS, height, width)
-        figure.draw(BothRenderer(svg, pdf))
+        figure.draw(BothRenderer(svg, pdf, pdf_too))
         svg.finalize()
-        pdf.finalize()
-        file.finalize()
+        if pdf_too:
+            pdf.finalize()
+            file.finalize()
     finally:
         file.close()
 
 
 class BothRenderer(RendererBase):
-    """Hands all that is drawn to an SVG and to a PDF. Text is measured as in the PDF, whose font is known."""
+    """Hands all that is drawn to an SVG and, if asked to, a PDF. Text is measured as in a PDF, whose font is known."""
 
-    def __init__(self, svg: RendererSVG, pdf: RendererPdf):
+    def __init__(self, svg: RendererSVG, pdf: RendererPdf, pdf_too: bool = True):
         super().__init__()
         self.svg, self.pdf = svg, pdf
+        self.renderers = (svg, pdf) if pdf_too else (svg,)
 
     def draw_path(self, *drawn: Any, **options: Any) -> None:
-        for renderer in (self.svg, self.pdf):
+        for renderer in self.renderers:
             renderer.draw_path(*drawn, **options)
 
     def draw_markers(self, *drawn: Any, **options: Any) -> None:
-        for renderer in (self.svg, self.pdf):
+        for renderer in self.renderers:
             renderer.draw_markers(*drawn, **options)
 
     def draw_path_collection(self, *drawn: Any, **options: Any) -> None:
-        for renderer in (self.svg, self.pdf):
+        for renderer in self.renderers:
             renderer.draw_path_collection(*drawn, **options)
 
     def draw_image(self, *drawn: Any, **options: Any) -> None:
-        for renderer in (self.svg, self.pdf):
+        for renderer in self.renderers:
             renderer.draw_image(*drawn, **options)
 
     def draw_text(
         self, gc: GraphicsContextBase, x: float, y: float, s: str, prop: Any, angle: float, *more: Any, **options: Any
     ) -> None:
-        self.svg.draw_text(gc, x, y, s, prop, angle, *more, **options)
-        self.pdf.draw_text(gc, x, self.svg.height - y, s, prop, angle, *more, **options)
+        for renderer in self.renderers:
+            down = y if renderer is self.svg else self.svg.height - y
+            renderer.draw_text(gc, x, down, s, prop, angle, *more, **options)
 
     def open_group(self, s: str, gid: str | None = None) -> None:
         self.svg.open_group(s, gid)

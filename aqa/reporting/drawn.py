@@ -14,7 +14,7 @@ from aqa.evaluation.bootstrap import Floats
 from aqa.evaluation.comparison import Ranking, draw_videos, rank_models
 from aqa.reporting import charts, writers
 from aqa.reporting.collect import ModelRuns, Place, read_scores
-from aqa.reporting.drawing import Drawing
+from aqa.reporting.drawing import Drawing, drawn_as
 from aqa.reporting.explained_videos import explained_videos
 from aqa.reporting.page import Figure, Ranked
 from aqa.reporting.sections import ReportSection, mean_section, target_section
@@ -40,8 +40,11 @@ class Begun:
         return [(section, figures.result()) for section, figures in self.sections], ranked
 
 
-def begin(by_place: ByPlace, published: PublishedNumbers, out: Path, executor: Executor) -> Begun:
-    """A data set's sections after another: the mean over its targets, where there are several, then each."""
+def begin(by_place: ByPlace, published: PublishedNumbers, out: Path, executor: Executor, pdf: bool) -> Begun:
+    """A data set's sections after another: the mean over its targets, where there are several, then each.
+
+    pdf: whether figures are drawn as PDF too.
+    """
     counts = {place: drawn for own in _by_data_set(by_place) for place, drawn in _drawn_videos(own).items()}
     sizes = {place: len(counts[place]) * sum(len(model.runs) for model in own) for place, own in by_place.items()}
     largest_first = sorted(by_place, key=lambda place: -sizes[place])  # one at the end would be waited for
@@ -54,7 +57,7 @@ def begin(by_place: ByPlace, published: PublishedNumbers, out: Path, executor: E
         whole = mean_section([targets[place] for place in own]) if len(own) > 1 else None
         sections += [whole] if whole is not None and whole.rows else []
         sections += [targets[place] for place in own]
-    drawn = [(section, executor.submit(figures_of, section, published)) for section in sections]
+    drawn = [(section, executor.submit(figures_of, section, published, pdf)) for section in sections]
     return Begun(drawn, rankings_of(sections))
 
 
@@ -91,8 +94,13 @@ FIGURE_KINDS: dict[str, tuple[Callable[[ReportSection], Drawing | None], str]] =
 }
 
 
-def figures_of(section: ReportSection, published: PublishedNumbers) -> list[Figure]:
+def figures_of(section: ReportSection, published: PublishedNumbers, pdf: bool = True) -> list[Figure]:
     """The figures that a section has something for. published: all numbers that others have reported."""
+    with drawn_as(pdf):
+        return _figures_of(section, published)
+
+
+def _figures_of(section: ReportSection, published: PublishedNumbers) -> list[Figure]:
     whose = (section.target,) if section.target is not None else (f"mean of {section.targets} targets", "")
     others = writers.of_section(published, section)
     drawn: dict[str, tuple[Drawing | None, str]]

@@ -158,10 +158,10 @@ def _data_sets(
 def _figure(
     figure: Figure, files: Mapping[tuple[str, ...], str], section: ReportSection | None = None
 ) -> dict[str, Any]:
-    """file: the name of its files in the folder of figures, without its ending; None where it has none."""
+    """file: the name of its PDF in the folder of figures, without its ending; None where it has none."""
     svg = figure.svg if section is None else charts.linked(figure.svg, section)
     drawn = {"caption": figure.caption, "svg": _inline(svg), "wide": figure.wide}
-    return {**drawn, "file": files.get(figure.key)}
+    return {**drawn, "file": None if figure.drawing.pdf is None else files.get(figure.key)}
 
 
 def _section(section: ReportSection, published: PublishedNumbers, is_only: bool) -> dict[str, Any]:

@@ -98,11 +98,9 @@ def test_each_model_has_its_mean_rank_beside_its_name_and_a_line_from_there(draw
     scores = np.random.default_rng(0).normal(size=(9, 5)) + np.arange(5)
     ranking = rank_models(pd.DataFrame(scores, columns=list("abcde")))
     charts.critical_difference(ranking, "all")
-    axes, ranks = drawn[0].axes[0], ranking.ranks.items()
-    labels = [text.get_text().strip() for text in axes.texts]
-    assert labels == [
-        f"{name} ({rank:.2f})" if i < 3 else f"({rank:.2f}) {name}" for i, (name, rank) in enumerate(ranks)
-    ]
+    axes, ranks = drawn[0].axes[0], list(ranking.ranks.items())
+    left, right = [f"{name} ({rank:.2f})" for name, rank in ranks], [f"({rank:.2f}) {name}" for name, rank in ranks]
+    assert [text.get_text().strip() for text in axes.texts] == left[:3] + right[3:]
     assert [line.get_xdata()[0] for line in axes.lines[:5]] == list(ranking.ranks)
 
 

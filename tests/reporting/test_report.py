@@ -201,6 +201,18 @@ def test_many_runs_are_read_by_several_processes_to_the_same_numbers(page, runs,
         assert (again.parent / name).read_bytes() == (page.parent / name).read_bytes()
 
 
+def test_without_pdf_there_is_all_else(finished, tmp_path):
+    run, link = str(finished("a")), re.compile(r' <a href="figures/[^"]+\.pdf".*?</a>')
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    assert main(["report", run, "--out", str(whole)]) == 0
+    assert main(["report", run, "--out", str(part), "--no-pdf"]) == 0
+    text = (whole / "index.html").read_text()
+    assert link.search(text)
+    assert (part / "index.html").read_text() == link.sub("", text)
+    names, all_names = ({file.name for file in (each / "figures").iterdir()} for each in (part, whole))
+    assert names == {name for name in all_names if name.endswith(".svg")}
+
+
 SCRIPT = "<script>window.hacked = 1</script>"
 IMAGE = "\"><img src=x onerror='window.hacked = 1'>"
 SVG = "</text></svg><svg onload=window.hacked=1>"
