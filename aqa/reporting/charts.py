@@ -301,7 +301,7 @@ def _heat_map(axes: Axes, cells: Sequence[tuple[float, float, float]], size: flo
 def critical_difference(ranking: Ranking, title: str) -> Drawing:
     """Mean ranks of models; a bar joins those that Nemenyi's test cannot tell apart (Demsar, 2006, figure 1)."""
     names, ranks = list(ranking.ranks.index), ranking.ranks.to_numpy()
-    bars = alike(ranking)
+    bars = not_told_apart(ranking)
     row, first = 0.28, 0.2 + 0.13 * (1 + max((line for *_, line in bars), default=0))  # inches: labels, below the axis
     half = (len(names) + 1) // 2
     with styled(STYLE):
@@ -328,7 +328,7 @@ def critical_difference(ranking: Ranking, title: str) -> Drawing:
         return finished(figure, "ranks", title)
 
 
-def alike(ranking: Ranking) -> list[tuple[int, int, int]]:
+def not_told_apart(ranking: Ranking) -> list[tuple[int, int, int]]:
     """The longest rows of models, as they rank, that are not told apart: first, last, and a line where none overlap."""
     ranks = ranking.ranks.to_numpy()
     last = [int(np.flatnonzero(ranks - rank <= ranking.critical_difference).max()) for rank in ranks]

@@ -27,7 +27,7 @@ from aqa.runs.predictions import RecordedScores, read_predictions
 from aqa.runs.selection import MAYBE_TEST, UNKNOWN, badness, is_validated, mean_selection
 
 NEEDED = ("patterns", "average_incomplete", "selection", "data_set", "target", "model", "seed", "modalities")
-READ_AT_ONCE = 40  # runs
+RUNS_AT_ONCE = 40  # runs
 UNSET = "null"
 NOT_RECORDED = "unknown"  # the version of a store, of a run before versions were written
 SHOWN = 8  # characters of a store's fingerprint, its version
@@ -150,7 +150,7 @@ def run_folders(path: Path) -> Iterator[Path]:
 
 def _read_runs(folders: Sequence[Path], executor: Executor) -> dict[Path, FinishedRun | str | None]:
     """What `_read_run` makes of each folder."""
-    parts = [folders[start : start + READ_AT_ONCE] for start in range(0, len(folders), READ_AT_ONCE)]
+    parts = [folders[start : start + RUNS_AT_ONCE] for start in range(0, len(folders), RUNS_AT_ONCE)]
     read = [executor.submit(_read_several, part) for part in parts]
     return {
         folder: run

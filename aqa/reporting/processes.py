@@ -17,7 +17,7 @@ from joblib.externals import loky
 from aqa.errors import AqaError
 from aqa.system.signals import away_from_terminal, end_with_parent
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 RUNS_EACH = 50  # for which it is worth starting a process
 
@@ -25,9 +25,9 @@ RUNS_EACH = 50  # for which it is worth starting a process
 class ThisProcess(Executor):
     """Does at once what it is given."""
 
-    def submit(self, function: Callable[..., Result], /, *given: Any, **options: Any) -> Future[Result]:
+    def submit(self, function: Callable[..., T], /, *given: Any, **options: Any) -> Future[T]:
         """A future that is there already; what goes wrong is raised here."""
-        future: Future[Result] = Future()
+        future: Future[T] = Future()
         future.set_result(function(*given, **options))
         return future
 

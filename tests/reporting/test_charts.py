@@ -84,7 +84,7 @@ def test_bars_are_as_high_as_the_numbers_and_test_selection_is_hatched(section, 
 def test_a_bar_joins_two_models_where_their_ranks_are_nearer_than_the_critical_difference(ranks, critical):
     ranks = sorted(ranks)
     ranking = Ranking(pd.Series(ranks), 1.0, 0.5, critical, 9, [])
-    bars = charts.alike(ranking)
+    bars = charts.not_told_apart(ranking)
     for i, j in itertools.combinations(range(len(ranks)), 2):
         joined = any(first <= i and j <= last for first, last, _ in bars)
         assert joined == (ranks[j] - ranks[i] <= critical)
