@@ -17,7 +17,7 @@ from joblib.externals import loky
 from aqa.errors import AqaError
 from aqa.system.signals import away_from_terminal, end_with_parent
 
-T = TypeVar("T")
+Outcome = TypeVar("Outcome")
 
 RUNS_EACH = 50  # for which it is worth starting a process
 
@@ -25,9 +25,9 @@ RUNS_EACH = 50  # for which it is worth starting a process
 class ThisProcess(Executor):
     """Does at once what it is given."""
 
-    def submit(self, function: Callable[..., T], /, *given: Any, **options: Any) -> Future[T]:
+    def submit(self, function: Callable[..., Outcome], /, *given: Any, **options: Any) -> Future[Outcome]:
         """A future that is there already; what goes wrong is raised here."""
-        future: Future[T] = Future()
+        future: Future[Outcome] = Future()
         future.set_result(function(*given, **options))
         return future
 
