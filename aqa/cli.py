@@ -18,8 +18,10 @@ LONGEST_LINE = 900  # characters of a message that name what a user gave, howeve
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status. A user's mistake is one line and status 2; see also `signals`."""
+    from aqa.system.garbage import end_uncollected
     from aqa.system.signals import stoppable
 
+    end_uncollected()
     command = typer.main.get_command(app)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:

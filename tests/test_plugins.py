@@ -18,6 +18,7 @@ from aqa.models import MODELS
 from aqa.runs.run import run
 from aqa.store.store import Modality, Target
 from aqa.store.write import write_store
+from aqa.sweeps import workers
 
 MINE = """
 import torch
@@ -175,6 +176,17 @@ def test_what_is_wrong_with_a_plugin_is_one_line_with_its_place_each_time(here, 
         assert printed.err.startswith(f"aqa: plugin {here}/{said}")
         assert printed.err.count("\n") == 1
         assert printed.out == ""
+
+
+@pytest.mark.parametrize("command", [["sweep"], ["tune", "--jobs", "2"]])
+def test_processes_are_prepared_while_a_plugin_is_loaded(here, monkeypatch, capsys, command):
+    """It may import torch, which takes longer than all else before the first run."""
+    begun = []
+    monkeypatch.setattr(workers, "import_once", lambda: begun.append("processes"))
+    monkeypatch.setattr(plugins, "use", lambda files: begun.append([str(file) for file in files]))
+    assert main([*command, "missing.yaml", "--plugin", "mine.py"]) == 2
+    assert begun == ["processes", ["mine.py"]]
+    assert "missing.yaml" in capsys.readouterr().err
 
 
 def test_one_file_may_hold_a_pattern_and_a_data_set(here):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 
-def _use_plugins(files: list[Path] | None) -> list[Path] | None:
+def use_plugins(files: list[Path] | None) -> list[Path] | None:
+    """Load plugin files, if any."""
     if files:
         from aqa.plugins import use
 
@@ -46,13 +47,9 @@ RateOption = Annotated[
 ExportWandb = Annotated[
     Path | None, typer.Option(help="Write what W&B agents need to this folder and exit.", metavar="FOLDER")
 ]
-Plugin = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--plugin",
-        help="Your own Python file with a model, a missing pattern or a data set. May be repeated.",
-        metavar="FILE",
-        callback=_use_plugins,
-        is_eager=True,
-    ),
-]
+_PLUGIN: dict[str, Any] = {
+    "help": "Your own Python file with a model, a missing pattern or a data set. May be repeated.",
+    "metavar": "FILE",
+}
+Plugin = Annotated[list[Path] | None, typer.Option("--plugin", **_PLUGIN, callback=use_plugins, is_eager=True)]
+PluginLater = Annotated[list[Path] | None, typer.Option("--plugin", **_PLUGIN)]  # the command calls `use_plugins`

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aqa.commands.app import app, examples, say, show
-from aqa.commands.options import ExportWandb, Overwrite, Plugin
+from aqa.commands.options import ExportWandb, Overwrite, Plugin, PluginLater, use_plugins
 
 
 @app.command(
@@ -66,13 +66,14 @@ def sweep(
     method: Annotated[
         str, typer.Option(help="With --export-wandb: grid, random or bayes, by the selection metric.")
     ] = "grid",
-    plugin: Plugin = None,
+    plugin: PluginLater = None,
 ) -> None:
     """Run a grid of experiments. Runs that are done are not run again."""
     if not (dry_run or status or best or export_wandb):
         from aqa.sweeps.workers import import_once
 
-        import_once()  # while this process imports what it needs itself
+        import_once()  # while this process imports what it needs itself, its plugins included
+    use_plugins(plugin)
     from aqa.sweeps.sweep import sweep as run_sweep
 
     result = run_sweep(
@@ -107,7 +108,7 @@ def tune(
     method: Annotated[
         str, typer.Option(help="With --export-wandb: grid, random or bayes, by the selection metric.")
     ] = "bayes",
-    plugin: Plugin = None,
+    plugin: PluginLater = None,
 ) -> None:
     """Search settings on the validation split, one budget for all.
 
@@ -117,6 +118,7 @@ def tune(
         from aqa.sweeps.workers import import_once
 
         import_once()
+    use_plugins(plugin)
     from aqa.sweeps.tune import tune as run_tune
     from aqa.system.devices import keep_freed_memory
 

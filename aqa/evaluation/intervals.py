@@ -130,8 +130,8 @@ def normalized_is_shorter(left_out: Residuals | None, level: float) -> bool:
 def binomial(count: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The interval of a share that was met `count` times in n. Clopper and Pearson, Biometrika 1934."""
     tail = (1 - confidence) / 2
-    low = 0.0 if count == 0 else float(scipy.stats.beta.ppf(tail, count, n - count + 1))
-    high = 1.0 if count == n else float(scipy.stats.beta.ppf(1 - tail, count + 1, n - count))
+    low = 0.0 if count == 0 else float(scipy.special.betaincinv(count, n - count + 1, tail))
+    high = 1.0 if count == n else float(scipy.special.betaincinv(count + 1, n - count, 1 - tail))
     return low, high
 
 

@@ -29,6 +29,8 @@ def above_others(found: pd.DataFrame, folder: SweepFolder) -> dict[tuple[str, st
     best: dict[tuple[str, str], int] = {}
     for target in dict.fromkeys(one.target for one in settings):
         own = {i: one for i, one in enumerate(settings) if one.target == target and one.selection["split"] != "test"}
+        if len(own) < 2:  # one alone is above none, and its runs' predictions need not be read
+            continue
         try:
             tested = estimates_on_test({str(i): [folder.run(run) for run in one.runs] for i, one in own.items()})
         except AqaError:

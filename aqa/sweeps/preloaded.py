@@ -4,6 +4,7 @@ What cannot be imported is left to the run that needs it, which fails and says w
 """
 
 import contextlib
+import gc
 import importlib
 
 from aqa.sweeps.workers import PRELOADED
@@ -11,3 +12,4 @@ from aqa.sweeps.workers import PRELOADED
 for name in PRELOADED:
     with contextlib.suppress(Exception):
         importlib.import_module(name)
+gc.freeze()  # what is imported stays, here and in what is forked, and need not be looked through for garbage

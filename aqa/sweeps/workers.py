@@ -6,8 +6,8 @@ import gc
 import multiprocessing
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
+from multiprocessing.connection import wait
 from typing import Any
 
 from aqa.errors import AqaError
@@ -15,7 +15,7 @@ from aqa.system.signals import away_from_terminal, stop_here_if_asked, stopped_b
 
 POLL = 0.2
 #: What a process of a sweep or search imports before its first run is done.
-PRELOADED = ["aqa.sweeps.local", "aqa.runs.run", "aqa.runs.figures", "pandas", "scipy.stats"]
+PRELOADED = ["aqa.sweeps.local", "aqa.runs.run", "aqa.runs.figures", "pandas", "scipy.special"]
 
 
 def import_once() -> None:
@@ -66,8 +66,8 @@ def keep_at_work(
     try:
         for number in range(jobs if most is None else min(jobs, most)):
             hire(number)
-        while any(worker.is_alive() for worker in workers.values()):
-            time.sleep(POLL)
+        while alive := [worker.sentinel for worker in workers.values() if worker.is_alive()]:
+            wait(alive, POLL)
             stop_here_if_asked()
             on_change()
             for number, worker in list(workers.items()):

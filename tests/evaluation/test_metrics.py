@@ -52,7 +52,21 @@ def test_correlations_agree_with_scipy(rows):
         assert math.isnan(kendall(x, y))
     else:
         assert srcc(x, y) == pytest.approx(stats.spearmanr(x, y)[0], abs=1e-12)
-        assert kendall(x, y) == pytest.approx(stats.kendalltau(x, y)[0], abs=1e-12)
+        assert kendall(x, y) == stats.kendalltau(x, y)[0]
+
+
+@pytest.mark.parametrize("n", [3, 64, 65, 600, 3000])
+@pytest.mark.parametrize("values", [2, 7, 1000, None])
+def test_kendall_is_that_of_scipy_to_the_last_bit_however_many_are_tied(n, values):
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal(n)
+    y = x + rng.standard_normal(n)
+    if values is not None:
+        x, y = (np.floor(values * stats.norm.cdf(each)) for each in (x, y))
+        x[:2], y[:2] = (0, 1), (1, 0)  # neither is constant
+    assert kendall(x, y) == stats.kendalltau(x, y)[0]
+    assert kendall(x, x) == pytest.approx(1)
+    assert kendall(x, -x) == pytest.approx(-1)
 
 
 @given(pairs)

@@ -117,3 +117,13 @@ def test_settings_that_were_tested_on_different_videos_are_not_compared(swept):
     table["label"] += 1.0
     table.to_csv(path, index=False)
     assert above_others(result.numbers, folder) == {}
+
+
+def test_a_setting_alone_is_compared_with_none_and_its_predictions_are_not_read(swept):
+    result = aqa.sweep("s.yaml")
+    folder = SweepFolder(swept / "runs" / "s")
+    for name in result.states:
+        (folder.run(name) / "predictions.csv").unlink()
+    alone = result.numbers[result.numbers["model.alphas"] == result.numbers["model.alphas"].iloc[0]]
+    assert alone["seed"].nunique() > 1
+    assert above_others(alone, folder) == {}

@@ -27,6 +27,7 @@ if __name__ == "__main__":
     os.environ.pop("UNSET")
     os.mkdir("later")
     os.chdir("later")
+    workers.POLL = 600  # that a process has ended is known at once, not when it is next asked for
     workers.keep_at_work(1, work, (sys.argv[2],), lambda: True, print)
 """
 
@@ -37,7 +38,9 @@ def test_a_process_begins_as_its_parent_is_when_it_starts_it(tmp_path, how, back
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [sys.executable, "program.py", how, str(tmp_path / "found.json")]
     environment = {**os.environ, "UNSET": "before it was started", "MPLBACKEND": backend}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
     assert (done.returncode, done.stderr) == (0, "")
     set_, unset, folder, known, arguments = json.loads((tmp_path / "found.json").read_text())
     assert (set_, unset, folder) == ("after it was started", None, str(tmp_path / "later"))

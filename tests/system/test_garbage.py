@@ -1,6 +1,8 @@
 """Garbage is looked for again after a block without, as it was before it."""
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
@@ -26,3 +28,19 @@ def test_collection_is_as_it_was_after_a_block_and_after_an_error_in_it(enabled,
     with pytest.raises(ValueError, match="in it"), uncollected():
         raise ValueError("in it")
     assert gc.isenabled() == enabled
+
+
+LOOKED_THROUGH = """
+import atexit, gc
+from aqa.system.garbage import end_uncollected
+gc.disable()
+atexit.register(lambda: print(len(gc.get_objects()) < 10))  # after what is registered later
+end_uncollected()
+end_uncollected()
+print(len(gc.get_objects()) < 10)
+"""
+
+
+def test_a_program_of_ours_ends_without_a_look_at_what_is_left():
+    done = subprocess.run([sys.executable, "-c", LOOKED_THROUGH], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
