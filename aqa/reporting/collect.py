@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,18 +110,21 @@ class ModelRuns:
 
 
 def find_runs(
-    paths: Sequence[str | os.PathLike[str]], executor: Executor | None = None
+    paths: Sequence[str | os.PathLike[str]],
+    executor: Executor | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[list[FinishedRun], list[str]]:
     """The finished runs in some folders, each a run's or one with runs below it, and notes on what was left out.
 
-    executor: what reads them, where they are many. AqaError for a folder without any finished run.
+    executor: what reads them, where they are many; meanwhile: what is done while it does. AqaError for a folder without
+    any finished run.
     """
     runs: dict[Path, FinishedRun] = {}
     notes: list[str] = []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            raise AqaError(f"no folder at {path}")
-        below = _read_runs(list(run_folders(path)), executor or ThisProcess())
+    begun = [(path, _begin_reading(path, executor or ThisProcess())) for path in map(Path, paths)]
+    meanwhile()
+    for path, reading in begun:
+        below = {folder: run for part in reading for folder, run in part.result().items()}
         finished = {folder: run for folder, run in below.items() if isinstance(run, FinishedRun)}
         unread = [f"{folder}: {why}" for folder, why in below.items() if isinstance(why, str)]
         unread += [f"{error}: a run that failed, left out" for error in sorted(path.glob(f"{ERRORS}/*.txt"))]
@@ -131,6 +134,19 @@ def find_runs(
             runs.setdefault(folder.resolve(), run)
         notes += [note for note in unread if note not in notes]
     return list(runs.values()), notes
+
+
+def _begin_reading(path: Path, executor: Executor) -> list[Future[dict[Path, FinishedRun | str | None]]]:
+    if not path.is_dir():
+        raise AqaError(f"no folder at {path}")
+    folders = list(run_folders(path))
+    parts = [folders[start : start + RUNS_AT_ONCE] for start in range(0, len(folders), RUNS_AT_ONCE)]
+    return [executor.submit(_read_runs, part) for part in parts]
+
+
+def _read_runs(folders: Sequence[Path]) -> dict[Path, FinishedRun | str | None]:
+    """What `_read_run` makes of each folder."""
+    return {folder: _read_run(folder) for folder in folders}
 
 
 def run_folders(path: Path) -> Iterator[Path]:
@@ -146,21 +162,6 @@ def run_folders(path: Path) -> Iterator[Path]:
         if CONFIG in files:
             inner.clear()
             yield Path(folder)
-
-
-def _read_runs(folders: Sequence[Path], executor: Executor) -> dict[Path, FinishedRun | str | None]:
-    """What `_read_run` makes of each folder."""
-    parts = [folders[start : start + RUNS_AT_ONCE] for start in range(0, len(folders), RUNS_AT_ONCE)]
-    read = [executor.submit(_read_several, part) for part in parts]
-    return {
-        folder: run
-        for part, found in zip(parts, read, strict=True)
-        for folder, run in zip(part, found.result(), strict=True)
-    }
-
-
-def _read_several(folders: Sequence[Path]) -> list[FinishedRun | str | None]:
-    return [_read_run(folder) for folder in folders]
 
 
 def _read_run(path: Path) -> FinishedRun | str | None:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import joblib
@@ -37,7 +38,8 @@ def processes(runs: int) -> Iterator[Executor]:
     """As many processes as there are cores, of use for so many runs; this process alone for few.
 
     They have what this one has imported, where they can be forked from it: on Linux, unless it has other threads. They
-    end with the block, at once where it is left by an error. AqaError where one of them is killed.
+    end with the block; where it is left by an error, when they have done what they have begun: one that is killed while
+    it hands over a result would be waited for without end. AqaError where one of them is killed from outside.
     """
     count = min(joblib.cpu_count(), max(1, runs // RUNS_EACH))
     if count == 1:
@@ -46,20 +48,20 @@ def processes(runs: int) -> Iterator[Executor]:
     if sys.platform == "linux" and threading.active_count() == 1:
         forked = multiprocessing.get_context("fork")
         executor: Executor = ProcessPoolExecutor(count, mp_context=forked, initializer=_begin)
+        break_off: Callable[[], None] = partial(executor.shutdown, cancel_futures=True)
     else:
-        executor = loky.ProcessPoolExecutor(count)
-    before = multiprocessing.active_children()
+        beside = loky.ProcessPoolExecutor(count)
+        executor, break_off = beside, partial(beside.shutdown, kill_workers=True)
     try:
         with away_from_terminal():
             executor.submit(_nothing)  # starts them all
         yield executor
-        executor.shutdown()
     except BrokenExecutor:
         raise AqaError("a process of the report was ended from outside; memory may have run out") from None
-    finally:
-        for child in set(multiprocessing.active_children()) - set(before):
-            child.terminate()
-        executor.shutdown()
+    except BaseException:
+        break_off()
+        raise
+    executor.shutdown()
 
 
 def _begin() -> None:

@@ -150,7 +150,7 @@ def stopped_by_parent() -> Iterator[None]:
     """
     for number in FROM_TERMINAL:
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_outlive_nobody, daemon=True).start()
+    threading.Thread(target=_outlive_nobody, args=(partial(os.kill, os.getpid(), signal.SIGTERM),), daemon=True).start()
     try:
         with stoppable([signal.SIGTERM], hurried=False):
             if hasattr(signal, "pthread_sigmask"):  # not on Windows; what it was forked from may have blocked it
@@ -161,15 +161,14 @@ def stopped_by_parent() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """In a child process with nothing to save: SIGTERM or the parent's death ends it; a terminal's signals do not."""
-    for number in FROM_TERMINAL:
+    """In a child process with nothing to save: the parent's death ends it, and signals are the parent's."""
+    for number in RAISED:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_outlive_nobody, daemon=True).start()
+    threading.Thread(target=_outlive_nobody, args=(lambda: os._exit(128 + signal.SIGTERM),), daemon=True).start()
 
 
-def _outlive_nobody() -> None:
+def _outlive_nobody(end: Callable[[], object]) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
+        end()

@@ -68,14 +68,19 @@ def _end():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_work_that_was_begun_is_not_waited_for_where_the_block_is_left(two, threads):
+# A thread of loky may look for what was just taken from it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_work_that_was_not_begun_is_not_done_where_the_block_is_left(two, threads):
     def leave():
         with processes(2) as executor:
-            executor.submit(time.sleep, 600)
+            for _ in range(6):
+                executor.submit(time.sleep, 0.2)
+            for _ in range(8):
+                executor.submit(time.sleep, 600)
             raise KeyboardInterrupt
 
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         leave()
     assert not multiprocessing.active_children()
-    assert time.monotonic() - begun < 300  # not for as long as what was begun takes
+    assert time.monotonic() - begun < 300
