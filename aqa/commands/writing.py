@@ -24,7 +24,7 @@ def report(
         Path | None, typer.Option(help="A YAML file of results that others report, shown beside yours.")
     ] = None,
     title: Annotated[str, typer.Option(help="The title of the page.")] = "Scores with missing modalities",
-    pdf: Annotated[bool, typer.Option(help="Figures as PDF too, for LaTeX; without, a third less to do.")] = True,
+    pdf: Annotated[bool, typer.Option(help="Figures as PDF too, for LaTeX: a fifth of the work.")] = True,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a report of finished runs. It has a page, tables for papers, statistics and figures."""

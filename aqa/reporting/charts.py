@@ -6,16 +6,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from markupsafe import escape
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
+from aqa.drawing.boxes import corners_of, weight_colours, write_weights
 from aqa.drawing.frames import ends_of
 from aqa.drawing.panels import Panels, empty
 from aqa.drawing.words import Words
@@ -275,27 +274,17 @@ def router_weights(section: ReportSection) -> Drawing | None:
                 start = left + place * block
                 weights = row.router.get(name, np.full((streams, streams), np.nan))
                 cells += [
-                    (start + j * cell, top - i * cell, weight)
+                    (start + j * cell, top - (i + 1) * cell, cell, cell, weight)
                     for (i, j), weight in np.ndenumerate(weights)
                     if not np.isnan(weight)
                 ]
                 for j, column in enumerate(initials(section.modalities)):
                     names.add(start + (j + 0.5) * cell, bottom - 0.1, column)
                 axes.text(start + streams * cell / 2, top + 0.08, name, ha="center", fontsize=8, weight="bold")
-        _heat_map(axes, cells, cell)
+        write_weights(axes, cells, 7)
+        axes.add_collection(weight_colours(cells), autolim=False)
         axes.text((size[0] + left - 0.15) / 2, bottom - 0.27, "expert", fontsize=7, ha="center")
         return finished(figure, "router", *_key(section))
-
-
-def _heat_map(axes: Axes, cells: Sequence[tuple[float, float, float]], size: float) -> None:
-    """Square cells of a size in inches, each by its upper left corner and its weight, which is written in it."""
-    dark, light = (Words(axes, fontsize=7, color=ink) for ink in ("black", "white"))
-    for x, y, weight in cells:
-        (light if weight > 0.6 else dark).add(x + size / 2, y - size / 2, f"{weight:.2f}")
-    square = size * np.array([(0, 0), (0, -1), (1, -1), (1, 0)])
-    corners = np.reshape([cell[:2] for cell in cells], (-1, 1, 2)) + square
-    colours = matplotlib.colormaps["Blues"]([weight for _, _, weight in cells])
-    axes.add_collection(PolyCollection(list(corners), facecolors=colours, linewidths=0), autolim=False)
 
 
 def critical_difference(ranking: Ranking, title: str) -> Drawing:
@@ -364,8 +353,7 @@ def _bars(axes: Axes, places: Sequence[float], heights: Sequence[float], width: 
     """Bars of one colour from nothing to their heights, all of them one to matplotlib."""
     tops, middles = np.asarray(heights, dtype=np.float64), np.asarray(places, dtype=np.float64)
     tops, middles = tops[~np.isnan(tops)], middles[~np.isnan(tops)]
-    left, right, feet = middles - width / 2, middles + width / 2, np.zeros(len(tops))
-    corners = np.stack([(left, feet), (left, tops), (right, tops), (right, feet)]).transpose(2, 0, 1)  # (bars, 4, 2)
+    corners = corners_of(middles - width / 2, 0.0, middles + width / 2, tops)
     bars = PathPatch(Path.make_compound_path_from_polys(corners), **of)
     bars.sticky_edges.y.append(0)  # as of `axes.bar`: no margin below bars that all go up
     axes.add_artist(bars)

@@ -109,21 +109,31 @@ class ModelRuns:
         return {"metric": "", "pattern": "", **known}
 
 
-def find_runs(
-    paths: Sequence[str | os.PathLike[str]],
-    executor: Executor | None = None,
-    meanwhile: Callable[[], object] = lambda: None,
-) -> tuple[list[FinishedRun], list[str]]:
+def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[FinishedRun], list[str]]:
     """The finished runs in some folders, each a run's or one with runs below it, and notes on what was left out.
 
-    executor: what reads them, where they are many; meanwhile: what is done while it does. AqaError for a folder without
-    any finished run.
+    AqaError for a folder without any finished run.
     """
+    return read_runs(folders_of(paths), ThisProcess())
+
+
+def folders_of(paths: Sequence[str | os.PathLike[str]]) -> dict[Path, list[Path]]:
+    """What may be runs in each of some folders; AqaError where there is no folder."""
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise AqaError(f"no folder at {path}")
+    return {path: list(run_folders(path)) for path in map(Path, paths)}
+
+
+def read_runs(
+    folders: Mapping[Path, Sequence[Path]], executor: Executor, meanwhile: Callable[[], object] = lambda: None
+) -> tuple[list[FinishedRun], list[str]]:
+    """What `find_runs` says, of folders that are known; meanwhile: what is done while they are read."""
     runs: dict[Path, FinishedRun] = {}
     notes: list[str] = []
-    begun = [(path, _begin_reading(path, executor or ThisProcess())) for path in map(Path, paths)]
+    begun = {path: _begin_reading(inside, executor) for path, inside in folders.items()}
     meanwhile()
-    for path, reading in begun:
+    for path, reading in begun.items():
         below = {folder: run for part in reading for folder, run in part.result().items()}
         finished = {folder: run for folder, run in below.items() if isinstance(run, FinishedRun)}
         unread = [f"{folder}: {why}" for folder, why in below.items() if isinstance(why, str)]
@@ -136,10 +146,7 @@ def find_runs(
     return list(runs.values()), notes
 
 
-def _begin_reading(path: Path, executor: Executor) -> list[Future[dict[Path, FinishedRun | str | None]]]:
-    if not path.is_dir():
-        raise AqaError(f"no folder at {path}")
-    folders = list(run_folders(path))
+def _begin_reading(folders: Sequence[Path], executor: Executor) -> list[Future[dict[Path, FinishedRun | str | None]]]:
     parts = [folders[start : start + RUNS_AT_ONCE] for start in range(0, len(folders), RUNS_AT_ONCE)]
     return [executor.submit(_read_runs, part) for part in parts]
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from aqa.reporting.collect import find_runs, run_folders
+from aqa.reporting.collect import folders_of, read_runs
 from aqa.reporting.processes import processes
 from aqa.reporting.published import published_rows
 from aqa.runs.folder import changes_of_stores
@@ -37,9 +37,10 @@ def report(
     out = Path(out)
     refuse_existing_together(out, (PAGE, MARKDOWN, LATEX, ALL_TARGETS, CSV, FIGURES), overwrite)
     known = [*published_rows(), *(published_rows(published) if published is not None else [])]
-    count = sum(1 for path in runs for _ in run_folders(Path(path)))
+    folders = folders_of(runs)
+    count = sum(map(len, folders.values()))
     with processes(count) as executor:
-        found, left_out = find_runs(runs, executor, meanwhile=_import_all)
+        found, left_out = read_runs(folders, executor, meanwhile=_import_all)
     changes = changes_of_stores((run.folder, run.origin) for run in found)
     for line in changes:
         say(line)

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
+from aqa.drawing.boxes import WeightCell, corners_of, weight_colours, write_weights
 from aqa.drawing.frames import (
     LETTER,
     LINE,
@@ -169,9 +169,8 @@ def _by_pattern(names: Sequence[Sequence[str]], y: Ends, label: str) -> Frame:
 
 def _bars(frame: Frame, places: Sequence[int], heights: Sequence[float], colours: Sequence[str]) -> None:
     """Bars from nothing to their heights, behind all else."""
-    left, tops = np.array(places) - 0.35, np.array(heights)
-    feet = np.zeros(len(tops))
-    corners = np.stack([(left, feet), (left, tops), (left + 0.7, tops), (left + 0.7, feet)]).transpose(2, 0, 1)
+    left = np.array(places) - 0.35
+    corners = corners_of(left, 0.0, left + 0.7, heights)
     frame.add(PolyCollection(list(corners), facecolors=colours, linewidths=0, zorder=0.5))
 
 
@@ -330,26 +329,23 @@ def router_weights(weights: Mapping[str, NDArray[np.float64]], modalities: Seque
     figure = Figure(figsize=(end + 1.0, top + ROW))
     titles, streams = Words(figure, up=0, fontsize=SMALL), Words(figure, ha="right", fontsize=size)
     experts = Words(figure, ha="right", fontsize=size, rotation=math.degrees(turned))
-    dark, light = (Words(figure, fontsize=size, color=ink) for ink in ("black", "white"))
     cells: list[WeightCell] = []
     for start, name in zip(blocks, shown, strict=True):
         titles.add(start + cell * count / 2, top + 0.08, fitted(name, SMALL, cell * (count + 1) - EDGE))
         for (stream, expert), weight in np.ndenumerate(weights[name]):
             x, y = start + cell * expert, top - cell * (stream + 1)
             cells.append((x, y, cell, cell, weight))
-            (light if weight > 0.6 else dark).add(x + cell / 2, y + cell / 2, f"{weight:.2f}")
         for expert, text in enumerate(named):
             experts.add(start + cell * (expert + 0.5), below - PAD, text)
     for stream, text in enumerate(named):
         streams.add(left - PAD, top - cell * (stream + 0.5), text)
     _word(figure, EDGE + 0.05, (below + top) / 2, "stream", SMALL, rotation=90)
     _word(figure, (left + end) / 2, EDGE, "expert", SMALL, up=0)
+    write_weights(figure, cells, size)
     cells += _scale(figure, end + 0.25, below, top - below)
-    _fill(figure, cells)
+    # Without seams between them.
+    figure.add_artist(weight_colours(cells, antialiaseds=False, transform=figure.dpi_scale_trans))
     save(figure, path)
-
-
-WeightCell = tuple[float, float, float, float, float]  # left, bottom, width and height in inches; the weight
 
 
 def _scale(figure: Figure, left: float, bottom: float, height: float) -> list[WeightCell]:
@@ -361,14 +357,3 @@ def _scale(figure: Figure, left: float, bottom: float, height: float) -> list[We
     text = fitted("router weight of the expert", 7, bottom + height)
     _word(figure, left + 0.55, max(middle, width_of(text, 7) / 2 + EDGE), text, 7, rotation=90)
     return [(left, bottom + height * i / steps, 0.1, height / steps, (i + 0.5) / steps) for i in range(steps)]
-
-
-def _fill(figure: Figure, cells: Sequence[WeightCell]) -> None:
-    """Draw cells in the colour of their weight, without seams between them."""
-    left, bottom, width, height, weight = np.array(cells).T
-    right, top = left + width, bottom + height
-    corners = np.stack([(left, bottom), (left, top), (right, top), (right, bottom)]).transpose(2, 0, 1)
-    colours = matplotlib.colormaps["Blues"](weight)
-    drawn = PolyCollection(list(corners), facecolors=colours, linewidths=0, antialiaseds=False)
-    drawn.set_transform(figure.dpi_scale_trans)
-    figure.add_artist(drawn)
