@@ -37,7 +37,7 @@ PARTS = {
     "loading": ["aqa.runs.run.load", "aqa.runs.run.prepare"],
     "predictions.csv": ["aqa.runs.run.save_predictions"],
     "wandb: beginning": ["aqa.runs.tracking._init"],
-    "wandb: sending files": ["aqa.runs.tracking._send_files"],
+    "wandb: sending files": ["aqa.runs.tracking.send_files"],
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import shlex
 import ssl
 import threading
@@ -19,8 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from aqa.config.schema import TrackingConfig
 from aqa.errors import AqaError, first_line
-from aqa.runs.folder import CHECKPOINT, FIGURES, PREDICTIONS
-from aqa.runs.predictions import read_table
+from aqa.runs.tracked_files import lists_packages, send_files, send_packages
 from aqa.system.saying import Say
 
 # Seconds that a run may wait for a server: for any sign of it, for it to take the run, and for what is still to be sent
@@ -75,7 +73,7 @@ class Wandb:
             f"test/{pattern}/{name}": value for pattern, found in scores.items() for name, value in found.items()
         }
         self._tell(lambda run: run.summary.update({**summary, "selection": metrics["selection"]}))
-        self._tell(lambda run: _send_files(run, folder), waits=True)
+        self._tell(lambda run: send_files(run, folder), waits=True)
 
     def finish(self) -> None:
         """Send what is still to be sent, for as long as patience lasts."""
@@ -112,28 +110,6 @@ class Wandb:
     def _leave_out(self, error: Exception) -> None:
         self.broken = True
         self.say(f"Weights & Biases is left out from here on: {first_line(error)}")
-
-
-def _send_files(run: Any, folder: Path) -> None:
-    import wandb
-
-    media = {f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted((folder / FIGURES).glob("*.png"))}
-    run.log({**media, "predictions": _predictions(folder)})
-    if not (folder / CHECKPOINT).is_file():  # of a cross-validation: its folds have theirs
-        return
-    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", run.name or "run"), type="model")
-    artifact.add_file(str(folder / CHECKPOINT))
-    run.log_artifact(artifact)
-
-
-def _predictions(folder: Path) -> Any:
-    """predictions.csv as a table of wandb, which takes ten times as long where it has to guess the columns' types."""
-    import wandb
-
-    table = read_table(folder / PREDICTIONS)
-    types: Any = [float if table[name].dtype == float else str for name in table]
-    rows: list[Any] = [list(row) for row in zip(*(table[name].tolist() for name in table), strict=True)]
-    return wandb.Table(columns=[str(name) for name in table], data=rows, dtype=types, optional=False)
 
 
 def _in_time(what: Callable[[], object]) -> None:
@@ -255,6 +231,7 @@ def _init(
 ) -> Any:
     import wandb
 
+    ours = lists_packages()
     run = wandb.init(
         mode=mode,  # type: ignore[arg-type]
         id=run_id,
@@ -272,8 +249,11 @@ def _init(
             init_timeout=PATIENCE_AT_START,
             login_timeout=PATIENCE_AT_START,
             finish_timeout=PATIENCE_AT_END,
+            **({"x_save_requirements": False} if ours else {}),
         ),
     )
+    if ours:
+        send_packages(run)
     if "select" in config:  # the summary is the best value, by which a sweep of Weights & Biases goes
         metric = config["select"]["metric"]
         run.define_metric(f"{config['select']['split']}_{metric}", summary="min" if metric == "mse" else "max")

@@ -13,6 +13,7 @@ import pytest
 import aqa
 from aqa.config.schema import TrackingConfig
 from aqa.errors import AqaError
+from aqa.runs.tracked_files import predictions_table
 from aqa.runs.tracking import Wandb, gives_a_sign, require_wandb, tracked
 from aqa.store.synthetic import make_synthetic
 from stress.wandb_server import HANGS, Server
@@ -107,7 +108,7 @@ def test_wandb_reads_every_number_back_from_what_an_offline_run_leaves(config, s
 
 
 def test_wandb_reads_the_predictions_the_figures_and_the_checkpoint_back(config, sync, figures, tmp_path):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     result = aqa.run(config, [f"output={tmp_path}/drawn"])
     server = sync(result.folder)
     step = server.lines["wandb-history.jsonl"][-1]
@@ -115,15 +116,26 @@ def test_wandb_reads_the_predictions_the_figures_and_the_checkpoint_back(config,
     table = json.loads(server.files[step["predictions"]["path"]])
     predictions = pd.read_csv(result.folder / "predictions.csv", dtype={"id": str})
     pd.testing.assert_frame_equal(pd.DataFrame(table["data"], columns=table["columns"]), predictions)
+    whole = predictions_table(result.folder / "predictions.csv").to_json(wandb.Artifact("predictions", "table"))
+    assert server.artifacts["run_table"] == manifest(
+        "predictions.table.json", json.dumps(whole, sort_keys=True).encode()
+    )
 
     drawn = sorted((result.folder / "figures").glob("*.png"))
     assert drawn
     for figure in drawn:
         assert server.files[step[f"figures/{figure.stem}"]["path"]] == figure.read_bytes()
 
-    digest = base64.b64encode(hashlib.md5((result.folder / "checkpoint.pt").read_bytes()).digest()).decode()
-    manifest = f"wandb-artifact-manifest-v1\ncheckpoint.pt:{digest}\n"  # by which artifacts are told apart
-    assert server.artifacts["model"] == hashlib.md5(manifest.encode()).hexdigest()
+    assert server.artifacts["model"] == manifest("checkpoint.pt", (result.folder / "checkpoint.pt").read_bytes())
+
+    packages = [f"{each.key}=={each.version}" for each in wandb.util.working_set()]
+    assert server.files["requirements.txt"].decode().splitlines() == packages
+
+
+def manifest(name, content):
+    """The digest of an artifact of one file, by which a server tells artifacts apart."""
+    digest = base64.b64encode(hashlib.md5(content).digest()).decode()
+    return hashlib.md5(f"wandb-artifact-manifest-v1\n{name}:{digest}\n".encode()).hexdigest()
 
 
 def test_a_cross_validation_is_a_run_of_its_own_beside_its_folds(config, sync, figures, tmp_path):
