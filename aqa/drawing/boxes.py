@@ -7,7 +7,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
@@ -33,8 +32,8 @@ def weight_colours(cells: Sequence[WeightCell], **of: Any) -> PolyCollection:
     return PolyCollection(list(corners), facecolors=matplotlib.colormaps["Blues"](weight), linewidths=0, **of)
 
 
-def write_weights(owner: Figure | Axes, cells: Sequence[WeightCell], size: float) -> None:
+def write_weights(figure: Figure, cells: Sequence[WeightCell], size: float) -> None:
     """Write each weight into its cell, in an ink that is seen on its colour."""
-    dark, light = (Words(owner, fontsize=size, color=ink) for ink in ("black", "white"))
+    dark, light = (Words(figure, fontsize=size, color=ink) for ink in ("black", "white"))
     for left, bottom, width, height, weight in cells:
         (light if weight > DARK else dark).add(left + width / 2, bottom + height / 2, f"{weight:.2f}")

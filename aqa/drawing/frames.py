@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Affine2D, Bbox, Transform, TransformedBbox
+from matplotlib.transforms import Affine2D, Bbox, IdentityTransform, Transform, TransformedBbox
 from numpy.typing import ArrayLike, NDArray
 
-from aqa.drawing.words import Words, width_of
+from aqa.drawing.words import Words, fitted, width_of, word
 
 TICK, PAD = 0.05, 0.1  # inches: how long, and how far its label is from the axis
 MARGIN = 0.05  # of an axis, beyond what is drawn
@@ -25,7 +26,12 @@ BETWEEN, OVERHANG = 0.06, 0.12  # inches between numbers below an axis, and of o
 MINUS = "\N{MINUS SIGN}"
 LETTER = 0.0102  # inches that a capital letter is high, a point of its size
 LINE = 0.15  # inches from one entry of a key to the next
-SIGN, EDGE = 0.25, 0.1  # inches that the sign of an entry is long, and around a key
+SIGN = 0.25  # inches that the sign of an entry is long
+EDGE, ROW = 0.1, 0.3  # inches beside all and around a key, and for a line of words
+UPRIGHT = EDGE + 0.07  # inches from the left to the middle of an upright name
+
+DOT = Path.circle(radius=0.5)
+FLAT: dict[str, Any] = {"linewidths": 0, "edgecolors": "face"}  # so that dots of one colour are drawn at once
 
 Ends = tuple[float, float]
 
@@ -79,9 +85,28 @@ class Frame:
         artist.set(transform=self.to_inches() + whole, clip_box=TransformedBbox(self.box, whole))
         self.figure.add_artist(artist)
 
-    def line(self, x: ArrayLike, y: ArrayLike, **of: Any) -> None:
+    def line(self, x: ArrayLike, y: ArrayLike, **of: Any) -> Line2D:
         """Draw a line or marks; of: what a `Line2D` is given."""
-        self.add(Line2D(np.asarray(x), np.asarray(y), **of))
+        drawn = Line2D(np.asarray(x), np.asarray(y), **of)
+        self.add(drawn)
+        return drawn
+
+    def dots(self, x: ArrayLike, y: ArrayLike, size: float, **of: Any) -> PathCollection:
+        """Draw dots, each of which may have a colour or a link; size: points across; of: as a `PathCollection`."""
+        places = self.to_inches().transform(np.column_stack([x, y]))
+        whole = self.figure.dpi_scale_trans
+        drawn = PathCollection([DOT], [size**2], offsets=places, offset_transform=whole, **FLAT, **of)
+        drawn.set(transform=IdentityTransform(), clip_box=TransformedBbox(self.box, whole))
+        self.figure.add_artist(drawn)
+        return drawn
+
+    def name_upright(self, left: float, text: str, size: float) -> None:
+        """Name the y axis, left inches from the left of the figure, beside its middle where there is room."""
+        height = float(self.figure.get_figheight())
+        text = fitted(text, size, height - 2 * EDGE)
+        half = width_of(text, size) / 2 + EDGE
+        middle = min(max(self.middle[1], half), height - half)
+        word(self.figure, left + UPRIGHT, middle, text, size, rotation=90)
 
     def key(self, entries: Sequence[tuple[Mapping[str, Any], str]], size: float, seen: ArrayLike = ()) -> None:
         """Say what lines and marks are, where the fewest places of what is drawn would be hidden.
@@ -111,17 +136,27 @@ class Frame:
             names.add(left + SIGN + 0.1, middle, name)
 
 
+def strokes(figure: Figure, lines: Sequence[Sequence[tuple[float, float]]], color: str, linewidth: float) -> None:
+    """Draw lines as one, each by the places in inches that it joins."""
+    whole = Path.make_compound_path(*map(Path, lines))
+    style = {"facecolor": "none", "edgecolor": color, "linewidth": linewidth, "capstyle": "butt"}
+    figure.add_artist(PathPatch(whole, transform=figure.dpi_scale_trans, **style))
+
+
 def outline(frames: Sequence[Frame], x: Sequence[float], y: Sequence[float], color: str = "black") -> None:
     """Draw the axes of frames that have the same, with their ticks."""
-    strokes = []
+    lines = []
     for frame in frames:
         left, bottom = frame.left, frame.bottom
-        strokes.append([(left, frame.top), (left, bottom), (frame.right, bottom)])
-        strokes += [[(frame.across(value), bottom), (frame.across(value), bottom - TICK)] for value in x]
-        strokes += [[(left, frame.up(value)), (left - TICK, frame.up(value))] for value in y]
-    whole, figure = Path.make_compound_path(*map(Path, strokes)), frames[0].figure
-    patch = PathPatch(whole, facecolor="none", edgecolor=color, linewidth=0.8, transform=figure.dpi_scale_trans)
-    figure.add_artist(patch)
+        lines.append([(left, frame.top), (left, bottom), (frame.right, bottom)])
+        lines += [[(frame.across(value), bottom), (frame.across(value), bottom - TICK)] for value in x]
+        lines += [[(left, frame.up(value)), (left - TICK, frame.up(value))] for value in y]
+    strokes(frames[0].figure, lines, color, 0.8)
+
+
+def room_beside(ticks: Mapping[float, str], size: float) -> float:
+    """Inches for the numbers beside an axis, and its name beside them."""
+    return EDGE + ROW + max((width_of(text, size) for text in ticks.values()), default=0.0) + PAD
 
 
 def numbers_beside(frames: Sequence[Frame], ticks: Mapping[float, str], size: float) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.path import Path
-from matplotlib.transforms import TransformedPath
 
 from aqa.drawing.frames import (
     LINE,
+    UPRIGHT,
     Ends,
     Frame,
     between,
@@ -23,24 +19,11 @@ from aqa.drawing.frames import (
     ticks_below,
     ticks_of,
 )
-from aqa.drawing.words import Words
+from aqa.drawing.words import Words, fitted, word
 
 IN_A_LINE = 4
 LEFT, ABOVE, GAP = 0.6, 0.1, 0.25  # inches beside and above all panels, and between them
 TITLE_SIZE = 8
-
-
-def empty(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure, and axes that cover it and are not drawn, whose units are inches."""
-    figure = Figure(figsize=(width, height))
-    return figure, _covering(figure)
-
-
-def _covering(figure: Figure) -> Axes:
-    width, height = figure.get_size_inches()
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height), autoscale_on=False)
-    axes.set_axis_off()
-    return axes
 
 
 class Panels:
@@ -68,17 +51,13 @@ class Panels:
             self.frames.append(Frame(self.figure, *corner, side - GAP, side - GAP, x, y))
         self.titles = Words(self.figure, up=0, fontsize=TITLE_SIZE)
 
-    @functools.cached_property
-    def axes(self) -> Axes:
-        """Axes over all panels, in inches, for what matplotlib draws in its own: with `inside`."""
-        return _covering(self.figure)
-
-    def inside(self, place: int) -> dict[str, Any]:
-        """What a panel's lines and dots are drawn with: as its axes say, and nothing beyond its edges."""
-        frame, whole = self.frames[place], self.axes.transData
-        edges = Path([(x, y) for x, y in frame.box.corners()[[0, 1, 3, 2, 0]]], closed=True)
-        # A box would give way to that of all panels.
-        return {"transform": frame.to_inches() + whole, "clip_path": TransformedPath(edges, whole)}
+    def names(self, below: str, beside: str, foot: float, size: float) -> None:
+        """Name the axes in the middle of all panels; foot: inches from the bottom to the foot of the lower name."""
+        first, last = self.frames[0], self.frames[-1]
+        middle = (first.left + self.frames[:IN_A_LINE][-1].right) / 2
+        below = fitted(below, size, 2 * (middle - first.left))
+        word(self.figure, middle, foot, below, size, up=0)
+        word(self.figure, UPRIGHT, (last.bottom + first.top) / 2, beside, size, rotation=90)
 
     def title(self, place: int, text: str) -> None:
         """Name a panel, in one line or more."""

@@ -8,7 +8,6 @@ import math
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backend_bases import GraphicsContextBase, RendererBase
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import to_rgba
@@ -40,6 +39,11 @@ def _letters(text: str, font: FontProperties) -> tuple[NDArray[np.float64], NDAr
     return np.reshape(places, (-1, 2)) * scale, np.asarray(codes, np.uint8)
 
 
+def word(figure: Figure, x: float, y: float, text: str, size: float, **of: Any) -> None:
+    """Write a text alone, by its middle; of: what `Words` are given."""
+    Words(figure, fontsize=size, **of).add(x, y, text)
+
+
 def width_of(text: str, size: float) -> float:
     """Inches that a text of a size in points takes."""
     return _extent(text, FontProperties(size=size))[0]
@@ -61,15 +65,15 @@ class Words(Text):
     A `Text` for each would take twice as long, and the heat maps of a report have thousands.
     """
 
-    def __init__(self, owner: Figure | Axes, up: float = 0.5, **of: Any):
+    def __init__(self, figure: Figure, up: float = 0.5, **of: Any):
         """up: what share of a text lies below its place: 0 where its letters stand on it, 0.5 in the middle, 1 above.
 
         of: what a `Text` is given; "ha" says where along the text its place is, and "rotation" turns it about it.
         """
         super().__init__(rotation_mode="anchor", transform=IdentityTransform(), **{"ha": "center", **of})
         self.shown: list[tuple[float, float, str]] = []
-        self.up, self.inches = up, owner.figure.dpi_scale_trans
-        owner.add_artist(self)
+        self.up, self.inches = up, figure.dpi_scale_trans
+        figure.add_artist(self)
 
     def add(self, x: float, y: float, text: str) -> None:
         """Show a text; x, y: its place in inches."""

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import escape
-from matplotlib.axes import Axes
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
-from matplotlib.path import Path
-from matplotlib.ticker import MaxNLocator
 
-from aqa.drawing.boxes import corners_of, weight_colours, write_weights
-from aqa.drawing.frames import ends_of
-from aqa.drawing.panels import Panels, empty
-from aqa.drawing.words import Words
+from aqa.drawing.boxes import WeightCell, weight_colours, write_weights
+from aqa.drawing.frames import (
+    EDGE,
+    Ends,
+    Frame,
+    ends_of,
+    numbers_below,
+    numbers_beside,
+    outline,
+    room_beside,
+    ticks_below,
+    ticks_of,
+)
+from aqa.drawing.marks import band, bars, levels, upright_lines
+from aqa.drawing.panels import Panels
+from aqa.drawing.places import NamedPlaces
+from aqa.drawing.words import Words, word
 from aqa.errors import printable
-from aqa.evaluation.comparison import Estimate, Ranking
+from aqa.evaluation.comparison import Estimate
 from aqa.evaluation.metrics import srcc
 from aqa.modalities import find_subset, initials
 from aqa.reporting.drawing import Drawing, finished, styled
@@ -34,56 +44,44 @@ INK = "#010203"  # what no figure uses otherwise: the page puts its own text col
 GREY, BEST = "#8a8a8a", "#c0392b"
 # Paul Tol's bright and muted schemes: told apart by the colour-blind, seen on light and on dark.
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ddaa33", "#44aa99", "#999933", "#bb5566")
-MOST_PANELS, MOST_ROUTERS = 8, 3
+NO_EDGE = {"edgecolor": "none"}
+MOST_PANELS, MOST_ROUTERS, MOST_TICKS = 8, 3, 9
+SIZE, BELOW = 9, 0.5  # points of words; inches for the numbers of an axis and its name
 LEVELS, SHARES = (0.385, 1.015), (0.35, 1.02)  # what the axes of reliability go from and to
 _DOT = re.compile(r'<a xlink:href="dot-(\d+)-(\d+)"[^>]*>')  # a dot that is to be linked, as matplotlib writes it
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,  # fonts that journals take, and whose text can be searched
     "text.parse_math": False,  # names come from files, and a dollar in one is a dollar
-    "font.size": 9,
     "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "figure.facecolor": "none",
-    "axes.facecolor": "none",
     "lines.markersize": 5.3,
-    "axes.titley": 1.0,  # else it is looked for among all ticks where it fits
 }
 
 
 def srcc_by_pattern(section: ReportSection, published: Sequence[PublishedRow]) -> Drawing:
     """Bars by pattern and model with their intervals; published numbers and the best possible as marks."""
-    columns, rows = section.columns, section.rows
-    width = 0.8 / len(rows)
+    columns = section.columns
+    reported = [other.by_column(section.modalities, columns) for other in published]
+    best = {x: section.ceiling[name] for x, name in enumerate(columns) if name in section.ceiling}
+    beside = [*best.values(), *(value for values in reported for value in values.values())]
+    bars = [{x: row.srcc[name] for x, name in enumerate(columns) if name in row.srcc} for row in section.rows]
     with styled(STYLE):
-        long = max(map(len, columns)) > 10
-        names = [*map(_name, rows), *(other.label for other in published), *["best possible"] * bool(section.ceiling)]
-        figure, axes = _axes(max(6.0, 0.16 * len(columns) * len(rows) + 2.5), names, below=1.1 if long else 0.35)
-        for i, row in enumerate(rows):
-            known = [(x, row.srcc[name]) for x, name in enumerate(columns) if name in row.srcc]
-            places = [x - 0.4 + (i + 0.5) * width for x, _ in known]
-            found = [estimate for _, estimate in known]
-            _bars(axes, places, _values(found), 0.92 * width, facecolor=_colour(i), label=_name(row), **_hatch(row))
-            _whiskers(axes, places, found)
-        for i, other in enumerate(published):
-            reported = other.by_column(section.modalities, columns)
-            places = [float(columns.index(name)) for name in reported]
-            label = other.label + (" †" if other.on_test else "")
-            axes.plot(places, list(reported.values()), "dPX*"[i % 4], color=INK, zorder=3, label=label)
-        best = [(x, section.ceiling[name]) for x, name in enumerate(columns) if name in section.ceiling]
-        if best:
-            _levels(axes, best, "best possible")
         shown = ["mean" if name == AVERAGE else name for name in columns]
-        axes.set_xticks(range(len(columns)), shown, rotation=40 if long else 0, ha="right" if long else "center")
-        axes.set_ylabel("SRCC, 95 % interval")
-        axes.axhline(0, color=INK, linewidth=0.8)
-        add_legend(axes)
-        return finished(figure, "patterns", *_key(section))
+        places = _places(shown, max(map(len, columns)) > 10)
+        names = [*map(_name, section.rows), *(other.label for other in published), *["best possible"] * bool(best)]
+        width = max(6.0, 0.16 * len(columns) * len(section.rows) + 2.5)
+        frame = _by_name(width, places, _ends_from_zero(bars, beside), "SRCC, 95 % interval", names)
+        entries = _bars_by_model(frame, list(enumerate(section.rows)), bars)
+        for i, (other, values) in enumerate(zip(published, reported, strict=True)):
+            style = {"marker": "dPX*"[i % 4], "color": INK, "zorder": 3}
+            at = [columns.index(name) for name in values]
+            marks = frame.line(at, list(values.values()), linestyle="none", **style)
+            entries.append((marks, other.label + (" †" if other.on_test else "")))
+        if best:
+            entries.append((levels(frame, best, color=BEST, linewidth=1.5), "best possible"))
+        add_legend(frame.figure, entries)
+        return finished(frame.figure, "patterns", *_key(section))
 
 
 def srcc_by_missing(section: ReportSection) -> Drawing | None:
@@ -92,18 +90,24 @@ def srcc_by_missing(section: ReportSection) -> Drawing | None:
     curves = [(i, row, curve) for i, row, curve in curves if len(curve) > 1]
     if not curves:
         return None
+    found = [estimate for _, _, curve in curves for _, estimate in curve]
+    x = ends_of([share for _, _, curve in curves for share, _ in curve])
+    y = ends_of(_values(found), [estimate.interval[:2] for estimate in found])
     with styled(STYLE):
-        figure, axes = _axes(6.0, [_name(row) for _, row, _ in curves])
+        legend = height_for([_name(row) for _, row, _ in curves])
+        frame, ticks = _frame(6.0, x, y, "SRCC, 95 % interval", legend + BELOW)
+        along = ticks_below(frame, SIZE, MOST_TICKS)
+        outline([frame], list(along), ticks, INK)
+        numbers_below([frame], along, SIZE)
+        word(frame.figure, frame.middle[0], legend + EDGE, "missing rate in testing (share of modalities)", SIZE, up=0)
+        entries = []
         for i, row, curve in curves:
-            shares, found = [share for share, _ in curve], [estimate for _, estimate in curve]
-            lows, highs = zip(*(estimate.interval[:2] for estimate in found), strict=True)
-            style = "--" if row.on_test else "-"
-            axes.plot(shares, _values(found), style, marker="o", markersize=4, color=_colour(i), label=_name(row))
-            axes.fill_between(shares, lows, highs, color=_colour(i), alpha=0.12, linewidth=0)
-        axes.set_xlabel("missing rate in testing (share of modalities)")
-        axes.set_ylabel("SRCC, 95 % interval")
-        add_legend(axes)
-        return finished(figure, "missing", *_key(section))
+            shares, estimates = [share for share, _ in curve], [estimate for _, estimate in curve]
+            lows, highs = zip(*(estimate.interval[:2] for estimate in estimates), strict=True)
+            band(frame, shares, lows, highs, _colour(i))
+            entries.append((frame.line(shares, _values(estimates), **_line(i, row, markersize=4)), _name(row)))
+        add_legend(frame.figure, entries)
+        return finished(frame.figure, "missing", *_key(section))
 
 
 def worth_of_modalities(section: ReportSection) -> Drawing | None:
@@ -111,21 +115,38 @@ def worth_of_modalities(section: ReportSection) -> Drawing | None:
     rows = [(i, row) for i, row in enumerate(section.rows) if row.worth]
     if not rows:
         return None
-    width = 0.8 / len(rows)
+    modalities = section.modalities
+    bars = [{x: row.worth[name] for x, name in enumerate(modalities) if name in row.worth} for _, row in rows]
     with styled(STYLE):
-        width_of_all = max(5.0, 0.3 * len(section.modalities) * len(rows) + 2)
-        figure, axes = _axes(width_of_all, [_name(row) for _, row in rows], below=0.35)
-        for place, (i, row) in enumerate(rows):
-            known = [(x, row.worth[name]) for x, name in enumerate(section.modalities) if name in row.worth]
-            places = [x - 0.4 + (place + 0.5) * width for x, _ in known]
-            found = [estimate for _, estimate in known]
-            _bars(axes, places, _values(found), 0.92 * width, facecolor=_colour(i), label=_name(row), **_hatch(row))
-            _whiskers(axes, places, found)
-        axes.set_xticks(range(len(section.modalities)), section.modalities)
-        axes.axhline(0, color=INK, linewidth=0.8)
-        axes.set_ylabel("SRCC lost without it")
-        add_legend(axes)
-        return finished(figure, "worth", *_key(section))
+        width = max(5.0, 0.3 * len(modalities) * len(rows) + 2)
+        places, names = _places(modalities, max(map(len, modalities)) > 14), [_name(row) for _, row in rows]
+        frame = _by_name(width, places, _ends_from_zero(bars), "SRCC lost without it", names)
+        add_legend(frame.figure, _bars_by_model(frame, rows, bars))
+        return finished(frame.figure, "worth", *_key(section))
+
+
+def _ends_from_zero(bars: Sequence[Mapping[int, Estimate]], beside: Sequence[float] = ()) -> Ends:
+    """What an axis goes from and to for bars with their intervals; no margin below bars that all go up."""
+    found = [estimate for own in bars for estimate in own.values()]
+    low, high = ends_of([0.0], _values(found), [estimate.interval[:2] for estimate in found], beside)
+    drawn = [*_values(found), *beside, *(estimate.interval[0] for estimate in found)]
+    return (low if min(drawn, default=0.0) < 0 else 0.0), high
+
+
+def _bars_by_model(
+    frame: Frame, rows: Sequence[tuple[int, Row]], bars_of: Sequence[Mapping[int, Estimate]]
+) -> list[tuple[Artist, str]]:
+    """Bars beside one another above each place, with their intervals; what each model's are, for the legend."""
+    width, entries = 0.8 / len(rows), list[tuple[Artist, str]]()
+    for place, ((i, row), known) in enumerate(zip(rows, bars_of, strict=True)):
+        middles = [x - 0.4 + (place + 0.5) * width for x in known]
+        estimates = list(known.values())
+        style = {"facecolor": _colour(i), **({"hatch": "///", "edgecolor": INK} if row.on_test else NO_EDGE)}
+        entries.append((bars(frame, middles, _values(estimates), 0.92 * width, **style), _name(row)))
+        ends = [estimate.interval[:2] for estimate in estimates]
+        upright_lines(frame, middles, ends, color=INK, linewidth=0.9)
+    frame.line(frame.x, [0, 0], color=INK, linewidth=0.8)
+    return entries
 
 
 def predicted_against_true(section: ReportSection) -> Drawing | None:
@@ -140,9 +161,9 @@ def predicted_against_true(section: ReportSection) -> Drawing | None:
         panels = Panels(len(rows), 2.4, 0.35, below=0.5, x=across, y=up)
         panels.frame(color=INK)
         for place, (i, row, shown) in enumerate(rows):
-            inside = panels.inside(place)
-            panels.axes.plot(ends, ends, color=GREY, linewidth=0.8, **inside)
-            dots = panels.axes.scatter(section.truth, shown, s=7, alpha=0.55, color=_colour(i), linewidths=0, **inside)
+            frame = panels.frames[place]
+            frame.line(ends, ends, color=GREY, linewidth=0.8)
+            dots = frame.dots(section.truth, shown, 2.65, alpha=0.55, facecolors=_colour(i))
             if row.explained is not None and row.explained.anchors:
                 dots.set_urls(
                     [f"dot-{i}-{n}" if row.explained.link(one) else None for n, one in enumerate(section.ids)]
@@ -150,8 +171,7 @@ def predicted_against_true(section: ReportSection) -> Drawing | None:
             scored = ~np.isnan(shown)
             value = number(plain(srcc(shown[scored], section.truth[scored])))
             panels.title(place, f"{_short(_name(row))}\nseed {row.seeds[0]}, SRCC {value}")
-        panels.figure.supxlabel(f"true {_short(str(section.target))}", fontsize=9)
-        panels.figure.supylabel("predicted", fontsize=9)
+        panels.names(f"true {_short(str(section.target))}", "predicted", 0.05, SIZE)
         return finished(panels.figure, "predicted", *_key(section))
 
 
@@ -185,24 +205,20 @@ def reliability_by_pattern(section: ReportSection) -> Drawing | None:
         legend = height_for([_name(row) for _, row, _ in rows])
         panels = Panels(len(patterns), 1.9, 0.15, below=0.5 + legend, x=LEVELS, y=SHARES)
         panels.frame(x=[0.5, 0.7, 0.9], y=[0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], color=INK)
-        axes = panels.axes
-        for place, pattern in enumerate(patterns):
-            inside = panels.inside(place)
-            axes.plot([0.4, 1], [0.4, 1], color=GREY, linewidth=0.8, **inside)
+        entries: dict[str, Artist] = {}
+        for place, (frame, pattern) in enumerate(zip(panels.frames, patterns, strict=True)):
+            frame.line([0.4, 1], [0.4, 1], color=GREY, linewidth=0.8)
             for beside, (i, row, found) in enumerate(rows):
                 known = [one for one in found[pattern].reliability if one.n] if pattern in found else []
-                levels, shares = [one.level for one in known], [one.share for one in known]
-                style = "--" if row.on_test else "-"
-                label = _name(row) if place == 0 else "_"
-                axes.plot(levels, shares, style, marker="o", markersize=3, color=_colour(i), label=label, **inside)
-                places = [level + 0.004 * (beside - (len(rows) - 1) / 2) for level in levels]
-                _strokes(axes, places, [(one.low, one.high) for one in known], _colour(i), 0.8, **inside)
+                asked, shares = [one.level for one in known], [one.share for one in known]
+                entries[_name(row)] = frame.line(asked, shares, **_line(i, row, markersize=3))
+                places = [level + 0.004 * (beside - (len(rows) - 1) / 2) for level in asked]
+                ends = [(one.low, one.high) for one in known]
+                upright_lines(frame, places, ends, color=_colour(i), linewidth=0.8)
             panels.title(place, _short(pattern))
-        figure = panels.figure
-        figure.supxlabel("level asked for", fontsize=9, y=(legend + 0.03) / figure.get_figheight())
-        figure.supylabel("labels in their interval", fontsize=9)
-        add_legend(axes)
-        return finished(figure, "reliability", *_key(section))
+        panels.names("level asked for", "labels in their interval", legend + 0.05, SIZE)
+        add_legend(panels.figure, [(drawn, name) for name, drawn in entries.items()])
+        return finished(panels.figure, "reliability", *_key(section))
 
 
 def interval_widths(section: ReportSection) -> Drawing | None:
@@ -215,28 +231,25 @@ def interval_widths(section: ReportSection) -> Drawing | None:
         return None
     patterns = section.patterns
     missing = [_missing(section, name) for name in patterns]
+    low, high = ends_of(*([one.width for one in found.values()] for _, _, found in rows))
     with styled(STYLE):
-        long = max(map(len, patterns)) > 10 or len(patterns) > 16
+        places = _places(patterns, max(map(len, patterns)) > 10 or len(patterns) > 16)
         names = [_name(row) for _, row, _ in rows]
-        figure, axes = _axes(max(5.0, 0.45 * len(patterns) + 1.5), names, below=1.1 if long else 0.35)
+        y = low, high + 0.1 * (high - low)  # words stand at the top
+        frame = _by_name(max(5.0, 0.45 * len(patterns) + 1.5), places, y, "mean width of intervals", names)
+        edges = [x for x in range(1, len(patterns)) if missing[x] != missing[x - 1]]
+        parted = [(x - 0.5, np.nan) for x in edges]  # a line ends where one more stream is missing
+        entries = []
         for i, row, found in rows:
-            for count in dict.fromkeys(missing):
-                known = [(x, found[p]) for x, p in enumerate(patterns) if missing[x] == count and p in found]
-                places, widths = [x for x, _ in known], [one.width for _, one in known]
-                label = _name(row) if count == missing[0] else "_"
-                style = "o--" if row.on_test else "o-"
-                axes.plot(places, widths, style, markersize=4, linewidth=0.8, color=_colour(i), label=label)
-        top = axes.get_xaxis_transform()
-        for x, count in enumerate(missing):
-            if x == 0 or count != missing[x - 1]:
-                axes.axvline(x - 0.5, color=GREY, linewidth=0.5)
-                axes.text(x - 0.45, 1.0, count, fontsize=7, va="top", transform=top)
-        axes.set_xlim(-0.5, len(patterns) - 0.5)
-        axes.margins(y=0.15)
-        axes.set_xticks(range(len(patterns)), patterns, rotation=40 if long else 0, ha="right" if long else "center")
-        axes.set_ylabel("mean width of intervals")
-        add_legend(axes)
-        return finished(figure, "widths", *_key(section))
+            known = [(x, found[name].width if name in found else np.nan) for x, name in enumerate(patterns)]
+            style = _line(i, row, markersize=4, linewidth=0.8)
+            entries.append((frame.line(*zip(*sorted([*known, *parted]), strict=True), **style), _name(row)))
+        counts = Words(frame.figure, up=1, ha="left", fontsize=7)
+        upright_lines(frame, [x - 0.5 for x in edges], [frame.y] * len(edges), color=GREY, linewidth=0.5)
+        for x in (0, *edges):
+            counts.add(frame.across(x - 0.45), frame.top, missing[x])
+        add_legend(frame.figure, entries)
+        return finished(frame.figure, "widths", *_key(section))
 
 
 def _is_bounded(found: PatternIntervals | None) -> bool:
@@ -260,14 +273,16 @@ def router_weights(section: ReportSection) -> Drawing | None:
     cell, head, left = 0.38, 0.62, 0.6  # inches
     block = cell * (streams + 1)
     with styled(STYLE):
-        size = (left + block * len(patterns) - cell + 0.15, (cell * streams + head) * len(rows) + 0.4)
-        figure, axes = empty(*size)
-        names, cells = Words(axes, fontsize=7, color=INK), []
+        width, height = left + block * len(patterns) - cell + 0.15, (cell * streams + head) * len(rows) + 0.4
+        figure = Figure(figsize=(width, height))
+        titles, headings = Words(figure, up=0, ha="left", fontsize=8), Words(figure, up=0, fontsize=8, weight="bold")
+        names, upright = Words(figure, fontsize=7), Words(figure, fontsize=7, rotation=90)
+        cells: list[WeightCell] = []
         for line, row in enumerate(rows):
-            bottom = size[1] - (line + 1) * (cell * streams + head)
+            bottom = height - (line + 1) * (cell * streams + head)
             top = bottom + cell * streams
-            axes.text(left, top + 0.22, _short(_name(row)), fontsize=8)
-            axes.text(left - 0.22, (bottom + top) / 2, "stream", fontsize=7, rotation=90, ha="center", va="center")
+            titles.add(left, top + 0.22, _short(_name(row)))
+            upright.add(left - 0.22, (bottom + top) / 2, "stream")
             for i, name in enumerate(initials(section.modalities)):
                 names.add(left - 0.05 - 0.04 * len(name), top - (i + 0.5) * cell, name)
             for place, name in enumerate(patterns):
@@ -280,103 +295,46 @@ def router_weights(section: ReportSection) -> Drawing | None:
                 ]
                 for j, column in enumerate(initials(section.modalities)):
                     names.add(start + (j + 0.5) * cell, bottom - 0.1, column)
-                axes.text(start + streams * cell / 2, top + 0.08, name, ha="center", fontsize=8, weight="bold")
-        write_weights(axes, cells, 7)
-        axes.add_collection(weight_colours(cells), autolim=False)
-        axes.text((size[0] + left - 0.15) / 2, bottom - 0.27, "expert", fontsize=7, ha="center")
+                headings.add(start + streams * cell / 2, top + 0.08, name)
+        names.add((width + left - 0.15) / 2, bottom - 0.24, "expert")
+        write_weights(figure, cells, 7)
+        figure.add_artist(weight_colours(cells, transform=figure.dpi_scale_trans))
         return finished(figure, "router", *_key(section))
 
 
-def critical_difference(ranking: Ranking, title: str) -> Drawing:
-    """Mean ranks of models; a bar joins those that Nemenyi's test cannot tell apart (Demsar, 2006, figure 1)."""
-    names, ranks = list(ranking.ranks.index), ranking.ranks.to_numpy()
-    bars = not_told_apart(ranking)
-    row, first = 0.28, 0.2 + 0.13 * (1 + max((line for *_, line in bars), default=0))  # inches: labels, below the axis
-    half = (len(names) + 1) // 2
-    with styled(STYLE):
-        side = 0.5 + 0.085 * max(map(len, names))  # inches for a label
-        height = first + row * half
-        figure, axes = _laid_out(4.5 + 2 * side, height, left=side, right=side, below=0.1, above=0.75)
-        axes.set(xlim=(1, len(names)), ylim=(height, 0), yticks=[])
-        axes.spines[["left", "bottom"]].set_visible(False)
-        axes.spines["top"].set_visible(True)
-        axes.xaxis.tick_top()
-        axes.xaxis.set_label_position("top")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("mean rank, 1 is best", fontsize=8)
-        for place, (name, rank) in enumerate(zip(names, ranks, strict=True)):
-            left = place < half
-            end, line = (1, place) if left else (len(names), len(names) - 1 - place)
-            y = first + row * (line + 0.5)
-            axes.plot([rank, rank, end], [0, y, y], color=INK, linewidth=0.9, clip_on=False)
-            text = f"{name} ({rank:.2f}) " if left else f" ({rank:.2f}) {name}"
-            axes.text(end, y, text, ha="right" if left else "left", va="center", color=INK)
-        for low, high, line in bars:
-            y = 0.2 + 0.13 * line
-            axes.plot(ranks[[low, high]], [y, y], color=INK, linewidth=3, solid_capstyle="butt", clip_on=False)
-        return finished(figure, "ranks", title)
+def _places(names: Sequence[str], slanted: bool) -> NamedPlaces:
+    return NamedPlaces([(name,) for name in names], SIZE, slanted)
 
 
-def not_told_apart(ranking: Ranking) -> list[tuple[int, int, int]]:
-    """The longest rows of models, as they rank, that are not told apart: first, last, and a line where none overlap."""
-    ranks = ranking.ranks.to_numpy()
-    last = [int(np.flatnonzero(ranks - rank <= ranking.critical_difference).max()) for rank in ranks]
-    rows = [(i, end) for i, end in enumerate(last) if end > i and (i == 0 or last[i - 1] < end)]
-    ends: list[int] = []  # of what each line has so far
-    placed = []
-    for low, high in rows:
-        line = next((line for line, end in enumerate(ends) if end < low), len(ends))
-        ends[line : line + 1] = [high]
-        placed.append((low, high, line))
-    return placed
+def _by_name(width: float, places: NamedPlaces, y: Ends, label: str, legend: Sequence[str]) -> Frame:
+    """A frame with named places, above a legend of some names."""
+    frame, ticks = _frame(width, places.ends, y, label, height_for(legend) + places.below, places.left)
+    outline([frame], range(len(places.lines)), ticks, INK)
+    places.write(frame)
+    return frame
 
 
-def _axes(width: float, names: Sequence[str], below: float = 0.5) -> tuple[Figure, Axes]:
-    """Axes 3 inches high in a figure with room below for tick labels and for a legend of the names."""
-    return _laid_out(min(width, 14.0), 3.0, below=below + height_for(names))
+def _frame(width: float, x: Ends, y: Ends, label: str, below: float, left: float = 0.0) -> tuple[Frame, list[float]]:
+    """A frame 3 inches high whose y axis has numbers and a name; the numbers.
+
+    below, left: inches that are taken there at least.
+    """
+    ticks, width = ticks_of(y, MOST_TICKS), min(width, 14.0)
+    left = max(left, room_beside(ticks, SIZE))
+    figure = Figure(figsize=(width, below + 3.0 + EDGE))
+    frame = Frame(figure, left, below, width - left - EDGE, 3.0, x, y)
+    numbers_beside([frame], ticks, SIZE)
+    frame.name_upright(0.0, label, SIZE)
+    return frame, list(ticks)
 
 
-def _laid_out(
-    width: float, height: float, left: float = 0.75, right: float = 0.1, below: float = 0.5, above: float = 0.1
-) -> tuple[Figure, Axes]:
-    """A figure and axes of given size with given margins, in inches. Fitted ones would draw twice."""
-    figure = Figure(figsize=(width, below + height + above))
-    whole = below + height + above
-    return figure, figure.add_axes((left / width, below / whole, (width - left - right) / width, height / whole))
+def _line(i: int, row: Row, **of: Any) -> dict[str, Any]:
+    """How a model's line is drawn: broken where its epochs were selected on the test."""
+    return {"color": _colour(i), "linestyle": "--" if row.on_test else "-", "marker": "o", **of}
 
 
 def _values(found: Sequence[Estimate]) -> list[float]:
     return [estimate.value for estimate in found]
-
-
-def _bars(axes: Axes, places: Sequence[float], heights: Sequence[float], width: float, **of: Any) -> None:
-    """Bars of one colour from nothing to their heights, all of them one to matplotlib."""
-    tops, middles = np.asarray(heights, dtype=np.float64), np.asarray(places, dtype=np.float64)
-    tops, middles = tops[~np.isnan(tops)], middles[~np.isnan(tops)]
-    corners = corners_of(middles - width / 2, 0.0, middles + width / 2, tops)
-    bars = PathPatch(Path.make_compound_path_from_polys(corners), **of)
-    bars.sticky_edges.y.append(0)  # as of `axes.bar`: no margin below bars that all go up
-    axes.add_artist(bars)
-    axes.update_datalim(corners.reshape(-1, 2))
-
-
-def _levels(axes: Axes, heights: Sequence[tuple[int, float]], label: str) -> None:
-    """A line across the bars at each place, all of them one to matplotlib."""
-    ends = [(x - 0.42, x + 0.42, np.nan) for x, _ in heights]
-    axes.plot(np.ravel(ends), np.repeat([y for _, y in heights], 3), color=BEST, linewidth=1.5, label=label)
-
-
-def _whiskers(axes: Axes, places: Sequence[float], found: Sequence[Estimate]) -> None:
-    _strokes(axes, places, [estimate.interval[:2] for estimate in found], INK, 0.9)
-
-
-def _strokes(
-    axes: Axes, places: Sequence[float], ends: Sequence[tuple[float, float]], colour: str, width: float, **of: Any
-) -> None:
-    """Upright lines, all of them one to matplotlib."""
-    parted = np.full((len(places), 3), np.nan)
-    parted[:, :2] = np.reshape(ends, (-1, 2))
-    axes.plot(np.repeat(places, 3), parted.ravel(), color=colour, linewidth=width, solid_capstyle="butt", **of)
 
 
 def _key(section: ReportSection) -> tuple[str, str]:
@@ -385,10 +343,6 @@ def _key(section: ReportSection) -> tuple[str, str]:
 
 def _colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
-
-
-def _hatch(row: Row) -> dict[str, Any]:
-    return {"hatch": "///", "edgecolor": INK} if row.on_test else {"edgecolor": "none"}
 
 
 def _name(row: Row) -> str:

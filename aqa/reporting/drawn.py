@@ -17,6 +17,7 @@ from aqa.reporting.collect import ModelRuns, Place, read_scores
 from aqa.reporting.drawing import Drawing, drawn_as
 from aqa.reporting.explained_videos import explained_videos
 from aqa.reporting.page import Figure, Ranked
+from aqa.reporting.ranks import critical_difference
 from aqa.reporting.sections import ReportSection, mean_section, target_section
 from aqa.reporting.writers import PublishedNumbers
 
@@ -34,7 +35,7 @@ class Begun:
     def finished(self) -> tuple[list[Drawn], list[Ranked]]:
         """The sections and rankings, when all figures are drawn."""
         ranked = [
-            Ranked(title, ranking, Figure(("ranks", title), title, charts.critical_difference(ranking, title)))
+            Ranked(title, ranking, Figure(("ranks", title), title, critical_difference(ranking, title)))
             for title, ranking in self.rankings
         ]
         return [(section, figures.result()) for section, figures in self.sections], ranked

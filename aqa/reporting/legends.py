@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.font_manager import FontProperties
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.textpath import text_to_path
+
+from aqa.drawing.words import Words, width_of
 
 LINE, BELOW = 0.19, 0.1  # inches: from one line to the next, and below all
 KEY, PAD, APART = 0.29, 0.12, 0.22  # of the sign of an entry, between it and its name, and between two entries
 SIZE = 8  # points
 MOST_COLUMNS = ((45, 1), (22, 2), (0, 3))  # names longer than so many characters take so many columns
-INCH = 72  # points
 
 
 def columns_for(names: Sequence[str]) -> int:
@@ -29,13 +28,11 @@ def height_for(names: Sequence[str]) -> float:
     return LINE * -(-len(names) // columns_for(names)) + BELOW if len(names) > 1 else 0.0
 
 
-def add_legend(axes: Axes) -> None:
-    """What the lines, marks and bars with a name are, in the lower left corner of the figure."""
-    entries = list(zip(*axes.get_legend_handles_labels(), strict=True))
+def add_legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
+    """What lines, marks and bars are, each with its name, in the lower left corner of a figure; one needs no legend."""
     if len(entries) < 2:
         return
-    figure, font = axes.figure, FontProperties(size=SIZE)
-    inches = figure.dpi_scale_trans
+    names = Words(figure, up=0, ha="left", fontsize=SIZE)
     columns = columns_for([name for _, name in entries])
     lines = -(-len(entries) // columns)
     left = BELOW
@@ -44,10 +41,9 @@ def add_legend(axes: Axes) -> None:
         for line, (drawn, name) in enumerate(column):
             middle = BELOW + (lines - line - 0.5) * LINE
             key = figure.add_artist(_key(drawn, left, middle))
-            key.set(transform=inches, clip_on=False)
-            figure.text(left + KEY + PAD, middle - 0.04, name, fontsize=SIZE, transform=inches)
-        widths = [text_to_path.get_text_width_height_descent(name, font, False)[0] for _, name in column]
-        left += KEY + PAD + max(widths) / INCH + APART
+            key.set(transform=figure.dpi_scale_trans, clip_on=False)
+            names.add(left + KEY + PAD, middle - 0.04, name)
+        left += KEY + PAD + max(width_of(name, SIZE) for _, name in column) + APART
 
 
 def _key(drawn: Artist, left: float, middle: float) -> Artist:

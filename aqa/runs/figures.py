@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
-from aqa.drawing.boxes import WeightCell, corners_of, weight_colours, write_weights
+from aqa.drawing.boxes import WeightCell, weight_colours, write_weights
 from aqa.drawing.frames import (
-    LETTER,
-    LINE,
+    EDGE,
     PAD,
+    ROW,
     TICK,
     Ends,
     Frame,
@@ -31,48 +30,32 @@ from aqa.drawing.frames import (
     numbers_below,
     numbers_beside,
     outline,
+    room_beside,
     ticks_below,
     ticks_of,
 )
-from aqa.drawing.panels import IN_A_LINE, Panels
+from aqa.drawing.marks import bars, levels
+from aqa.drawing.panels import Panels
 from aqa.drawing.pixels import drawing, save
-from aqa.drawing.words import Words, fitted, width_of
+from aqa.drawing.places import LONGEST_SHOWN, NamedPlaces
+from aqa.drawing.words import Words, fitted, width_of, word
 from aqa.runs.selection import MAYBE_TEST
 from aqa.runs.table import number, selection_text
 
 COMPLETE, INCOMPLETE, CEILING, GREY = "#1b4f8f", "#6fa3d8", "#c0392b", "#8a8a8a"
+PALE = "#b7d1eb"
+LEVEL: dict[str, Any] = {"color": CEILING, "linewidth": 1.5, "solid_capstyle": "butt"}
 SIZE, SMALL = 9, 8  # points: of the numbers and names of axes; of titles and names
-EDGE, ROW = 0.1, 0.3  # inches: beside all, and for a line of words
 BELOW = 0.5  # inches: for the numbers of an axis and its name
-SLANT, EXPERT_SLANT = 40, 45  # degrees that long names are turned, and those of experts
+EXPERT_SLANT = 45  # degrees that the names of experts are turned
 LONGEST_LEVEL = 8  # characters of a name that is not slanted
-LONGEST_SHOWN = 1.7  # inches of a long name that are shown
 MOST_SHOWN = 8  # patterns with a panel or a heat map
-
-
-def _word(figure: Figure, x: float, y: float, text: str, size: float = SIZE, **of: Any) -> None:
-    """A text alone, by its middle."""
-    Words(figure, fontsize=size, **of).add(x, y, text)
-
-
-def _room(texts: Iterable[str], size: float = SIZE) -> float:
-    """Inches for the numbers beside an axis, and its name beside them."""
-    return EDGE + ROW + max((width_of(text, size) for text in texts), default=0.0) + PAD
-
-
-def _name_upright(frame: Frame, left: float, text: str) -> None:
-    """Name a frame's y axis, left inches from the left of the figure, beside its middle where there is room."""
-    height = float(frame.figure.get_figheight())
-    text = fitted(text, SIZE, height - 2 * EDGE)
-    half = width_of(text, SIZE) / 2 + EDGE
-    middle = min(max(frame.middle[1], half), height - half)
-    _word(frame.figure, left + EDGE + 0.07, middle, text, rotation=90)
 
 
 def _title(figure: Figure, text: str, end: str = "") -> None:
     """Words above all. end: what is said last, whatever there is room for before it."""
     width, height = figure.get_size_inches()
-    _word(figure, width / 2, height - ROW / 2, _ending(text, end, width - 2 * EDGE), SMALL)
+    word(figure, width / 2, height - ROW / 2, _ending(text, end, width - 2 * EDGE), SMALL)
 
 
 def _ending(text: str, end: str, inches: float) -> str:
@@ -96,15 +79,16 @@ def srcc_by_pattern(metrics: Mapping[str, Any], path: Path) -> None:
     _title(frame.figure, f"{metrics['model']}, {metrics['target']}", f"; {selection_text(metrics['selection'])}")
     for i in set(range(len(patterns))) - set(known):
         up = frame.up(0) + 0.05
-        _word(frame.figure, frame.across(i), up, "undefined", ha="left", rotation=90, color=GREY)
-    _bars(frame, list(known), heights, [INCOMPLETE if i else COMPLETE for i in known])
+        word(frame.figure, frame.across(i), up, "undefined", SIZE, ha="left", rotation=90, color=GREY)
+    for colour, shown in ((COMPLETE, [i for i in known if not i]), (INCOMPLETE, [i for i in known if i])):
+        _bars(frame, {i: known[i]["srcc"] for i in shown}, colour)
     # A percentile interval need not hold the estimate, and whiskers begin at it.
     ends = [(min(s["srcc_low"], s["srcc"]), max(s["srcc_high"], s["srcc"])) for s in bounded.values()]
     _whiskers(frame, list(bounded), ends)
     ceilings = {i: s["ceiling"] for i, s in known.items() if "ceiling" in s}
     if ceilings:
-        level = _levels(frame, ceilings)
-        frame.key([(level, "best possible")], SMALL)
+        levels(frame, ceilings, **LEVEL)
+        frame.key([(LEVEL, "best possible")], SMALL)
     save(frame.figure, path)
 
 
@@ -124,10 +108,11 @@ def srcc_by_fold(metrics: Mapping[str, Any], path: Path) -> None:
     _title(frame.figure, f"{metrics['model']}, {metrics['target']}", f"; {folds['description']}")
     entries: list[tuple[Mapping[str, Any], str]] = []
     if means:
-        _bars(frame, list(means), list(means.values()), ["#b7d1eb"] * len(means))
-        entries.append(({"color": "#b7d1eb", "linewidth": 7, "solid_capstyle": "butt"}, "mean of folds"))
+        _bars(frame, means, PALE)
+        entries.append(({"color": PALE, "linewidth": 7, "solid_capstyle": "butt"}, "mean of folds"))
     if pooled:
-        entries.append((_levels(frame, pooled), "all folds pooled"))
+        levels(frame, pooled, **LEVEL)
+        entries.append((LEVEL, "all folds pooled"))
     if any(points.values()):
         dots = {"color": COMPLETE, "marker": "o", "markersize": 4, "linestyle": "none"}
         places = [i + beside for i, known in points.items() for beside in _spread(len(known))]
@@ -147,31 +132,22 @@ def _spread(count: int) -> list[float]:
 def _by_pattern(names: Sequence[Sequence[str]], y: Ends, label: str) -> Frame:
     """A frame with a place a pattern, named below it in one line or two, slanted where a name is long."""
     slanted = any(len(line) > LONGEST_LEVEL for lines in names for line in lines)
-    names = [[fitted(line, SMALL, LONGEST_SHOWN) for line in lines] for lines in names]
-    widest = max(width_of(line, SMALL) for lines in names for line in lines)
-    turned, ticks = math.radians(SLANT if slanted else 0), ticks_of(y)
-    below = PAD + widest * math.sin(turned) + LINE * max(map(len, names)) * math.cos(turned) + EDGE
-    left = max(_room(ticks.values()), widest * math.cos(turned) - 0.2 if slanted else 0.0)
+    places, ticks = NamedPlaces(names, SMALL, slanted), ticks_of(y)
+    left = max(room_beside(ticks, SIZE), places.left)
     width, height = max(5.0, 0.8 * len(names) + 1.5), 3.6
     figure = Figure(figsize=(width, height))
-    frame = Frame(figure, left, below, width - left - EDGE, height - below - ROW, (-0.6, len(names) - 0.4), y)
+    frame = Frame(figure, left, places.below, width - left - EDGE, height - places.below - ROW, places.ends, y)
     outline([frame], range(len(names)), list(ticks))
     numbers_beside([frame], ticks, SIZE)
-    words = Words(figure, up=0, ha="right" if slanted else "center", rotation=math.degrees(turned), fontsize=SMALL)
-    for i, lines in enumerate(names):
-        for line, text in enumerate(lines):
-            x, foot = frame.across(i), frame.bottom - PAD - LETTER * SMALL
-            words.add(x + line * LINE * math.sin(turned), foot - line * LINE * math.cos(turned), text)
-    _name_upright(frame, 0.0, label)
+    places.write(frame)
+    frame.name_upright(0.0, label, SIZE)
     frame.line(frame.x, [0, 0], color="black", linewidth=0.8)
     return frame
 
 
-def _bars(frame: Frame, places: Sequence[int], heights: Sequence[float], colours: Sequence[str]) -> None:
-    """Bars from nothing to their heights, behind all else."""
-    left = np.array(places) - 0.35
-    corners = corners_of(left, 0.0, left + 0.7, heights)
-    frame.add(PolyCollection(list(corners), facecolors=colours, linewidths=0, zorder=0.5))
+def _bars(frame: Frame, heights: Mapping[int, float], colour: str) -> None:
+    """Bars from nothing to the heights of some places, behind all else."""
+    bars(frame, list(heights), list(heights.values()), 0.7, facecolor=colour, edgecolor="none", zorder=0.5)
 
 
 def _whiskers(frame: Frame, places: Sequence[int], ends: Sequence[Ends]) -> None:
@@ -183,14 +159,6 @@ def _whiskers(frame: Frame, places: Sequence[int], ends: Sequence[Ends]) -> None
         strokes += [(place + side, end) for end in (low, high) for side in (-cap, cap, np.nan)]
     x, y = np.reshape(strokes, (-1, 2)).T
     frame.line(x, y, color="black", linewidth=1, solid_capstyle="butt")
-
-
-def _levels(frame: Frame, heights: Mapping[int, float]) -> dict[str, Any]:
-    """A line across the bar of each pattern, by its number; returns how it is drawn."""
-    style = {"color": CEILING, "linewidth": 1.5, "solid_capstyle": "butt"}
-    ends = [(x - 0.42, x + 0.42, np.nan) for x in heights]
-    frame.line(np.ravel(ends), np.repeat(list(heights.values()), 3), **style)
-    return style
 
 
 # -- by video
@@ -208,7 +176,7 @@ def predicted_against_true(
     ends = [float(truth.min()), float(truth.max())]
     x, y = ends_of(ends), ends_of(ends, *(predictions[name] for name in shown))
     said = metrics["selection"]["split"] in MAYBE_TEST
-    left, above = _room(ticks_of(y).values()), 2 * EDGE if said else EDGE
+    left, above = room_beside(ticks_of(y), SIZE), 2 * EDGE if said else EDGE
     panels = Panels(len(shown), 2.35, ROW, BELOW, x, y, left, above)
     panels.frame(size=SIZE)
     for frame, name in zip(panels.frames, shown, strict=True):
@@ -218,13 +186,10 @@ def predicted_against_true(
     for place, name in enumerate(shown):
         value = f": SRCC {number(metrics['patterns'][name]['srcc'])}"
         panels.title(place, _ending(name, value, panels.frames[place].width))
-    figure, first = panels.figure, panels.frames[0]
-    middle = (first.left + panels.frames[:IN_A_LINE][-1].right) / 2
-    _word(figure, middle, EDGE, fitted(f"true {metrics['target']}", SIZE, 2 * (middle - left)), up=0)
-    _word(figure, EDGE + 0.07, (panels.frames[-1].bottom + first.top) / 2, "predicted", rotation=90)
+    panels.names(f"true {metrics['target']}", "predicted", EDGE, SIZE)
     if said:
-        _title(figure, selection_text(metrics["selection"]))
-    save(figure, path)
+        _title(panels.figure, selection_text(metrics["selection"]))
+    save(panels.figure, path)
 
 
 # -- by epoch
@@ -267,7 +232,7 @@ def _side_by_side(epochs: Sequence[float], named: Sequence[Axis], said: str) -> 
     """Frames over the epochs, by their y axes; said: what is written above all."""
     width, height, above = 8.5, 3.2, ROW if said else EDGE
     figure, across = Figure(figsize=(width, height)), (epochs[0] - 0.5, epochs[-1] + 0.5)
-    rooms = [_room(ticks.values()) for _, _, ticks in named]
+    rooms = [room_beside(ticks, SIZE) for _, _, ticks in named]
     each = (width - sum(rooms) - EDGE * len(named) - 0.05) / len(named)
     frames: list[Frame] = []
     for room, (name, ends, ticks) in zip(rooms, named, strict=True):
@@ -277,8 +242,8 @@ def _side_by_side(epochs: Sequence[float], named: Sequence[Axis], said: str) -> 
         outline([frame], list(whole), list(ticks))
         numbers_beside([frame], ticks, SIZE)
         numbers_below([frame], whole, SIZE)
-        _name_upright(frame, begin, name)
-        _word(figure, frame.middle[0], EDGE, "epoch", up=0)
+        frame.name_upright(begin, name, SIZE)
+        word(figure, frame.middle[0], EDGE, "epoch", SIZE, up=0)
         frames.append(frame)
     if said:
         _title(figure, said)
@@ -339,8 +304,8 @@ def router_weights(weights: Mapping[str, NDArray[np.float64]], modalities: Seque
             experts.add(start + cell * (expert + 0.5), below - PAD, text)
     for stream, text in enumerate(named):
         streams.add(left - PAD, top - cell * (stream + 0.5), text)
-    _word(figure, EDGE + 0.05, (below + top) / 2, "stream", SMALL, rotation=90)
-    _word(figure, (left + end) / 2, EDGE, "expert", SMALL, up=0)
+    word(figure, EDGE + 0.05, (below + top) / 2, "stream", SMALL, rotation=90)
+    word(figure, (left + end) / 2, EDGE, "expert", SMALL, up=0)
     write_weights(figure, cells, size)
     cells += _scale(figure, end + 0.25, below, top - below)
     # Without seams between them.
@@ -355,5 +320,5 @@ def _scale(figure: Figure, left: float, bottom: float, height: float) -> list[We
         numbers.add(left + 0.1 + TICK, bottom + height * weight, f"{weight:.1f}")
     middle = bottom + height / 2
     text = fitted("router weight of the expert", 7, bottom + height)
-    _word(figure, left + 0.55, max(middle, width_of(text, 7) / 2 + EDGE), text, 7, rotation=90)
+    word(figure, left + 0.55, max(middle, width_of(text, 7) / 2 + EDGE), text, 7, rotation=90)
     return [(left, bottom + height * i / steps, 0.1, height / steps, (i + 0.5) / steps) for i in range(steps)]

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -15,10 +16,11 @@ from aqa.drawing.frames import (
     number_text,
     numbers_below,
     numbers_beside,
+    strokes,
     ticks_below,
     ticks_of,
 )
-from aqa.drawing.words import Words, width_of
+from aqa.drawing.words import CUT, Words, width_of
 
 
 @pytest.fixture
@@ -33,6 +35,37 @@ def test_a_number_is_drawn_where_the_axes_say(frame):
     assert np.allclose(places, [(1, 0.5), (3, 2), (5, 3.5)])
     assert (frame.across(5), frame.up(0)) == frame.middle == (3, 2)
     assert np.allclose(line.get_clip_box().extents / frame.figure.dpi, [1, 0.5, 5, 3.5])
+
+
+def test_dots_are_drawn_where_the_axes_say_and_as_large_as_asked(frame):
+    frame.dots([0, 5, 10], [-1, 0, 1], 36, color="#0000ff")
+    canvas = FigureCanvasAgg(frame.figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba()).astype(int)[::-1]
+    rows, columns = np.nonzero(pixels[..., 2] > pixels[..., 0])
+    dpi = frame.figure.dpi
+    around = (abs(rows - 2 * dpi) < dpi) & (abs(columns - 3 * dpi) < dpi)
+    assert (np.ptp(rows[around]) + 1, np.ptp(columns[around]) + 1) == pytest.approx((dpi / 2, dpi / 2), abs=2)
+    assert (rows[around].mean(), columns[around].mean()) == pytest.approx((2 * dpi, 3 * dpi), abs=1)
+    extent = (columns.min() / dpi, rows.min() / dpi, columns.max() / dpi, rows.max() / dpi)
+    assert extent == pytest.approx((1, 0.5, 5, 3.5), abs=0.03)  # cut off at the edges
+
+
+def test_the_name_of_an_axis_stays_within_the_figure(frame):
+    frame.name_upright(0.0, "a name", 9)
+    frame.name_upright(0.0, "a name of an axis that is as long as this " * 3, 9)
+    short, long = frame.figure.findobj(Words)
+    assert short.shown[0][1] == 2
+    assert long.shown[0][2].endswith(CUT)
+    height = frame.figure.get_figheight() * frame.figure.dpi
+    assert all(box.x0 > 0 and 0 < box.y0 < box.y1 < height for each in (short, long) for box in each.boxes())
+
+
+def test_strokes_are_one_artist_that_joins_the_places(frame):
+    strokes(frame.figure, [[(1, 1), (2, 2), (2, 3)], [(4, 1), (5, 1)]], "red", 2)
+    (drawn,) = frame.figure.artists
+    found = [[tuple(place) for place in line] for line in drawn.get_path().to_polygons(closed_only=False)]
+    assert found == [[(1, 1), (2, 2), (2, 3)], [(4, 1), (5, 1)]]
 
 
 def test_numbers_stand_below_and_beside_their_ticks(frame):

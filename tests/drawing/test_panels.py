@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from aqa.drawing.frames import MINUS
 from aqa.drawing.panels import IN_A_LINE, Panels
-from aqa.drawing.words import Words
+from aqa.drawing.words import CUT, Words
 
 
 @pytest.fixture
@@ -27,8 +27,7 @@ def texts(panels):
 
 
 def in_inches(panels, place, point):
-    inside = panels.inside(place)["transform"] - panels.axes.transData
-    return inside.transform(point)
+    return panels.frames[place].to_inches().transform(point)
 
 
 def test_a_panel_lies_right_of_the_one_before_and_four_make_a_line(panels):
@@ -45,8 +44,8 @@ def test_numbers_are_drawn_where_the_axes_say(panels):
 
 
 def test_nothing_is_drawn_beyond_the_edges_of_its_panel(panels):
-    panels.axes.plot([5, 5], [-9, 9], color="#0000ff", linewidth=3, **panels.inside(1))
-    panels.axes.scatter([5, 5], [1.5, -1.5], color="#0000ff", **panels.inside(1))
+    panels.frames[1].line([5, 5], [-9, 9], color="#0000ff", linewidth=3)
+    panels.frames[1].dots([5, 5], [1.5, -1.5], 6, color="#0000ff")
     inked = is_blue(panels.figure)
     low, high = (in_inches(panels, 1, point) * panels.figure.dpi for point in ((0, -1), (10, 1)))
     rows, columns = np.nonzero(inked[::-1])
@@ -74,3 +73,13 @@ def test_the_last_line_of_a_title_stands_on_its_panel(panels):
     assert found["below"] == pytest.approx((frame.middle[0], frame.top + 0.08))
     assert found["above"][0] == found["below"][0]
     assert found["above"][1] > found["below"][1] + 0.1
+
+
+def test_the_names_of_the_axes_stand_in_the_middle_of_all_panels(panels):
+    panels.names("below", "beside", 0.05, 9)
+    found = {text: (x, y) for each in panels.figure.findobj(Words) for x, y, text in each.shown}
+    assert found["below"] == pytest.approx(((panels.frames[0].left + panels.frames[3].right) / 2, 0.05))
+    assert found["beside"][1] == pytest.approx((panels.frames[5].bottom + panels.frames[0].top) / 2)
+    panels.names("a long name " * 20, "beside", 0.05, 9)
+    (*_, (_, _, cut)) = (word for each in panels.figure.findobj(Words) for word in each.shown if "long" in word[2])
+    assert cut.endswith(CUT)

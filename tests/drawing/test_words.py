@@ -8,8 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from aqa.drawing.panels import empty
-from aqa.drawing.words import CUT, Words, fitted, width_of
+from aqa.drawing.words import CUT, Words, fitted, width_of, word
 from aqa.reporting.drawing import finished, styled
 
 
@@ -22,8 +21,8 @@ def is_blue(figure):
 
 
 def test_words_are_drawn_in_the_middle_of_their_places():
-    figure, axes = empty(4.0, 3.0)
-    words = Words(axes, fontsize=7, color="#0000ff")
+    figure = Figure(figsize=(4.0, 3.0))
+    words = Words(figure, fontsize=7, color="#0000ff")
     for place in [(1.0, 2.0, "0.23"), (3.0, 0.5, "0.45"), (2.0, 1.0, "0.23")]:
         words.add(*place)
     inked = is_blue(figure)
@@ -37,16 +36,16 @@ def test_words_are_drawn_in_the_middle_of_their_places():
 
 
 def test_an_svg_centres_words_itself():
-    figure, axes = empty(4.0, 3.0)
-    Words(axes, fontsize=7).add(1.0, 2.0, "0.23")
+    figure = Figure(figsize=(4.0, 3.0))
+    Words(figure, fontsize=7).add(1.0, 2.0, "0.23")
     with styled({"svg.fonttype": "none"}):
         svg = finished(figure).svg
     assert re.findall(r'text-anchor: middle[^>]* x="([\d.]+)"[^>]*>0.23<', svg) == ["72"]
 
 
 def test_no_words_are_no_mistake():
-    figure, axes = empty(4.0, 3.0)
-    Words(axes)
+    figure = Figure(figsize=(4.0, 3.0))
+    Words(figure)
     assert "<text" not in finished(figure).svg
 
 
@@ -103,3 +102,10 @@ def test_a_dollar_is_a_dollar_in_words():
     figure = Figure(figsize=(3, 3))
     Words(figure, color="#0000ff").add(1.5, 1.5, "x2")
     assert np.ptp(np.nonzero(wide)[1]) > np.ptp(np.nonzero(is_blue(figure))[1]) + 10
+
+
+def test_a_word_alone_is_one_that_is_drawn():
+    figure = Figure(figsize=(3, 3))
+    word(figure, 1.0, 2.0, "alone", 8, rotation=90)
+    (words,) = figure.findobj(Words)
+    assert (words.shown, words.get_rotation(), words.get_fontsize()) == ([(1.0, 2.0, "alone")], 90, 8)

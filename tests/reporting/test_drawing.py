@@ -56,7 +56,7 @@ def test_an_svg_is_as_matplotlib_writes_it(style):
     found, wanted = finished(some_figure(), "a").svg, written("svg", Date=None).decode()
     wanted = re.sub(r"<metadata>.*?</metadata>\s*", "", wanted[wanted.index("<svg") :], flags=re.DOTALL)
     found, wanted = found.replace(SVG_FAMILIES, "fonts"), wanted.replace(repr(fonts.families())[1:-1], "fonts")
-    numbers = re.compile(r"-?\d+\.\d+")
+    numbers = re.compile(r"-?\d+(?:\.\d+)?")
     assert numbers.sub("", found) == numbers.sub("", wanted)
     # A legend and words that are not at the left are placed by the width of words, which each format measures anew.
     assert np.allclose(*(np.array(numbers.findall(svg), dtype=float) for svg in (found, wanted)), atol=0.5)

@@ -2,27 +2,34 @@
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
+from aqa.drawing.words import Words
 from aqa.reporting.legends import add_legend, columns_for, height_for
 
 
 @pytest.fixture
-def axes():
-    figure = Figure(figsize=(6, 3))
-    return figure.add_axes((0.1, 0.4, 0.8, 0.5))
+def figure():
+    return Figure(figsize=(6, 3))
 
 
-def test_entries_have_the_colours_and_marks_of_what_is_drawn(axes):
-    axes.plot([0, 1], [0, 1], "o--", color="#aa0000", label="a line")
-    axes.plot([0, 1], [1, 1], "d", color="#00aa00", label="marks")
-    axes.plot([0, 1], [2, 2], color="#123456")  # without a name
-    axes.add_artist(PathPatch(Path.unit_circle(), facecolor="#0000aa", edgecolor="none", hatch="///", label="bars"))
-    add_legend(axes)
-    assert [text.get_text() for text in axes.figure.texts] == ["a line", "marks", "bars"]
-    line, marks, box = axes.figure.artists
-    assert (line.get_color(), line.get_marker(), line.get_linestyle()) == ("#aa0000", "o", "--")
+def line(**of):
+    return Line2D([0, 1], [0, 1], **of)
+
+
+def shown(figure):
+    return [text for words in figure.findobj(Words) for *_, text in words.shown]
+
+
+def test_entries_have_the_colours_and_marks_of_what_is_drawn(figure):
+    drawn = line(linestyle="--", marker="o", color="#aa0000"), line(linestyle="none", marker="d", color="#00aa00")
+    bars = PathPatch(Path.unit_circle(), facecolor="#0000aa", edgecolor="none", hatch="///")
+    add_legend(figure, [(drawn[0], "a line"), (drawn[1], "marks"), (bars, "bars")])
+    assert shown(figure) == ["a line", "marks", "bars"]
+    of_line, marks, box = (artist for artist in figure.artists if not isinstance(artist, Words))
+    assert (of_line.get_color(), of_line.get_marker(), of_line.get_linestyle()) == ("#aa0000", "o", "--")
     assert (marks.get_color(), marks.get_marker(), marks.get_linestyle()) == ("#00aa00", "d", "None")
     assert isinstance(box, Rectangle)
     assert box.get_facecolor() == (0, 0, 2 / 3, 1)
@@ -33,25 +40,22 @@ def test_entries_have_the_colours_and_marks_of_what_is_drawn(axes):
 @pytest.mark.parametrize(
     "name", ["m{}", "a rather long name of model {}", "a name that is longer than half of a line {}"]
 )
-def test_entries_lie_in_their_room_and_not_on_one_another(axes, count, name):
+def test_entries_lie_in_their_room_and_not_on_one_another(figure, count, name):
     names = [name.format(i) for i in range(count)]
-    for each in names:
-        axes.plot([0, 1], [0, 1], label=each)
-    add_legend(axes)
-    figure = axes.figure
-    boxes = [text.get_window_extent().transformed(figure.dpi_scale_trans.inverted()) for text in figure.texts]
-    assert len(figure.artists) == count
-    keys = [line.get_window_extent().transformed(figure.dpi_scale_trans.inverted()) for line in figure.artists]
-    assert max(box.y1 for box in boxes) <= height_for(names) + 0.02
-    assert min(box.y0 for box in [*boxes, *keys]) > 0
-    for i, one in enumerate([*boxes, *keys]):
-        assert not any(one.overlaps(other) for other in [*boxes, *keys][:i])
+    add_legend(figure, [(line(), each) for each in names])
+    (words,) = figure.findobj(Words)
+    keys = [artist.get_window_extent() for artist in figure.artists if artist is not words]
+    assert len(keys) == count
+    found = [box.transformed(figure.dpi_scale_trans.inverted()) for box in [*words.boxes(), *keys]]
+    assert max(box.y1 for box in found[:count]) <= height_for(names) + 0.02
+    assert min(box.y0 for box in found) > 0
+    for i, one in enumerate(found):
+        assert not any(one.overlaps(other) for other in found[:i])
 
 
-def test_one_entry_needs_no_legend(axes):
-    axes.plot([0, 1], [0, 1], label="alone")
-    add_legend(axes)
-    assert not axes.figure.texts
+def test_one_entry_needs_no_legend(figure):
+    add_legend(figure, [(line(), "alone")])
+    assert not figure.artists
     assert height_for(["alone"]) == 0
 
 

@@ -9,10 +9,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch
 
 from aqa.drawing.frames import MINUS
 from aqa.drawing.pixels import DPI, save
+from aqa.drawing.places import SLANT
 from aqa.drawing.words import Words
 from aqa.reporting import charts
 from aqa.runs import figures
@@ -52,6 +55,17 @@ def texts(figure):
     return [text for *_, text in words(figure)]
 
 
+def bars(figure):
+    """Bars of one colour each."""
+    return [patch for patch in figure.findobj(PathPatch) if patch.get_clip_box()]
+
+
+def middles_and_tops(drawn):
+    corners = drawn.get_path().vertices.reshape(-1, 5, 2)[:, :4]  # without what closes each
+    assert (corners[..., 1].min(axis=1) == 0).all()
+    return [(corner[:, 0].mean(), corner[:, 1].max()) for corner in corners]
+
+
 def lines(figure, **style):
     """Lines that are drawn like this, in numbers of their axes, in the order in which they were drawn."""
     found = [line for line in figure.artists + figure.lines if isinstance(line, Line2D) and line.get_clip_box()]
@@ -60,10 +74,9 @@ def lines(figure, **style):
 
 def test_srcc_by_pattern_has_a_bar_a_defined_pattern_its_n_and_its_ceiling(tmp_path, kept):
     figures.srcc_by_pattern(METRICS, tmp_path / "figure.png")
-    paths = kept[0].findobj(PolyCollection)[0].get_paths()
-    middles_and_tops = [(path.vertices[:4, 0].mean(), path.vertices[:4, 1].max()) for path in paths]
-    assert np.allclose(middles_and_tops, [(0, 0.5), (2, 0.65)])
-    assert all(path.vertices[:4, 1].min() == 0 for path in paths)
+    complete, incomplete = bars(kept[0])
+    assert np.allclose([middles_and_tops(complete), middles_and_tops(incomplete)], [[(0, 0.5)], [(2, 0.65)]])
+    assert complete.get_facecolor() == to_rgba(figures.COMPLETE)
     shown = texts(kept[0])
     named = ["VAF", "n=30", "VA", "n=30", "F", "n=30"]
     assert [text for text in shown if text in named] == named
@@ -88,8 +101,8 @@ def test_srcc_by_fold_has_a_point_a_defined_fold_its_mean_and_all_pooled(tmp_pat
     figures.srcc_by_fold({**METRICS, "patterns": patterns, "folds": folds}, tmp_path / "figure.png")
     (points,) = lines(kept[0], marker="o")
     assert points.get_xydata().tolist() == [[-0.25, 0.4], [0.25, 0.7], [1, 0.2]]
-    (path,) = kept[0].findobj(PolyCollection)[0].get_paths()
-    assert path.vertices[:4, 1].max() == 0.6
+    (mean,) = bars(kept[0])
+    assert np.allclose(middles_and_tops(mean), [(0, 0.6)])
     (pooled,) = lines(kept[0], color=figures.CEILING)
     assert pooled.get_ydata()[::3].tolist() == [0.5, 0.3]
     assert {"all folds pooled", "in a fold", "mean of folds", "mcmoe, TES; 2 folds by patient"} <= set(texts(kept[0]))
@@ -228,7 +241,7 @@ def test_no_label_is_cut_off_or_runs_into_another_or_into_a_panel(tmp_path, kept
     for i, figure in enumerate(kept):
         pixels = plt.imread(tmp_path / f"{i}.png")
         assert [edge.min() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])] == [1.0] * 4, i  # white
-        slanted = {figures.SLANT, figures.EXPERT_SLANT}
+        slanted = {SLANT, figures.EXPERT_SLANT}
         level = [each for each in figure.findobj(Words) if round(each.get_rotation()) not in slanted]
         boxes = [(text, box) for each in level for (*_, text), box in zip(each.shown, each.boxes(), strict=True)]
         assert not [
