@@ -12,9 +12,10 @@ from typing import Any
 
 import matplotlib
 from matplotlib.backend_bases import GraphicsContextBase, RendererBase
-from matplotlib.backends.backend_pdf import PdfFile, RendererPdf
+from matplotlib.backends.backend_pdf import Op, PdfFile, RendererPdf
 from matplotlib.backends.backend_svg import RendererSVG
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from aqa.reporting.fonts import families
 from aqa.system.garbage import uncollected
@@ -72,7 +73,7 @@ def _draw(figure: Figure, svg_file: io.StringIO, pdf_file: io.BytesIO, pdf_too: 
     try:
         file.newPage(width, height)
         svg = RendererSVG(width * POINTS, height * POINTS, svg_file, image_dpi=POINTS, metadata=NO_METADATA)
-        pdf = RendererPdf(file, POINTS, height, width)
+        pdf = RepeatedTexts(file, POINTS, height, width)
         figure.draw(BothRenderer(svg, pdf, pdf_too))
         svg.finalize()
         if pdf_too:
@@ -80,6 +81,36 @@ def _draw(figure: Figure, svg_file: io.StringIO, pdf_file: io.BytesIO, pdf_too: 
             file.finalize()
     finally:
         file.close()
+
+
+class RepeatedTexts(RendererPdf):
+    """A PDF in which a text that comes again is laid out once: the numbers of heat maps were a fifth of a report."""
+
+    def __init__(self, file: PdfFile, dpi: float, height: float, width: float):
+        super().__init__(file, dpi, height, width)
+        self.written: dict[tuple[str, int, float], bytes] = {}  # by text, font and angle
+
+    def draw_text(
+        self,
+        gc: GraphicsContextBase,
+        x: float,
+        y: float,
+        s: str,
+        prop: FontProperties,
+        angle: float,
+        *more: Any,
+        **options: Any,
+    ) -> None:
+        self.check_gc(gc, gc.get_rgb())  # writes the colour, if it is another: so that is no part of the text
+        key = s, hash(prop), angle
+        if key not in self.written:
+            page, self.file.currentstream = self.file.currentstream, io.BytesIO()
+            super().draw_text(gc, 0.0, 0.0, s, prop, angle, *more, **options)
+            self.written[key] = self.file.currentstream.getvalue()
+            self.file.currentstream = page
+        self.file.output(Op.gsave, 1, 0, 0, 1, x, y, Op.concat_matrix)
+        self.file.write(self.written[key])
+        self.file.output(Op.grestore)
 
 
 class BothRenderer(RendererBase):
@@ -107,7 +138,15 @@ class BothRenderer(RendererBase):
             renderer.draw_image(*drawn, **options)
 
     def draw_text(
-        self, gc: GraphicsContextBase, x: float, y: float, s: str, prop: Any, angle: float, *more: Any, **options: Any
+        self,
+        gc: GraphicsContextBase,
+        x: float,
+        y: float,
+        s: str,
+        prop: FontProperties,
+        angle: float,
+        *more: Any,
+        **options: Any,
     ) -> None:
         for renderer in self.renderers:
             down = y if renderer is self.svg else self.svg.height - y

@@ -49,7 +49,29 @@ def streams(pdf):
 
 
 def test_a_pdf_is_as_matplotlib_writes_it(style):
-    assert streams(finished(some_figure(), "a").pdf) == streams(written("pdf", CreationDate=None))
+    """But that a text is written as if it began at nothing, and then moved to its place."""
+    moved = re.compile(rb"q 1 0 0 1 (\S+ \S+) cm q (\S+ \S+ \S+ \S+) 0 0 cm (BT .*? ET) Q Q")
+    found, wanted = (
+        [b" ".join(each.split()) for each in streams(pdf)]  # lines are broken at another place
+        for pdf in (finished(some_figure(), "a").pdf, written("pdf", CreationDate=None))
+    )
+    assert [moved.sub(rb"q \2 \1 cm \3 Q", each) for each in found] == wanted
+    assert found != wanted
+
+
+def test_a_text_that_comes_again_is_in_a_pdf_as_often_as_it_is_drawn_and_in_its_own_colour(style):
+    figure = Figure(figsize=(2, 2))
+    for x, colour in ((0.1, "#ff0000"), (0.3, "#0000ff"), (0.5, "#0000ff")):
+        figure.text(x, 0.5, "0.25", color=colour)
+    figure.text(0.7, 0.5, "0.25", color="#0000ff", fontsize=20)
+    page = next(each for each in streams(finished(figure).pdf) if b"BT" in each).decode()
+    texts = page.split("BT\n")[1:]
+    assert len(texts) == 4
+    assert len({text.split("ET")[0] for text in texts}) == 2  # by size
+    places = re.findall(r"1 0 0 1 (\S+) (\S+) cm", page)
+    assert [float(x) for x, _ in places if x != "0"] == pytest.approx([0.1 * 144, 0.3 * 144, 0.5 * 144, 0.7 * 144])
+    colours = [set(re.findall(r"(\S+ \S+ \S+) rg", part)) for part in page.split("BT\n")[:4]]
+    assert colours == [{"1 0 0"}, {"0 0 1"}, set(), set()]
 
 
 def test_an_svg_is_as_matplotlib_writes_it(style):
