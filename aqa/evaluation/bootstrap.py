@@ -193,8 +193,9 @@ def _between(low: float, high: float, share: float) -> float:
 def _ties(values: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The order of values (n,), and where in it each run of equal ones starts."""
     order = np.argsort(values, kind="stable")
-    rising = values[order]
-    return order, np.flatnonzero(np.concatenate([[True], rising[1:] != rising[:-1]])[: len(values)])
+    rising, begins = values[order], np.ones(len(values), np.bool_)
+    np.not_equal(rising[1:], rising[:-1], out=begins[1:])
+    return order, begins.nonzero()[0]
 
 
 def doubled_ranks(values: Floats) -> Floats:

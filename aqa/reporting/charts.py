@@ -32,11 +32,12 @@ from aqa.errors import printable
 from aqa.evaluation.comparison import Estimate
 from aqa.evaluation.metrics import srcc
 from aqa.modalities import find_subset, initials
+from aqa.reporting.columns import AVERAGE
 from aqa.reporting.drawing import Drawing, finished, styled
 from aqa.reporting.intervals import PatternIntervals
 from aqa.reporting.legends import add_legend, height_for
 from aqa.reporting.published import PublishedRow
-from aqa.reporting.sections import AVERAGE, ReportSection, Row, missing_curve
+from aqa.reporting.sections import ReportSection, Row, missing_curve
 from aqa.runs.table import number
 from aqa.system.files import plain
 

@@ -14,6 +14,7 @@ from aqa.evaluation.bootstrap import Floats
 from aqa.evaluation.comparison import Ranking, draw_videos, rank_models
 from aqa.reporting import charts, writers
 from aqa.reporting.collect import ModelRuns, Place, read_scores
+from aqa.reporting.columns import AVERAGE
 from aqa.reporting.drawing import Drawing, drawn_as
 from aqa.reporting.explained_videos import explained_videos
 from aqa.reporting.page import Figure, Ranked
@@ -50,8 +51,6 @@ def begin(by_place: ByPlace, published: PublishedNumbers, out: Path, executor: E
     sizes = {place: len(counts[place]) * sum(len(model.runs) for model in own) for place, own in by_place.items()}
     largest_first = sorted(by_place, key=lambda place: -sizes[place])  # one at the end would be waited for
     begun = {place: executor.submit(_numbers, place, by_place[place], counts[place], out) for place in largest_first}
-    import scipy.stats  # noqa: F401  rankings need it: half a second to import, while others work
-
     targets = {place: begun[place].result() for place in by_place}
     sections = []
     for own in _by_data_set(by_place):
@@ -126,7 +125,7 @@ def rankings_of(sections: Sequence[ReportSection]) -> list[tuple[str, Ranking]]:
     found = []
     for name, own in sets.items():
         for on_test in (False, True):
-            for column, words in ((writers.AVERAGE, "mean of incomplete patterns"), (None, "nothing missing")):
+            for column, words in ((AVERAGE, "mean of incomplete patterns"), (None, "nothing missing")):
                 ranking = rank_models(_scores(own, on_test, column))
                 if ranking is not None:
                     selected = ", selected on TEST, or perhaps so (imported) †" if on_test else ""

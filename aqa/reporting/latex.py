@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from aqa.reporting.columns import AVERAGE
 from aqa.reporting.escaping import latex as escaped
-from aqa.reporting.sections import AVERAGE, ReportSection, Row
+from aqa.reporting.sections import ReportSection, Row
 from aqa.reporting.tables import Cell, PlainTable, further_tables, marked, settings_text
 from aqa.reporting.writers import (
     CAPTION,

@@ -14,9 +14,8 @@ from aqa.evaluation.comparison import Estimate, mean_difference
 from aqa.evaluation.curves import mean_over
 from aqa.evaluation.measures import METRICS, Ranges, at_its_best, in_resamples, measured_by_repeat
 from aqa.reporting.collect import FinishedRun, ModelRuns, same_number
+from aqa.reporting.columns import AVERAGE
 from aqa.runs.predictions import RecordedScores
-
-MEAN = "average"  # over the incomplete subsets, as in the sections of a report
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +88,8 @@ def _of_measure(
         numbers.by_seed[pattern] = by_seed
         numbers.found[pattern] = _estimate(name, value, draws if len(draws) == len(scores) else [])
     if averaged and all(pattern in numbers.found for pattern in averaged):
-        numbers.found[MEAN] = mean_difference([numbers.found[pattern] for pattern in averaged])
-        numbers.by_seed[MEAN] = {s: float(np.mean([numbers.by_seed[p][s] for p in averaged])) for s in scores}
+        numbers.found[AVERAGE] = mean_difference([numbers.found[pattern] for pattern in averaged])
+        numbers.by_seed[AVERAGE] = {s: float(np.mean([numbers.by_seed[p][s] for p in averaged])) for s in scores}
     return numbers
 
 

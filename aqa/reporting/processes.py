@@ -21,6 +21,7 @@ from aqa.system.signals import away_from_terminal, end_with_parent
 Outcome = TypeVar("Outcome")
 
 RUNS_EACH = 50  # for which it is worth starting a process
+COLLECTED_AFTER = 50_000  # objects more, of which the files of many runs have millions, and hardly one is garbage
 
 
 class ThisProcess(Executor):
@@ -67,6 +68,8 @@ def processes(runs: int) -> Iterator[Executor]:
 def _begin() -> None:
     end_with_parent()
     gc.freeze()  # what was imported stays, and need not be looked through for garbage
+    gc.set_threshold(COLLECTED_AFTER)
+    gc.enable()
 
 
 def _nothing() -> None:

@@ -15,7 +15,7 @@ from aqa.config.schema import StrictConfig
 from aqa.config.text_keys import takes_text
 from aqa.config.yaml import read_yaml
 from aqa.evaluation.metrics import fisher_mean
-from aqa.reporting.sections import AVERAGE, incomplete_subsets
+from aqa.reporting.columns import AVERAGE, incomplete_subsets
 
 KNOWN = Path(__file__).with_name("published.yaml")
 

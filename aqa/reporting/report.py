@@ -11,6 +11,7 @@ from aqa.reporting.processes import processes
 from aqa.reporting.published import published_rows
 from aqa.runs.folder import changes_of_stores
 from aqa.system.files import refuse_existing_together
+from aqa.system.garbage import uncollected
 from aqa.system.saying import Say, silent
 from aqa.system.signals import uninterrupted
 
@@ -39,15 +40,16 @@ def report(
     known = [*published_rows(), *(published_rows(published) if published is not None else [])]
     folders = folders_of(runs)
     count = sum(map(len, folders.values()))
-    with processes(count) as executor:
-        found, left_out = read_runs(folders, executor, meanwhile=_import_all)
-    changes = changes_of_stores((run.folder, run.origin) for run in found)
-    for line in changes:
-        say(line)
-    from aqa.reporting.written import write_report
+    with uncollected():  # what is read and worked out is needed until the end
+        with processes(count) as executor:
+            found, left_out = read_runs(folders, executor, meanwhile=_import_all)
+        changes = changes_of_stores((run.folder, run.origin) for run in found)
+        for line in changes:
+            say(line)
+        from aqa.reporting.written import write_report
 
-    with processes(count) as executor:  # which have what was imported
-        return write_report(found, [*changes, *left_out], out, known, title, pdf, executor)
+        with processes(count) as executor:  # which have what was imported
+            return write_report(found, [*changes, *left_out], out, known, title, pdf, executor)
 
 
 def _import_all() -> None:

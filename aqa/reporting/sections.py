@@ -21,17 +21,17 @@ from aqa.evaluation.cross_validation import pooled
 from aqa.evaluation.worth import StreamWorth, mean_worth
 from aqa.modalities import find_subset, initials, subset_name
 from aqa.reporting.collect import NOT_OF_THE_MODEL, ModelRuns, Place, read_scores
+from aqa.reporting.columns import AVERAGE, incomplete_subsets
 from aqa.reporting.explained_videos import ExplainedVideos
 from aqa.reporting.folds import FoldNumbers, fold_numbers
 from aqa.reporting.intervals import RowIntervals, mean_intervals, row_intervals
 from aqa.reporting.learned import learned_of
-from aqa.reporting.measures import MEAN, MeasureNumbers, area_over_rates, mean_measures, measure_numbers
+from aqa.reporting.measures import MeasureNumbers, area_over_rates, mean_measures, measure_numbers
 from aqa.reporting.seed_ensembles import seed_ensemble
 from aqa.reporting.worth import row_worth
 from aqa.runs.predictions import RecordedScores
 from aqa.runs.selection import MAYBE_TEST
 
-AVERAGE = MEAN  # the mean over the incomplete subsets, beside the patterns
 BY_TARGET = "differs between targets"
 RATE = re.compile(r"rates\((\d*\.?\d+)\)")
 
@@ -151,12 +151,6 @@ def verdict(difference: Estimate) -> str:
     if np.isnan(known.low):
         return "n too small" if known.too_few else "undefined"
     return "higher" if known.low > 0 else "lower" if known.high < 0 else "not told apart"
-
-
-def incomplete_subsets(modalities: Sequence[str], patterns: Iterable[str]) -> list[str]:
-    """Those of the patterns that are subsets with something missing."""
-    found = {name: find_subset(modalities, name) for name in patterns}
-    return [name for name, subset in found.items() if subset is not None and not all(subset)]
 
 
 def target_section(place: Place, found: Sequence[ModelRuns], counts: Floats) -> ReportSection:

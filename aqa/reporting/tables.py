@@ -12,10 +12,11 @@ import numpy as np
 from aqa.errors import printable
 from aqa.evaluation.comparison import Estimate, best_by_measure
 from aqa.reporting.collect import FinishedRun
+from aqa.reporting.columns import AVERAGE
 from aqa.reporting.folds import FoldNumbers
 from aqa.reporting.intervals import PatternIntervals
 from aqa.reporting.measures import MeasureNumbers
-from aqa.reporting.sections import AVERAGE, ReportSection, Row, differences, verdict
+from aqa.reporting.sections import ReportSection, Row, differences, verdict
 from aqa.runs.selection import UNKNOWN
 from aqa.runs.table import UNDEFINED, interval_text, number
 

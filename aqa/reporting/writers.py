@@ -13,8 +13,9 @@ import pandas as pd
 
 from aqa import plugins
 from aqa.reporting import escaping
+from aqa.reporting.columns import AVERAGE
 from aqa.reporting.published import PublishedRow
-from aqa.reporting.sections import AVERAGE, ReportSection, Row
+from aqa.reporting.sections import ReportSection, Row
 from aqa.reporting.tables import Cell, PlainTable, further_tables, heading, marked, selected_value, settings_text
 from aqa.runs.selection import IMPORTED, UNKNOWN
 from aqa.runs.table import UNDEFINED, interval_text, number

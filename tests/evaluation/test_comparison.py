@@ -3,6 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from aqa.evaluation.bootstrap import ResampledTarget
@@ -108,11 +111,19 @@ def test_ranks_statistic_and_critical_difference_are_those_of_the_formulas():
     assert found.targets == 12
 
 
-@pytest.mark.parametrize("models", [3, 4, 10])
+@given(arrays(np.float64, st.tuples(st.integers(2, 9), st.integers(3, 6)), elements=st.integers(0, 4).map(float)))
+def test_friedmans_test_is_that_of_scipy_with_ties_too(scores):
+    found = rank_models(pd.DataFrame(scores))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        wanted = stats.friedmanchisquare(*scores.T)
+    assert (found.statistic, found.p_value) == pytest.approx(tuple(wanted), nan_ok=True, abs=1e-9)
+
+
+@pytest.mark.parametrize("models", [3, 4, 10, 100])
 def test_the_critical_difference_is_where_the_p_value_of_nemenyi_is_5_percent(models):
     scores = pd.DataFrame(np.random.default_rng(0).normal(size=(12, models)))
     far = rank_models(scores).critical_difference / np.sqrt(models * (models + 1) / (6 * 12)) * np.sqrt(2)
-    assert stats.studentized_range.sf(far, models, np.inf) == pytest.approx(0.05, abs=1e-6)
+    assert stats.studentized_range.sf(far, models, np.inf) == pytest.approx(0.05, abs=1e-10)
 
 
 def test_models_that_rank_by_chance_are_seldom_told_apart():

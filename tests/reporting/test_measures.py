@@ -13,7 +13,7 @@ import aqa
 from aqa.errors import AqaError
 from aqa.evaluation.comparison import draw_videos
 from aqa.reporting.collect import find_runs, read_scores, runs_by_model
-from aqa.reporting.measures import MEAN
+from aqa.reporting.columns import AVERAGE
 from aqa.reporting.sections import mean_section, target_section
 from aqa.reporting.tables import area_table, measure_tables
 from aqa.store.synthetic import make_synthetic
@@ -48,7 +48,7 @@ def test_a_measure_is_the_plain_mean_over_seeds_with_an_interval_and_a_deviation
         assert row.measures[name].deviation("VA") == pytest.approx(np.std(values, ddof=1))
         assert found.interval.low < found.value < found.interval.high
     incomplete = [row.measures["mae"].found[pattern].value for pattern in section.averaged]
-    assert row.measures["mae"].found[MEAN].value == pytest.approx(np.mean(incomplete))
+    assert row.measures["mae"].found[AVERAGE].value == pytest.approx(np.mean(incomplete))
     shown = table(section, "MAE")
     assert shown.headings == ["model", "VAF", "VA", "VF", "AF", "V", "A", "F", "mean of incomplete"]
     assert "in the target's units, lower is better" in shown.caption

@@ -9,7 +9,8 @@ from aqa.errors import AqaError
 from aqa.evaluation.comparison import draw_videos
 from aqa.evaluation.metrics import fisher_mean, srcc
 from aqa.reporting.collect import find_runs, read_scores, runs_by_model
-from aqa.reporting.sections import AVERAGE, differences, mean_section, missing_curve, target_section, verdict
+from aqa.reporting.columns import AVERAGE
+from aqa.reporting.sections import differences, mean_section, missing_curve, target_section, verdict
 from aqa.reporting.writers import notes_of
 
 

@@ -8,7 +8,8 @@ import pytest
 from aqa.evaluation.comparison import draw_videos
 from aqa.evaluation.metrics import fisher_mean, srcc
 from aqa.reporting.collect import find_runs, read_scores, runs_by_model
-from aqa.reporting.sections import AVERAGE, target_section
+from aqa.reporting.columns import AVERAGE
+from aqa.reporting.sections import target_section
 from aqa.reporting.tables import ensembles_table, further_tables
 
 
