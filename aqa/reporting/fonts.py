@@ -20,7 +20,7 @@ WHOLE = "DejaVu Sans"
 STYLES = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf")
 #: Small fonts by family, the smallest first: what numbers and English are written in, with the sign of negative
 #: numbers, daggers and dots; then Latin with its accents, Greek, dashes and quotation marks.
-SMALL = {
+SMALL_FONTS = {
     "DejaVu Sans for numbers and English": [*range(0x20, 0x7F), 0x2020, 0x2026, 0x2212],
     "DejaVu Sans for European names": [*range(0xA0, 0x180), *range(0x370, 0x400), *range(0x2010, 0x2034)],
 }
@@ -35,14 +35,14 @@ def families() -> list[str]:
     """
     for name in STYLES:
         source = Path(matplotlib.get_data_path(), "fonts", "ttf", name)
-        for family in SMALL:
+        for family in SMALL_FONTS:
             font_manager.fontManager.addfont(_made(family, source, Path(matplotlib.get_cachedir())))
-    return [*SMALL, WHOLE]
+    return [*SMALL_FONTS, WHOLE]
 
 
 def _made(family: str, source: Path, folder: Path) -> Path:
     """A small font of a whole one, in a folder where it may lie from before."""
-    recipe = repr((matplotlib.__version__, source.stat().st_size, family, SMALL[family]))
+    recipe = repr((matplotlib.__version__, source.stat().st_size, family, SMALL_FONTS[family]))
     path = folder / f"{source.stem}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.ttf"
     if not path.is_file():
         with written_whole(path) as partial:
@@ -56,7 +56,7 @@ def save_small(family: str, source: Path, path: Path) -> None:
     options.drop_tables += ["FFTM", "GDEF", "GPOS", "GSUB", "MATH"]
     font = subset.load_font(str(source), options)
     cut = subset.Subsetter(options)
-    cut.populate(unicodes=SMALL[family])
+    cut.populate(unicodes=SMALL_FONTS[family])
     cut.subset(font)
     for record in [record for record in font["name"].names if record.nameID in FAMILY_NAME]:
         record.string = family

@@ -88,12 +88,12 @@ def test_letters_that_the_small_font_lacks_come_from_the_whole_one(style):
     figure = Figure()
     words = figure.text(0, 0, "Zürich Žižek † … Москва")
     figure.draw_without_rendering()  # would warn of letters that no font has, and warnings are errors
-    words.set_fontfamily(list(fonts.SMALL))
+    words.set_fontfamily(list(fonts.SMALL_FONTS))
     with pytest.warns(UserWarning, match="CYRILLIC"):
         figure.draw_without_rendering()
 
 
-@pytest.mark.parametrize(("family", "letters"), list(zip(fonts.SMALL, ("AVg9†", "ßéΩ"), strict=True)))
+@pytest.mark.parametrize(("family", "letters"), list(zip(fonts.SMALL_FONTS, ("AVg9†", "ßéΩ"), strict=True)))
 def test_a_small_font_measures_as_the_whole_one(style, family, letters):
     paths = [matplotlib.font_manager.findfont(name, fallback_to_default=False) for name in (family, fonts.WHOLE)]
     small, whole = map(TTFont, paths)
@@ -105,10 +105,10 @@ def test_a_small_font_measures_as_the_whole_one(style, family, letters):
 
 def test_a_small_font_that_is_there_is_taken(tmp_path):
     source = fonts.Path(matplotlib.font_manager.findfont(fonts.WHOLE))
-    for family in fonts.SMALL:
+    for family in fonts.SMALL_FONTS:
         first = fonts._made(family, source, tmp_path)
         before = first.stat().st_mtime_ns
         assert fonts._made(family, source, tmp_path) == first
         assert first.stat().st_mtime_ns == before
         assert first.stat().st_size < 100_000
-    assert len(list(tmp_path.iterdir())) == len(fonts.SMALL)
+    assert len(list(tmp_path.iterdir())) == len(fonts.SMALL_FONTS)
