@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from aqa.drawing.boxes import WeightCell, weight_colours, write_weights
 from aqa.drawing.frames import (
+    BETWEEN,
     EDGE,
     Ends,
     Frame,
@@ -27,7 +28,7 @@ from aqa.drawing.frames import (
 from aqa.drawing.marks import band, bars, levels, upright_lines
 from aqa.drawing.panels import Panels
 from aqa.drawing.places import NamedPlaces
-from aqa.drawing.words import Words, word
+from aqa.drawing.words import Words, width_of, word
 from aqa.errors import printable
 from aqa.evaluation.comparison import Estimate
 from aqa.evaluation.metrics import srcc
@@ -48,6 +49,7 @@ COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#d
 NO_EDGE = {"edgecolor": "none"}
 MOST_PANELS, MOST_ROUTERS, MOST_TICKS = 8, 3, 9
 SIZE, BELOW = 9, 0.5  # points of words; inches for the numbers of an axis and its name
+WIDEST = 14.0  # inches
 LEVELS, SHARES = (0.385, 1.015), (0.35, 1.02)  # what the axes of reliability go from and to
 _DOT = re.compile(r'<a xlink:href="dot-(\d+)-(\d+)"[^>]*>')  # a dot that is to be linked, as matplotlib writes it
 STYLE: dict[Any, Any] = {
@@ -66,19 +68,18 @@ def srcc_by_pattern(section: ReportSection, published: Sequence[PublishedRow]) -
     reported = [other.by_column(section.modalities, columns) for other in published]
     best = {x: section.ceiling[name] for x, name in enumerate(columns) if name in section.ceiling}
     beside = [*best.values(), *(value for values in reported for value in values.values())]
-    bars = [{x: row.srcc[name] for x, name in enumerate(columns) if name in row.srcc} for row in section.rows]
+    heights = [{x: row.srcc[name] for x, name in enumerate(columns) if name in row.srcc} for row in section.rows]
+    theirs = [other.label + (" †" if other.on_test else "") for other in published]
     with styled(STYLE):
         shown = ["mean" if name == AVERAGE else name for name in columns]
-        places = _places(shown, max(map(len, columns)) > 10)
-        names = [*map(_name, section.rows), *(other.label for other in published), *["best possible"] * bool(best)]
+        names = [*map(_name, section.rows), *theirs, *["best possible"] * bool(best)]
         width = max(6.0, 0.16 * len(columns) * len(section.rows) + 2.5)
-        frame = _by_name(width, places, _ends_from_zero(bars, beside), "SRCC, 95 % interval", names)
-        entries = _bars_by_model(frame, list(enumerate(section.rows)), bars)
-        for i, (other, values) in enumerate(zip(published, reported, strict=True)):
-            style = {"marker": "dPX*"[i % 4], "color": INK, "zorder": 3}
-            at = [columns.index(name) for name in values]
-            marks = frame.line(at, list(values.values()), linestyle="none", **style)
-            entries.append((marks, other.label + (" †" if other.on_test else "")))
+        frame = _by_name(width, shown, _ends_from_zero(heights, beside), "SRCC, 95 % interval", names)
+        entries = _bars_by_model(frame, list(enumerate(section.rows)), heights)
+        for i, (name, values) in enumerate(zip(theirs, reported, strict=True)):
+            at, marker = [columns.index(column) for column in values], "dPX*"[i % 4]
+            marks = frame.line(at, list(values.values()), linestyle="none", marker=marker, color=INK, zorder=3)
+            entries.append((marks, name))
         if best:
             entries.append((levels(frame, best, color=BEST, linewidth=1.5), "best possible"))
         add_legend(frame.figure, entries)
@@ -117,29 +118,30 @@ def worth_of_modalities(section: ReportSection) -> Drawing | None:
     if not rows:
         return None
     modalities = section.modalities
-    bars = [{x: row.worth[name] for x, name in enumerate(modalities) if name in row.worth} for _, row in rows]
+    heights = [{x: row.worth[name] for x, name in enumerate(modalities) if name in row.worth} for _, row in rows]
     with styled(STYLE):
         width = max(5.0, 0.3 * len(modalities) * len(rows) + 2)
-        places, names = _places(modalities, max(map(len, modalities)) > 14), [_name(row) for _, row in rows]
-        frame = _by_name(width, places, _ends_from_zero(bars), "SRCC lost without it", names)
-        add_legend(frame.figure, _bars_by_model(frame, rows, bars))
+        names = [_name(row) for _, row in rows]
+        frame = _by_name(width, modalities, _ends_from_zero(heights), "SRCC lost without it", names)
+        add_legend(frame.figure, _bars_by_model(frame, rows, heights))
         return finished(frame.figure, "worth", *_key(section))
 
 
-def _ends_from_zero(bars: Sequence[Mapping[int, Estimate]], beside: Sequence[float] = ()) -> Ends:
+def _ends_from_zero(heights: Sequence[Mapping[int, Estimate]], beside: Sequence[float] = ()) -> Ends:
     """What an axis goes from and to for bars with their intervals; no margin below bars that all go up."""
-    found = [estimate for own in bars for estimate in own.values()]
-    low, high = ends_of([0.0], _values(found), [estimate.interval[:2] for estimate in found], beside)
-    drawn = [*_values(found), *beside, *(estimate.interval[0] for estimate in found)]
-    return (low if min(drawn, default=0.0) < 0 else 0.0), high
+    found = [estimate for own in heights for estimate in own.values()]
+    intervals = [estimate.interval[:2] for estimate in found]
+    drawn = np.array([0.0, *_values(found), *(end for ends in intervals for end in ends), *beside])
+    low, high = ends_of(drawn)
+    return (low if (drawn < 0).any() else 0.0), high
 
 
 def _bars_by_model(
-    frame: Frame, rows: Sequence[tuple[int, Row]], bars_of: Sequence[Mapping[int, Estimate]]
+    frame: Frame, rows: Sequence[tuple[int, Row]], heights: Sequence[Mapping[int, Estimate]]
 ) -> list[tuple[Artist, str]]:
     """Bars beside one another above each place, with their intervals; what each model's are, for the legend."""
     width, entries = 0.8 / len(rows), list[tuple[Artist, str]]()
-    for place, ((i, row), known) in enumerate(zip(rows, bars_of, strict=True)):
+    for place, ((i, row), known) in enumerate(zip(rows, heights, strict=True)):
         middles = [x - 0.4 + (place + 0.5) * width for x in known]
         estimates = list(known.values())
         style = {"facecolor": _colour(i), **({"hatch": "///", "edgecolor": INK} if row.on_test else NO_EDGE)}
@@ -234,10 +236,9 @@ def interval_widths(section: ReportSection) -> Drawing | None:
     missing = [_missing(section, name) for name in patterns]
     low, high = ends_of(*([one.width for one in found.values()] for _, _, found in rows))
     with styled(STYLE):
-        places = _places(patterns, max(map(len, patterns)) > 10 or len(patterns) > 16)
         names = [_name(row) for _, row, _ in rows]
         y = low, high + 0.1 * (high - low)  # words stand at the top
-        frame = _by_name(max(5.0, 0.45 * len(patterns) + 1.5), places, y, "mean width of intervals", names)
+        frame = _by_name(max(5.0, 0.45 * len(patterns) + 1.5), patterns, y, "mean width of intervals", names)
         edges = [x for x in range(1, len(patterns)) if missing[x] != missing[x - 1]]
         parted = [(x - 0.5, np.nan) for x in edges]  # a line ends where one more stream is missing
         entries = []
@@ -303,12 +304,11 @@ def router_weights(section: ReportSection) -> Drawing | None:
         return finished(figure, "router", *_key(section))
 
 
-def _places(names: Sequence[str], slanted: bool) -> NamedPlaces:
-    return NamedPlaces([(name,) for name in names], SIZE, slanted)
-
-
-def _by_name(width: float, places: NamedPlaces, y: Ends, label: str, legend: Sequence[str]) -> Frame:
-    """A frame with named places, above a legend of some names."""
+def _by_name(width: float, names: Sequence[str], y: Ends, label: str, legend: Sequence[str]) -> Frame:
+    """A frame with a place a name, slanted where they have no room beside one another, above a legend of some names."""
+    room = (min(width, WIDEST) - room_beside(ticks_of(y, MOST_TICKS), SIZE)) / len(names) - BETWEEN
+    slanted = any(width_of(name, SIZE) > room for name in names)
+    places = NamedPlaces([(name,) for name in names], SIZE, slanted)
     frame, ticks = _frame(width, places.ends, y, label, height_for(legend) + places.below, places.left)
     outline([frame], range(len(places.lines)), ticks, INK)
     places.write(frame)
@@ -320,7 +320,7 @@ def _frame(width: float, x: Ends, y: Ends, label: str, below: float, left: float
 
     below, left: inches that are taken there at least.
     """
-    ticks, width = ticks_of(y, MOST_TICKS), min(width, 14.0)
+    ticks, width = ticks_of(y, MOST_TICKS), min(width, WIDEST)
     left = max(left, room_beside(ticks, SIZE))
     figure = Figure(figsize=(width, below + 3.0 + EDGE))
     frame = Frame(figure, left, below, width - left - EDGE, 3.0, x, y)

@@ -114,7 +114,17 @@ def test_the_axis_of_bars_begins_at_zero_unless_something_lies_below(section, dr
 
     assert lowest(section.rows) == pytest.approx(0, abs=2)
     below = Estimate(-0.3, np.array([-0.4, -0.2]), np.array([False, False]))
-    assert lowest([replace(section.rows[0], srcc={**section.rows[0].srcc, "V": below})]) > 20
+    undefined = Estimate(np.nan, np.array([]), np.array([], bool))
+    assert lowest([replace(section.rows[0], srcc={**section.rows[0].srcc, "A": undefined, "V": below})]) > 20
+
+
+def test_names_of_many_modalities_have_room_beside_one_another(section, drawn):
+    modalities = tuple(f"body_pose_{i}" for i in range(8))
+    worth = dict.fromkeys(modalities, section.rows[0].srcc["VAF"])
+    charts.worth_of_modalities(replace(section, modalities=modalities, rows=[replace(section.rows[0], worth=worth)]))
+    (names,) = (words for words in drawn[0].findobj(Words) if "body_pose_0" in [text for *_, text in words.shown])
+    assert names.get_rotation() == 40
+    assert fits(drawn[0])
 
 
 def test_lines_over_the_missing_rate_are_the_means(section, drawn):
