@@ -49,7 +49,7 @@ COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#d
 NO_EDGE = {"edgecolor": "none"}
 MOST_PANELS, MOST_ROUTERS, MOST_TICKS = 8, 3, 9
 SIZE, BELOW = 9, 0.5  # points of words; inches for the numbers of an axis and its name
-WIDEST = 14.0  # inches
+MOST_WIDTH = 14.0  # inches
 LEVELS, SHARES = (0.385, 1.015), (0.35, 1.02)  # what the axes of reliability go from and to
 _DOT = re.compile(r'<a xlink:href="dot-(\d+)-(\d+)"[^>]*>')  # a dot that is to be linked, as matplotlib writes it
 STYLE: dict[Any, Any] = {
@@ -306,7 +306,7 @@ def router_weights(section: ReportSection) -> Drawing | None:
 
 def _by_name(width: float, names: Sequence[str], y: Ends, label: str, legend: Sequence[str]) -> Frame:
     """A frame with a place a name, slanted where they have no room beside one another, above a legend of some names."""
-    room = (min(width, WIDEST) - room_beside(ticks_of(y, MOST_TICKS), SIZE)) / len(names) - BETWEEN
+    room = (min(width, MOST_WIDTH) - room_beside(ticks_of(y, MOST_TICKS), SIZE)) / len(names) - BETWEEN
     slanted = any(width_of(name, SIZE) > room for name in names)
     places = NamedPlaces([(name,) for name in names], SIZE, slanted)
     frame, ticks = _frame(width, places.ends, y, label, height_for(legend) + places.below, places.left)
@@ -320,7 +320,7 @@ def _frame(width: float, x: Ends, y: Ends, label: str, below: float, left: float
 
     below, left: inches that are taken there at least.
     """
-    ticks, width = ticks_of(y, MOST_TICKS), min(width, WIDEST)
+    ticks, width = ticks_of(y, MOST_TICKS), min(width, MOST_WIDTH)
     left = max(left, room_beside(ticks, SIZE))
     figure = Figure(figsize=(width, below + 3.0 + EDGE))
     frame = Frame(figure, left, below, width - left - EDGE, 3.0, x, y)
