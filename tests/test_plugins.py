@@ -182,7 +182,7 @@ def test_what_is_wrong_with_a_plugin_is_one_line_with_its_place_each_time(here, 
 def test_processes_are_prepared_while_a_plugin_is_loaded(here, monkeypatch, capsys, command):
     """It may import torch, which takes longer than all else before the first run."""
     begun = []
-    monkeypatch.setattr(workers, "import_once", lambda: begun.append("processes"))
+    monkeypatch.setattr(workers, "import_once", lambda plan: begun.append("processes"))
     monkeypatch.setattr(plugins, "use", lambda files: begun.append([str(file) for file in files]))
     assert main([*command, "missing.yaml", "--plugin", "mine.py"]) == 2
     assert begun == ["processes", ["mine.py"]]

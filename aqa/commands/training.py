@@ -9,6 +9,7 @@ import typer
 
 from aqa.commands.app import app, examples, say, show
 from aqa.commands.options import ExportWandb, Overwrite, Plugin, PluginLater, use_plugins
+from aqa.system.garbage import imported_for_good
 
 
 @app.command(
@@ -32,8 +33,9 @@ def run(
     plugin: Plugin = None,
 ) -> None:
     """Train a model and score it under every missing pattern."""
-    from aqa.runs.run import run as run_experiment
-    from aqa.system.devices import keep_freed_memory
+    with imported_for_good():
+        from aqa.runs.run import run as run_experiment
+        from aqa.system.devices import keep_freed_memory
 
     keep_freed_memory()
     result = run_experiment(experiment, overrides or [], overwrite=overwrite, say=say, show_progress=True)
@@ -72,9 +74,10 @@ def sweep(
     if not (dry_run or status or best or export_wandb):
         from aqa.sweeps.workers import import_once
 
-        import_once()  # while this process imports what it needs itself, its plugins included
+        import_once(file)  # while this process imports what it needs itself, its plugins included
     use_plugins(plugin)
-    from aqa.sweeps.sweep import sweep as run_sweep
+    with imported_for_good():
+        from aqa.sweeps.sweep import sweep as run_sweep
 
     result = run_sweep(
         file,
@@ -117,10 +120,11 @@ def tune(
     if jobs > 1 and not (dry_run or status or export_wandb):
         from aqa.sweeps.workers import import_once
 
-        import_once()
+        import_once(file)
     use_plugins(plugin)
-    from aqa.sweeps.tune import tune as run_tune
-    from aqa.system.devices import keep_freed_memory
+    with imported_for_good():
+        from aqa.sweeps.tune import tune as run_tune
+        from aqa.system.devices import keep_freed_memory
 
     keep_freed_memory()
     result = run_tune(

@@ -48,7 +48,7 @@ from aqa.runs.predictions import FOLD, GROUP, save_predictions
 from aqa.runs.prepare import Prepared, learning_splits, make_store, prepare
 from aqa.runs.selection import UNKNOWN
 from aqa.runs.table import result_table
-from aqa.runs.tracking import require_wandb, tracked
+from aqa.runs.tracking import begin_service, require_wandb, tracked
 from aqa.runs.trial import Trial, conclude_trial
 from aqa.store.fingerprint import fingerprint_at
 from aqa.system.files import plain
@@ -113,6 +113,7 @@ def run_loaded(
             run_loaded(fold, loader, expected=fingerprint, trial=trial, say=say, show_progress=show_progress)
 
         return Result(folder.path, cross_validate(config, folder, fingerprint, overwrite, run_fold, say))
+    begin_service(config.tracking)  # while features are read
     with threads_restored():
         prepared = prepare(config, loader, say, scored=trial is None, inner=None if trial is None else trial.inner)
         if prepared.fingerprint != fingerprint:

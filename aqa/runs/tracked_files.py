@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ def send_files(run: Any, folder: Path) -> None:
     """The figures of a run's folder as images, the predictions as a table and the checkpoint as an artifact."""
     import wandb
 
+    _keep_temporary_folder()
     with uncollected():  # a table has many small objects
         media = {f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted((folder / FIGURES).glob("*.png"))}
         run.log({**media, "predictions": predictions_table(folder / PREDICTIONS)})
@@ -29,6 +31,17 @@ def send_files(run: Any, folder: Path) -> None:
     artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", run.name or "run"), type="model")
     artifact.add_file(str(folder / CHECKPOINT))
     run.log_artifact(artifact)
+
+
+def _keep_temporary_folder() -> None:
+    """The folder in which wandb writes media files, which the process that imported it removes when it ends.
+
+    A process that was forked from it may still be busy then, where the program was killed.
+    """
+    with suppress(Exception):  # a name of wandb's own
+        from wandb.sdk.data_types._private import MEDIA_TMP
+
+        os.makedirs(MEDIA_TMP.name, 0o700, exist_ok=True)
 
 
 def predictions_table(path: Path) -> Any:

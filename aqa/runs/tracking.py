@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shlex
 import ssl
 import threading
@@ -19,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from aqa.config.schema import TrackingConfig
 from aqa.errors import AqaError, first_line
 from aqa.runs.tracked_files import lists_packages, send_files, send_packages
+from aqa.runs.wandb_import import import_wandb
 from aqa.system.saying import Say
 
 # Seconds that a run may wait for a server: for any sign of it, for it to take the run, and for what is still to be sent
@@ -157,14 +157,28 @@ def require_wandb(settings: TrackingConfig) -> None:
     """AqaError if an experiment asks for Weights & Biases and the package is not there."""
     if settings.wandb == "disabled":
         return
-    # Reports of its own errors and use, which wandb sends as the program ends: a server that hangs would delay that.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
-        import wandb  # noqa: F401
+        import_wandb()
     except ImportError:
         raise AqaError(
             f"tracking.wandb is {settings.wandb}, but the package is not installed: pip install wandb"
         ) from None
+
+
+def begin_service(settings: TrackingConfig) -> None:
+    """Begin to start the process that works for wandb, which takes a fifth of a second of waiting, once per process.
+
+    What goes wrong there is left to the run, which starts it itself if it is not there.
+    """
+    if settings.wandb != "disabled":
+        threading.Thread(target=_set_up, name="wandb").start()
+
+
+def _set_up() -> None:
+    import wandb
+
+    with suppress(Exception):  # a setting that another version may not have: do not ask the server who the user is
+        wandb.setup(settings=wandb.Settings(x_disable_viewer=True))
 
 
 @contextmanager
@@ -264,8 +278,7 @@ def _problem_online() -> str:
     """Why a run cannot be tracked online; "" where nothing is known to be in the way."""
     import wandb
 
-    with suppress(Exception):  # a setting that another version may not have: do not ask the server who the user is
-        wandb.setup(settings=wandb.Settings(x_disable_viewer=True))
+    _set_up()
     try:
         key = wandb.login(prompt=False, verify=False)
     except Exception:  # a key that is malformed is none

@@ -4,12 +4,12 @@ What cannot be imported is left to the run that needs it, which fails and says w
 """
 
 import contextlib
-import gc
 import importlib
 
 from aqa.sweeps.workers import PRELOADED
+from aqa.system.garbage import imported_for_good
 
-for name in PRELOADED:
-    with contextlib.suppress(Exception):
-        importlib.import_module(name)
-gc.freeze()  # what is imported stays, here and in what is forked, and need not be looked through for garbage
+with imported_for_good():
+    for name in PRELOADED:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)

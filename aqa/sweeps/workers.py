@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 from aqa.errors import AqaError
@@ -18,8 +20,10 @@ POLL = 0.2
 PRELOADED = ["aqa.sweeps.local", "aqa.runs.run", "aqa.runs.figures", "pandas", "scipy.special"]
 
 
-def import_once() -> None:
+def import_once(plan: Path) -> None:
     """Let the processes of this program be forked from one that imports what they all need, and begin with it now.
+
+    plan: the file of a sweep or search, which may ask for Weights & Biases.
 
     For a program that is ours: how its processes start is chosen for all of it, and the one that they are forked from
     stays until it ends. Linux only, where forking what has no threads is safe; elsewhere each imports by itself.
@@ -29,9 +33,31 @@ def import_once() -> None:
     from multiprocessing import forkserver  # not to be had on Windows
 
     multiprocessing.set_start_method("forkserver", force=True)
-    multiprocessing.set_forkserver_preload(["aqa.sweeps.preloaded"])
+    first = ["aqa.sweeps.preloaded_wandb"] if asks_for_wandb(plan) else []
+    multiprocessing.set_forkserver_preload([*first, "aqa.sweeps.preloaded"])
     with away_from_terminal(and_terminated=True):
         forkserver.ensure_running()
+
+
+def asks_for_wandb(plan: Path) -> bool:
+    """Whether a plan, or an experiment that it names, seems to ask for Weights & Biases.
+
+    Only when something is imported depends on it: so the files are looked at as text, long before they can be parsed.
+    """
+    text = _beginning(plan)
+    named = [_beginning(plan.parent / name) for name in re.findall(r"[^\s\"',\[\]{}]+\.ya?ml", text)]
+    return any(re.search(r"wandb\W{1,9}(?:offline|online)", each) for each in [text, *named])
+
+
+def _beginning(file: Path) -> str:
+    """The first million characters of a file, "" of one that cannot be read, or only once."""
+    try:
+        if not file.is_file():
+            return ""
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            return opened.read(1_000_000)
+    except (OSError, ValueError):
+        return ""
 
 
 def keep_at_work(

@@ -1,12 +1,13 @@
 """What Weights & Biases is sent of a run beside numbers, held to what wandb makes of the same by itself."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from aqa.runs.predictions import read_table, save_predictions
-from aqa.runs.tracked_files import predictions_table
+from aqa.runs.tracked_files import predictions_table, send_files
 
 wandb = pytest.importorskip("wandb")
 
@@ -52,3 +53,16 @@ def test_where_wandb_writes_tables_otherwise_they_are_written_so(path, monkeypat
     made = predictions_table(path)
     assert made.to_json(wandb.Artifact("predictions", "table")) == {"parquet": made.data}
     assert len(made.data) == 4
+
+
+def test_files_are_sent_where_the_process_that_imported_wandb_took_its_temporary_folder_along(path):
+    from wandb.sdk.data_types._private import MEDIA_TMP
+
+    shutil.rmtree(MEDIA_TMP.name)
+    run = wandb.init(mode="offline", dir=str(path.parent), settings=wandb.Settings(silent=True, console="off"))
+    try:
+        send_files(run, path.parent)
+    finally:
+        run.finish()
+    (table,) = path.parent.glob("wandb/offline-run-*/files/media/table/predictions_*.table.json")
+    assert json.loads(table.read_text())["data"][0][:3] == ["007", "score", "VA"]

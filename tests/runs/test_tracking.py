@@ -14,7 +14,7 @@ import aqa
 from aqa.config.schema import TrackingConfig
 from aqa.errors import AqaError
 from aqa.runs.tracked_files import predictions_table
-from aqa.runs.tracking import Wandb, gives_a_sign, require_wandb, tracked
+from aqa.runs.tracking import Wandb, begin_service, gives_a_sign, require_wandb, tracked
 from aqa.store.synthetic import make_synthetic
 from stress.wandb_server import HANGS, Server
 
@@ -231,6 +231,7 @@ def test_wandb_asked_for_but_not_installed_is_said_at_once(monkeypatch):
 
 def test_without_tracking_wandb_is_not_needed(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb", None)
+    begin_service(TrackingConfig())
     with tracked(TrackingConfig(), "name", {}, tmp_path, print) as tracker:
         tracker.epoch({"epoch": 1.0})
         tracker.result(METRICS, tmp_path)
@@ -244,7 +245,9 @@ def test_where_nothing_works_the_run_goes_on_untracked_and_says_so(monkeypatch, 
         raise RuntimeError("no route\nto host")
 
     monkeypatch.setattr(wandb, "init", refuse)
+    monkeypatch.setattr(wandb, "setup", refuse)
     said = []
+    begin_service(TrackingConfig(wandb="offline"))
     with tracked(TrackingConfig(wandb="offline"), "name", {}, tmp_path, said.append) as tracker:
         tracker.epoch({"epoch": 1.0})
         tracker.result(METRICS, tmp_path)

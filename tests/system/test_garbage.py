@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from aqa.system.garbage import uncollected
+from aqa.system.garbage import imported_for_good, uncollected
 
 
 @pytest.fixture
@@ -28,6 +28,20 @@ def test_collection_is_as_it_was_after_a_block_and_after_an_error_in_it(enabled,
     with pytest.raises(ValueError, match="in it"), uncollected():
         raise ValueError("in it")
     assert gc.isenabled() == enabled
+
+
+def test_what_is_imported_for_good_is_not_looked_through_later(collecting):
+    gc.enable()
+    gc.unfreeze()
+    try:
+        with imported_for_good():
+            assert not gc.isenabled()
+            stays = [[] for _ in range(1000)]
+        assert gc.isenabled()
+        known = {id(each) for each in gc.get_objects()}
+        assert not known & {id(each) for each in stays}
+    finally:
+        gc.unfreeze()
 
 
 LOOKED_THROUGH = """
