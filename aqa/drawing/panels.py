@@ -26,6 +26,11 @@ LEFT, ABOVE, GAP = 0.6, 0.1, 0.25  # inches beside and above all panels, and bet
 TITLE_SIZE = 8
 
 
+def width_of_panels(count: int, side: float, left: float = LEFT) -> float:
+    """Inches that a figure of so many panels is wide; side, left: as `Panels` has them."""
+    return left + ABOVE + min(count, IN_A_LINE) * side
+
+
 class Panels:
     """Square panels that share their axes, four in a line."""
 
@@ -42,8 +47,8 @@ class Panels:
     ):
         """side, title: inches, of each. below, left, above: of all. x, y: what each axis goes from and to."""
         lines = -(-count // IN_A_LINE)
-        width, height = left + ABOVE + min(count, IN_A_LINE) * side, below + above + lines * (side + title)
-        self.figure = Figure(figsize=(width, height))
+        height = below + above + lines * (side + title)
+        self.figure = Figure(figsize=(width_of_panels(count, side, left), height))
         self.frames = []
         for place in range(count):
             line, column = divmod(place, IN_A_LINE)
@@ -60,9 +65,10 @@ class Panels:
         word(self.figure, UPRIGHT, (last.bottom + first.top) / 2, beside, size, rotation=90)
 
     def title(self, place: int, text: str) -> None:
-        """Name a panel, in one line or more."""
+        """Name a panel, in one line or more, each cut to the room above it."""
         frame = self.frames[place]
         for line, words in enumerate(reversed(text.split("\n"))):
+            words = fitted(words, TITLE_SIZE, frame.width + GAP / 2)
             self.titles.add(frame.middle[0], frame.top + 0.08 + line * LINE, words)
 
     def frame(

@@ -26,9 +26,9 @@ from aqa.drawing.frames import (
     ticks_of,
 )
 from aqa.drawing.marks import band, bars, levels, upright_lines
-from aqa.drawing.panels import Panels
+from aqa.drawing.panels import Panels, width_of_panels
 from aqa.drawing.places import NamedPlaces
-from aqa.drawing.words import Words, width_of, word
+from aqa.drawing.words import Words, fitted, width_of, word
 from aqa.errors import printable
 from aqa.evaluation.comparison import Estimate
 from aqa.evaluation.metrics import srcc
@@ -50,7 +50,7 @@ NO_EDGE = {"edgecolor": "none"}
 MOST_PANELS, MOST_ROUTERS, MOST_TICKS = 8, 3, 9
 SIZE, BELOW = 9, 0.5  # points of words; inches for the numbers of an axis and its name
 MOST_WIDTH = 14.0  # inches
-LEVELS, SHARES = (0.385, 1.015), (0.35, 1.02)  # what the axes of reliability go from and to
+LEVELS, SHARES = (0.385, 1.015), (0.35, 1.02)  # what the axes of reliability go from and to, unless a share is lower
 _DOT = re.compile(r'<a xlink:href="dot-(\d+)-(\d+)"[^>]*>')  # a dot that is to be linked, as matplotlib writes it
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -96,7 +96,7 @@ def srcc_by_missing(section: ReportSection) -> Drawing | None:
     x = ends_of([share for _, _, curve in curves for share, _ in curve])
     y = ends_of(_values(found), [estimate.interval[:2] for estimate in found])
     with styled(STYLE):
-        legend = height_for([_name(row) for _, row, _ in curves])
+        legend = height_for([_name(row) for _, row, _ in curves], 6.0)
         frame, ticks = _frame(6.0, x, y, "SRCC, 95 % interval", legend + BELOW)
         along = ticks_below(frame, SIZE, MOST_TICKS)
         outline([frame], list(along), ticks, INK)
@@ -173,8 +173,8 @@ def predicted_against_true(section: ReportSection) -> Drawing | None:
                 )
             scored = ~np.isnan(shown)
             value = number(plain(srcc(shown[scored], section.truth[scored])))
-            panels.title(place, f"{_short(_name(row))}\nseed {row.seeds[0]}, SRCC {value}")
-        panels.names(f"true {_short(str(section.target))}", "predicted", 0.05, SIZE)
+            panels.title(place, f"{_name(row)}\nseed {row.seeds[0]}, SRCC {value}")
+        panels.names(f"true {section.target}", "predicted", 0.05, SIZE)
         return finished(panels.figure, "predicted", *_key(section))
 
 
@@ -204,21 +204,25 @@ def reliability_by_pattern(section: ReportSection) -> Drawing | None:
     if not patterns:
         return None
     patterns = patterns[:MOST_PANELS]
+    bounded = [one for _, _, found in rows for name in patterns if name in found for one in found[name].reliability]
+    lowest = min(SHARES[0], *(one.low - 0.02 for one in bounded if one.n))
+    shares = lowest, SHARES[1]
     with styled(STYLE):
-        legend = height_for([_name(row) for _, row, _ in rows])
-        panels = Panels(len(patterns), 1.9, 0.15, below=0.5 + legend, x=LEVELS, y=SHARES)
-        panels.frame(x=[0.5, 0.7, 0.9], y=[0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], color=INK)
+        legend = height_for([_name(row) for _, row, _ in rows], width_of_panels(len(patterns), 1.9))
+        panels = Panels(len(patterns), 1.9, 0.15, below=0.5 + legend, x=LEVELS, y=shares)
+        ticks = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0] if lowest < SHARES[0] else [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+        panels.frame(x=[0.5, 0.7, 0.9], y=ticks, color=INK)
         entries: dict[str, Artist] = {}
         for place, (frame, pattern) in enumerate(zip(panels.frames, patterns, strict=True)):
             frame.line([0.4, 1], [0.4, 1], color=GREY, linewidth=0.8)
             for beside, (i, row, found) in enumerate(rows):
                 known = [one for one in found[pattern].reliability if one.n] if pattern in found else []
-                asked, shares = [one.level for one in known], [one.share for one in known]
-                entries[_name(row)] = frame.line(asked, shares, **_line(i, row, markersize=3))
+                asked, held = [one.level for one in known], [one.share for one in known]
+                entries[_name(row)] = frame.line(asked, held, **_line(i, row, markersize=3))
                 places = [level + 0.004 * (beside - (len(rows) - 1) / 2) for level in asked]
                 ends = [(one.low, one.high) for one in known]
                 upright_lines(frame, places, ends, color=_colour(i), linewidth=0.8)
-            panels.title(place, _short(pattern))
+            panels.title(place, pattern)
         panels.names("level asked for", "labels in their interval", legend + 0.05, SIZE)
         add_legend(panels.figure, [(drawn, name) for name, drawn in entries.items()])
         return finished(panels.figure, "reliability", *_key(section))
@@ -283,7 +287,7 @@ def router_weights(section: ReportSection) -> Drawing | None:
         for line, row in enumerate(rows):
             bottom = height - (line + 1) * (cell * streams + head)
             top = bottom + cell * streams
-            titles.add(left, top + 0.22, _short(_name(row)))
+            titles.add(left, top + 0.22, fitted(_name(row), 8, width - left - EDGE))
             upright.add(left - 0.22, (bottom + top) / 2, "stream")
             for i, name in enumerate(initials(section.modalities)):
                 names.add(left - 0.05 - 0.04 * len(name), top - (i + 0.5) * cell, name)
@@ -306,10 +310,11 @@ def router_weights(section: ReportSection) -> Drawing | None:
 
 def _by_name(width: float, names: Sequence[str], y: Ends, label: str, legend: Sequence[str]) -> Frame:
     """A frame with a place a name, slanted where they have no room beside one another, above a legend of some names."""
-    room = (min(width, MOST_WIDTH) - room_beside(ticks_of(y, MOST_TICKS), SIZE)) / len(names) - BETWEEN
+    width = min(width, MOST_WIDTH)
+    room = (width - room_beside(ticks_of(y, MOST_TICKS), SIZE)) / len(names) - BETWEEN
     slanted = any(width_of(name, SIZE) > room for name in names)
     places = NamedPlaces([(name,) for name in names], SIZE, slanted)
-    frame, ticks = _frame(width, places.ends, y, label, height_for(legend) + places.below, places.left)
+    frame, ticks = _frame(width, places.ends, y, label, height_for(legend, width) + places.below, places.left)
     outline([frame], range(len(places.lines)), ticks, INK)
     places.write(frame)
     return frame
@@ -320,7 +325,7 @@ def _frame(width: float, x: Ends, y: Ends, label: str, below: float, left: float
 
     below, left: inches that are taken there at least.
     """
-    ticks, width = ticks_of(y, MOST_TICKS), min(width, MOST_WIDTH)
+    ticks = ticks_of(y, MOST_TICKS)
     left = max(left, room_beside(ticks, SIZE))
     figure = Figure(figsize=(width, below + 3.0 + EDGE))
     frame = Frame(figure, left, below, width - left - EDGE, 3.0, x, y)
@@ -348,7 +353,3 @@ def _colour(i: int) -> str:
 
 def _name(row: Row) -> str:
     return row.label + row.marks
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 34 else text[:33] + "…"

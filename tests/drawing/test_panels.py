@@ -67,6 +67,15 @@ def test_ticks_are_round_numbers_where_none_are_asked_for(panels):
     assert {"0", "2", "4", "10"} <= set(texts(panels))
 
 
+def test_a_title_is_cut_to_the_room_above_its_panel(panels):
+    panels.title(0, "a pattern of a long name " * 4)
+    ((_, _, shown),) = panels.titles.shown
+    assert shown.endswith(CUT)
+    (box,) = panels.titles.boxes()
+    assert box.x0 > 0
+    assert box.x1 / panels.figure.dpi < panels.frames[1].left
+
+
 def test_the_last_line_of_a_title_stands_on_its_panel(panels):
     panels.title(5, "above\nbelow")
     frame, found = panels.frames[5], {text: (x, y) for x, y, text in panels.titles.shown}

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.lines import Line2D
 
 from aqa.errors import AqaError
 from aqa.evaluation.comparison import draw_videos
@@ -59,6 +60,21 @@ def test_coverage_is_that_of_all_seeds_with_the_binomial_interval_of_the_videos(
     panels, widths = charts.reliability_by_pattern(sections[0]), charts.interval_widths(sections[0])
     assert all(words in panels.svg for words in ("VAF", "level asked for"))
     assert all(words in widths.svg for words in ("complete", "2 missing"))
+
+
+@pytest.mark.parametrize("held", [0, 10, 36])
+def test_the_panels_of_reliability_show_every_coverage_with_its_interval(finished, tmp_path, monkeypatch, held):
+    made(finished, "a", held)
+    _, _, sections = tables(tmp_path)
+    drawn = []
+    monkeypatch.setattr(charts, "finished", lambda figure, *salt: drawn.append(figure))
+    charts.reliability_by_pattern(sections[0])
+    lines = [line for line in drawn[0].findobj(Line2D) if line.get_clip_box() and len(line.get_xdata())]
+    for line in lines:
+        inside, edges = line.get_window_extent(), line.get_clip_box()
+        assert inside.y0 >= edges.y0 - 3
+        assert inside.y1 <= edges.y1 + 3
+    assert any(line.get_marker() == "o" for line in lines)
 
 
 def test_a_coverage_that_is_not_the_level_says_on_which_side_it_is(finished, tmp_path):

@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from aqa.drawing.words import Words
+from aqa.drawing.words import CUT, Words
 from aqa.reporting.legends import add_legend, columns_for, height_for
 
 
@@ -38,7 +38,13 @@ def test_entries_have_the_colours_and_marks_of_what_is_drawn(figure):
 
 @pytest.mark.parametrize("count", [2, 3, 7])
 @pytest.mark.parametrize(
-    "name", ["m{}", "a rather long name of model {}", "a name that is longer than half of a line {}"]
+    "name",
+    [
+        "m{}",
+        "a rather long name of model {}",
+        "a name that is longer than half of a line {}",
+        "{} " + "n" * 99,
+    ],
 )
 def test_entries_lie_in_their_room_and_not_on_one_another(figure, count, name):
     names = [name.format(i) for i in range(count)]
@@ -47,8 +53,9 @@ def test_entries_lie_in_their_room_and_not_on_one_another(figure, count, name):
     keys = [artist.get_window_extent() for artist in figure.artists if artist is not words]
     assert len(keys) == count
     found = [box.transformed(figure.dpi_scale_trans.inverted()) for box in [*words.boxes(), *keys]]
-    assert max(box.y1 for box in found[:count]) <= height_for(names) + 0.02
+    assert max(box.y1 for box in found[:count]) <= height_for(names, 6.0) + 0.02
     assert min(box.y0 for box in found) > 0
+    assert max(box.x1 for box in found) < 6.0
     for i, one in enumerate(found):
         assert not any(one.overlaps(other) for other in found[:i])
 
@@ -56,8 +63,18 @@ def test_entries_lie_in_their_room_and_not_on_one_another(figure, count, name):
 def test_one_entry_needs_no_legend(figure):
     add_legend(figure, [(line(), "alone")])
     assert not figure.artists
-    assert height_for(["alone"]) == 0
+    assert height_for(["alone"], 6.0) == 0
 
 
-def test_long_names_take_fewer_columns():
-    assert [columns_for(["a" * length]) for length in (0, 22, 23, 45, 46)] == [3, 3, 2, 2, 1]
+def test_there_are_as_many_columns_as_have_room():
+    names = [f"a name of a model {i}" for i in range(4)]
+    assert [len(columns_for(names, width)) for width in (9.0, 4.0, 2.0)] == [2, 2, 1]
+    assert len(columns_for([*names, "one more"], 9.0)) == 3
+    assert [name for column in columns_for(names, 4.0) for name in column] == names
+    assert height_for(names, 2.0) > height_for(names, 4.0)
+
+
+def test_a_name_that_is_longer_than_a_line_is_cut():
+    ((short, long),) = columns_for(["mcmoe", "n" * 99], 3.0)
+    assert short == "mcmoe"
+    assert long.endswith(CUT)
