@@ -62,7 +62,7 @@ def test_words_are_drawn_as_a_text_of_matplotlib_is(up, ha, angle):
     for figure in (ours, theirs):
         rows, columns = np.nonzero(is_blue(figure))
         extents.append([rows.min(), rows.max(), columns.min(), columns.max()])
-    assert np.allclose(*extents, atol=3)
+    assert np.allclose(*extents, atol=5)  # matplotlib 3.10 rounds the widths of letters to pixels
 
 
 def test_boxes_hold_what_is_drawn_and_no_more():
