@@ -46,7 +46,6 @@ INK = "#010203"  # what no figure uses otherwise: the page puts its own text col
 GREY, BEST = "#8a8a8a", "#c0392b"
 # Paul Tol's bright and muted schemes: told apart by the colour-blind, seen on light and on dark.
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ddaa33", "#44aa99", "#999933", "#bb5566")
-NO_EDGE = {"edgecolor": "none"}
 MOST_PANELS, MOST_ROUTERS, MOST_TICKS = 8, 3, 9
 SIZE, BELOW = 9, 0.5  # points of words; inches for the numbers of an axis and its name
 MOST_WIDTH = 14.0  # inches
@@ -96,10 +95,11 @@ def srcc_by_missing(section: ReportSection) -> Drawing | None:
     x = ends_of([share for _, _, curve in curves for share, _ in curve])
     y = ends_of(_values(found), [estimate.interval[:2] for estimate in found])
     with styled(STYLE):
-        legend = height_for([_name(row) for _, row, _ in curves], 6.0)
-        frame, ticks = _frame(6.0, x, y, "SRCC, 95 % interval", legend + BELOW)
+        width, up = 6.0, ticks_of(y, MOST_TICKS)
+        legend = height_for([_name(row) for _, row, _ in curves], width)
+        frame = _frame(width, x, y, up, "SRCC, 95 % interval", legend + BELOW, room_beside(up, SIZE))
         along = ticks_below(frame, SIZE, MOST_TICKS)
-        outline([frame], list(along), ticks, INK)
+        outline([frame], list(along), list(up), INK)
         numbers_below([frame], along, SIZE)
         word(frame.figure, frame.middle[0], legend + EDGE, "missing rate in testing (share of modalities)", SIZE, up=0)
         entries = []
@@ -144,8 +144,10 @@ def _bars_by_model(
     for place, ((i, row), known) in enumerate(zip(rows, heights, strict=True)):
         middles = [x - 0.4 + (place + 0.5) * width for x in known]
         estimates = list(known.values())
-        style = {"facecolor": _colour(i), **({"hatch": "///", "edgecolor": INK} if row.on_test else NO_EDGE)}
-        entries.append((bars(frame, middles, _values(estimates), 0.92 * width, **style), _name(row)))
+        style = {"hatch": "///", "edgecolor": INK} if row.on_test else {"edgecolor": "none"}
+        entries.append(
+            (bars(frame, middles, _values(estimates), 0.92 * width, facecolor=_colour(i), **style), _name(row))
+        )
         ends = [estimate.interval[:2] for estimate in estimates]
         upright_lines(frame, middles, ends, color=INK, linewidth=0.9)
     frame.line(frame.x, [0, 0], color=INK, linewidth=0.8)
@@ -212,19 +214,20 @@ def reliability_by_pattern(section: ReportSection) -> Drawing | None:
         panels = Panels(len(patterns), 1.9, 0.15, below=0.5 + legend, x=LEVELS, y=shares)
         ticks = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0] if lowest < SHARES[0] else [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
         panels.frame(x=[0.5, 0.7, 0.9], y=ticks, color=INK)
-        entries: dict[str, Artist] = {}
+        entries: list[tuple[Artist, str]] = []
         for place, (frame, pattern) in enumerate(zip(panels.frames, patterns, strict=True)):
             frame.line([0.4, 1], [0.4, 1], color=GREY, linewidth=0.8)
             for beside, (i, row, found) in enumerate(rows):
                 known = [one for one in found[pattern].reliability if one.n] if pattern in found else []
                 asked, held = [one.level for one in known], [one.share for one in known]
-                entries[_name(row)] = frame.line(asked, held, **_line(i, row, markersize=3))
+                drawn = frame.line(asked, held, **_line(i, row, markersize=3))
+                entries += [(drawn, _name(row))] if place == 0 else []
                 places = [level + 0.004 * (beside - (len(rows) - 1) / 2) for level in asked]
                 ends = [(one.low, one.high) for one in known]
                 upright_lines(frame, places, ends, color=_colour(i), linewidth=0.8)
             panels.title(place, pattern)
         panels.names("level asked for", "labels in their interval", legend + 0.05, SIZE)
-        add_legend(panels.figure, [(drawn, name) for name, drawn in entries.items()])
+        add_legend(panels.figure, entries)
         return finished(panels.figure, "reliability", *_key(section))
 
 
@@ -310,28 +313,25 @@ def router_weights(section: ReportSection) -> Drawing | None:
 
 def _by_name(width: float, names: Sequence[str], y: Ends, label: str, legend: Sequence[str]) -> Frame:
     """A frame with a place a name, slanted where they have no room beside one another, above a legend of some names."""
-    width = min(width, MOST_WIDTH)
-    room = (width - room_beside(ticks_of(y, MOST_TICKS), SIZE)) / len(names) - BETWEEN
+    width, up = min(width, MOST_WIDTH), ticks_of(y, MOST_TICKS)
+    beside = room_beside(up, SIZE)
+    room = (width - beside) / len(names) - BETWEEN
     slanted = any(width_of(name, SIZE) > room for name in names)
     places = NamedPlaces([(name,) for name in names], SIZE, slanted)
-    frame, ticks = _frame(width, places.ends, y, label, height_for(legend, width) + places.below, places.left)
-    outline([frame], range(len(places.lines)), ticks, INK)
+    below, left = height_for(legend, width) + places.below, max(beside, places.left)
+    frame = _frame(width, places.ends, y, up, label, below, left)
+    outline([frame], range(len(places.lines)), list(up), INK)
     places.write(frame)
     return frame
 
 
-def _frame(width: float, x: Ends, y: Ends, label: str, below: float, left: float = 0.0) -> tuple[Frame, list[float]]:
-    """A frame 3 inches high whose y axis has numbers and a name; the numbers.
-
-    below, left: inches that are taken there at least.
-    """
-    ticks = ticks_of(y, MOST_TICKS)
-    left = max(left, room_beside(ticks, SIZE))
+def _frame(width: float, x: Ends, y: Ends, up: Mapping[float, str], label: str, below: float, left: float) -> Frame:
+    """A frame 3 inches high whose y axis has numbers and a name. up: the numbers; below, left: inches beside it."""
     figure = Figure(figsize=(width, below + 3.0 + EDGE))
     frame = Frame(figure, left, below, width - left - EDGE, 3.0, x, y)
-    numbers_beside([frame], ticks, SIZE)
+    numbers_beside([frame], up, SIZE)
     frame.name_upright(0.0, label, SIZE)
-    return frame, list(ticks)
+    return frame
 
 
 def _line(i: int, row: Row, **of: Any) -> dict[str, Any]:

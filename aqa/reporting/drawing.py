@@ -105,9 +105,11 @@ class RepeatedTexts(RendererPdf):
         key = s, hash(prop), angle
         if key not in self.written:
             page, self.file.currentstream = self.file.currentstream, io.BytesIO()
-            super().draw_text(gc, 0.0, 0.0, s, prop, angle, *more, **options)
-            self.written[key] = self.file.currentstream.getvalue()
-            self.file.currentstream = page
+            try:
+                super().draw_text(gc, 0.0, 0.0, s, prop, angle, *more, **options)
+                self.written[key] = self.file.currentstream.getvalue()
+            finally:
+                self.file.currentstream = page
         self.file.output(Op.gsave, 1, 0, 0, 1, x, y, Op.concat_matrix)
         self.file.write(self.written[key])
         self.file.output(Op.grestore)
@@ -137,20 +139,10 @@ class BothRenderer(RendererBase):
         for renderer in self.renderers:
             renderer.draw_image(*drawn, **options)
 
-    def draw_text(
-        self,
-        gc: GraphicsContextBase,
-        x: float,
-        y: float,
-        s: str,
-        prop: FontProperties,
-        angle: float,
-        *more: Any,
-        **options: Any,
-    ) -> None:
+    def draw_text(self, gc: GraphicsContextBase, x: float, y: float, *text: Any, **options: Any) -> None:
         for renderer in self.renderers:
             down = y if renderer is self.svg else self.svg.height - y
-            renderer.draw_text(gc, x, down, s, prop, angle, *more, **options)
+            renderer.draw_text(gc, x, down, *text, **options)
 
     def open_group(self, s: str, gid: str | None = None) -> None:
         self.svg.open_group(s, gid)
