@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aqa.drawing.frames import EDGE, PAD, TICK, Frame, strokes, ticks_of
-from aqa.drawing.words import Words, word
+from aqa.drawing.words import Words, width_of, word
 from aqa.evaluation.comparison import Ranking
 from aqa.reporting.charts import INK, MOST_TICKS, SIZE, STYLE
 from aqa.reporting.drawing import Drawing, finished, styled
@@ -21,22 +21,24 @@ def critical_difference(ranking: Ranking, title: str) -> Drawing:
     joined = not_told_apart(ranking)
     first = FIRST_BAR + BARS * (1 + max((line for *_, line in joined), default=0))  # inches from the axis to the labels
     half = (len(names) + 1) // 2
+    labels = [f"{name} ({rank:.2f})" for name, rank in zip(names[:half], ranks[:half], strict=True)]
+    labels += [f"({rank:.2f}) {name}" for name, rank in zip(names[half:], ranks[half:], strict=True)]
     with styled(STYLE):
-        side = 0.5 + 0.085 * max(map(len, names))  # inches for a label
+        side = BESIDE_LINE + max(width_of(label, SIZE) for label in labels) + EDGE
         height = first + LABEL * half
         figure = Figure(figsize=(4.5 + 2 * side, EDGE + height + 0.75))
         frame = Frame(figure, side, EDGE, 4.5, height, (1, len(names)), (height, 0))  # ranks, and inches downward
         _axis_above(frame)
         left, right = (Words(figure, ha=align, fontsize=SIZE) for align in ("right", "left"))
         lines = []
-        for place, (name, rank) in enumerate(zip(names, ranks, strict=True)):
+        for place, (label, rank) in enumerate(zip(labels, ranks, strict=True)):
             at_left = place < half
             x, y = frame.across(rank), frame.up(first + LABEL * (0.5 + (place if at_left else len(names) - 1 - place)))
             lines.append([(x, frame.top), (x, y), (frame.left if at_left else frame.right, y)])
             if at_left:
-                left.add(frame.left - BESIDE_LINE, y, f"{name} ({rank:.2f})")
+                left.add(frame.left - BESIDE_LINE, y, label)
             else:
-                right.add(frame.right + BESIDE_LINE, y, f"({rank:.2f}) {name}")
+                right.add(frame.right + BESIDE_LINE, y, label)
         strokes(figure, lines, INK, 0.9)
         heights = [frame.up(FIRST_BAR + BARS * line) for *_, line in joined]
         ends = [(frame.across(ranks[low]), frame.across(ranks[high])) for low, high, _ in joined]

@@ -37,7 +37,9 @@ def test_a_bar_joins_two_models_where_their_ranks_are_nearer_than_the_critical_d
         assert not (begin <= first and last <= end)  # none lies within another
 
 
-@pytest.mark.parametrize("models", ["abc", "abcde", ["a_model_with_a_long_name", "mcmoe, hidden_dim=32", "c"]])
+@pytest.mark.parametrize(
+    "models", ["abc", "abcde", ["W" * 30, "b", "c"], ["a_model_with_a_long_name", "mcmoe, hidden_dim=32", "c"]]
+)
 def test_each_model_has_its_mean_rank_beside_its_name_and_a_line_from_there(drawn, models):
     scores = np.random.default_rng(0).normal(size=(9, len(models))) + np.arange(len(models))
     ranking = rank_models(pd.DataFrame(scores, columns=list(models)))
